@@ -1,0 +1,159 @@
+//! Names what can go wrong with ordering, by class: the input is refused, or the process must stop.
+//!
+//! There is no Busy class here: the engine waits, it never pushes back.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why ordering did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The configuration or an input is wrong; nothing was changed.
+    #[error("ordering refused: {0}")]
+    Refused(#[from] Refused),
+    /// The process no longer knows its own state; stop it, restart recovers.
+    #[error("ordering failed: {0}")]
+    Fatal(#[from] Fatal),
+}
+
+/// What is wrong with a configuration or a finalization.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refused {
+    /// The validator set is empty or too large.
+    #[error("order.validators has {count} keys, from 1 to {limit} are allowed; correct the genesis file")]
+    Validators {
+        /// How many were given.
+        count: usize,
+        /// Most that are allowed.
+        limit: u32,
+    },
+    /// A validator is listed twice.
+    #[error("order.validators lists the key {key} twice; one validator has one vote, remove one")]
+    DuplicateValidator {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+    },
+    /// The secret key does not belong to the set.
+    #[error(
+        "the key {key} of this node is not among order.validators; give the node the secret key \
+         of a validator, or correct the genesis file"
+    )]
+    NotAValidator {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+    },
+    /// More than one validator, and no network between them.
+    #[error(
+        "order.validators has {count} keys, but validators cannot reach each other yet; \
+         use a set of one"
+    )]
+    NoNetwork {
+        /// How many were given.
+        count: usize,
+    },
+    /// The namespace is empty or too long.
+    #[error("order.namespace is {length} bytes, from 1 to {limit} are allowed; choose another")]
+    Namespace {
+        /// Its length in bytes.
+        length: usize,
+        /// Most bytes allowed.
+        limit: usize,
+    },
+    /// The timeouts contradict each other.
+    #[error(
+        "order.certification_timeout ({certification:?}) must be above order.leader_timeout \
+         ({leader:?}), and that above zero; raise it"
+    )]
+    Timeouts {
+        /// The leader timeout.
+        leader: Duration,
+        /// The certification timeout.
+        certification: Duration,
+    },
+    /// How many views are kept is out of range.
+    #[error("order.view_retention is {value}, from {minimum} to {maximum} are allowed")]
+    ViewRetention {
+        /// What was given.
+        value: u64,
+        /// Least that is allowed.
+        minimum: u64,
+        /// Most that is allowed.
+        maximum: u64,
+    },
+    /// Blocks were finalized, and the votes that led to them are gone.
+    #[error(
+        "{directory} holds no votes, but the application has finalized view {view}; voting again \
+         without them could fork the chain: restore the folder, or start from an empty data folder",
+        directory = directory.display()
+    )]
+    VotesMissing {
+        /// The folder of the engine.
+        directory: PathBuf,
+        /// The view that the application has finalized.
+        view: u64,
+    },
+    /// The bytes are no finalization.
+    #[error("finalization of {length} bytes cannot be read: {reason}")]
+    Malformed {
+        /// How many bytes were given.
+        length: usize,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The finalization is of another epoch.
+    #[error("finalization is of epoch {found}, expected epoch {expected}")]
+    Epoch {
+        /// The epoch found.
+        found: u64,
+        /// The epoch expected.
+        expected: u64,
+    },
+    /// The finalization is not signed by a quorum of the set.
+    #[error(
+        "finalization of view {view} is not signed by {quorum} of {validators} validators over \
+         these bytes; check the chain id and the validator set"
+    )]
+    NotSigned {
+        /// Its view.
+        view: u64,
+        /// Signatures needed.
+        quorum: u32,
+        /// Validators in the set.
+        validators: usize,
+    },
+}
+
+/// What makes it impossible to go on.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum Fatal {
+    /// The votes on disk cannot be read.
+    #[error("votes in {directory} cannot be read: {reason}; check the disk and restore the folder",
+        directory = directory.display())]
+    Journal {
+        /// The folder of the engine.
+        directory: PathBuf,
+        /// What the storage said.
+        reason: String,
+    },
+    /// Two blocks are final at one view.
+    #[error(
+        "view {view} has two final blocks, {ours} here and {theirs} in the application; the data \
+         of two chains is mixed, or a key signed twice: do not restart, find out which"
+    )]
+    Fork {
+        /// The view.
+        view: u64,
+        /// The block that the votes on disk finalized.
+        ours: String,
+        /// The block that the application finalized.
+        theirs: String,
+    },
+    /// The engine or the application stopped in the middle of work.
+    #[error("{what} stopped: {reason}; restart recovers")]
+    Died {
+        /// Which part.
+        what: &'static str,
+        /// Its last words.
+        reason: String,
+    },
+}

@@ -1,0 +1,146 @@
+//! Reads the engine's votes before the engine does, to bring it and the application together.
+//!
+//! The engine keeps every vote and certificate in its journal and resumes from it. Three things it
+//! leaves to others. The application may have recorded less than the journal holds (it was stopped
+//! between the engine's write and its own): those finalizations are handed to it again. It may have
+//! recorded more than this journal (an older copy was restored): the engine starts above it. And
+//! votes of this validator alone that were written, but not yet turned into a certificate, are not
+//! counted again by the engine after a restart; it would sit out a timeout, and a block might never
+//! get a certificate of its own. In a set of one such a vote is a quorum, so the certificate is made
+//! here.
+//!
+//! Invariants
+//! - Nothing is signed here: certificates are assembled from votes that were cast and written.
+//! - The journal is opened, read and closed before the engine opens it.
+
+use crate::digest::Digest;
+use crate::error::Fatal;
+use crate::finalization::Finalization;
+use crate::scheme::Scheme;
+use commonware_codec::Encode;
+use commonware_consensus::Viewable;
+use commonware_consensus::simplex::types::{
+    Artifact, Certificate, Finalize, Notarization, Notarize,
+};
+use commonware_cryptography::certificate::Verifier as _;
+use commonware_parallel::Sequential;
+use commonware_runtime::buffer::paged::CacheRef;
+use commonware_runtime::{Metrics, ReadOptions, Storage};
+use commonware_storage::journal::segmented::variable::{Config, Journal};
+use commonware_utils::iter::NonEmpty;
+use commonware_utils::{NZU16, NZUsize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(64 * 1024);
+pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(16 * 1024);
+
+/// Pages of the journal in memory; with its checksum a page fills one page of the disk.
+pub(crate) fn page_cache() -> CacheRef {
+    CacheRef::new(NZU16!(4084), NZUsize!(256))
+}
+
+/// Name of the engine's journal; one for each epoch, because votes of another are no state of it.
+pub(crate) fn partition(epoch: u64) -> String {
+    format!("epoch-{epoch}")
+}
+
+/// What a validator had done before it stopped.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Finalizations by view.
+    pub(crate) finalizations: BTreeMap<u64, Finalization>,
+    /// Certificates that were due, encoded as the engine sends them.
+    pub(crate) due: Vec<Vec<u8>>,
+    /// Whether there was anything at all.
+    pub(crate) empty: bool,
+}
+
+/// Votes and certificates by view, as the journal has them.
+#[derive(Default)]
+struct Seen {
+    notarize: BTreeMap<u64, Notarize<Scheme, Digest>>,
+    finalize: BTreeMap<u64, Finalize<Scheme, Digest>>,
+    settled: BTreeSet<u64>,
+}
+
+/// Reads the journal of `epoch`.
+pub(crate) async fn recall<E: Storage + Metrics>(
+    context: E,
+    epoch: u64,
+    scheme: &Scheme,
+    directory: &Path,
+) -> Result<Memory, Fatal> {
+    let failed = |error: commonware_storage::journal::Error| Fatal::Journal {
+        directory: directory.to_path_buf(),
+        reason: error.to_string(),
+    };
+    let config = Config {
+        partition: partition(epoch),
+        compression: None,
+        codec_config: scheme.certificate_codec_config(),
+        page_cache: page_cache(),
+        write_buffer: WRITE_BUFFER,
+    };
+    let journal =
+        Journal::<_, Artifact<Scheme, Digest>>::init(context, config).await.map_err(failed)?;
+    let mut replay =
+        journal.replay(0, 0, REPLAY_BUFFER, ReadOptions::default()).await.map_err(failed)?;
+    let mut memory = Memory { empty: true, ..Memory::default() };
+    let mut seen = Seen::default();
+    while let Some(item) = replay.next().await {
+        let (_, _, _, artifact) = item.map_err(failed)?;
+        memory.empty = false;
+        note(artifact, &mut memory, &mut seen);
+    }
+    // Repairs of a torn end are kept: the engine would make the same.
+    replay.finish().map_err(failed)?.sync_all().await.map_err(failed)?;
+    if scheme.quorum() == 1 {
+        assemble(scheme, &mut memory, seen);
+    }
+    Ok(memory)
+}
+
+fn note(artifact: Artifact<Scheme, Digest>, memory: &mut Memory, seen: &mut Seen) {
+    let view = artifact.view().get();
+    match artifact {
+        Artifact::Notarize(vote) => {
+            seen.notarize.insert(view, vote);
+        }
+        Artifact::Finalize(vote) => {
+            seen.finalize.insert(view, vote);
+        }
+        Artifact::Notarization(_) | Artifact::Nullify(_) | Artifact::Nullification(_) => {
+            seen.settled.insert(view);
+        }
+        Artifact::Finalization(finalization) => {
+            memory.finalizations.insert(view, finalization);
+        }
+        Artifact::Certification(..) => {}
+    }
+}
+
+/// Makes the certificates that the votes of a set of one amount to.
+fn assemble(scheme: &Scheme, memory: &mut Memory, seen: Seen) {
+    for (view, vote) in seen.finalize {
+        let votes = NonEmpty::new(vote, std::iter::empty().take(0));
+        if let std::collections::btree_map::Entry::Vacant(place) = memory.finalizations.entry(view)
+            && let Ok(made) = Finalization::from_owned_finalizes(scheme, votes, &Sequential)
+        {
+            tracing::info!(view, "finalization made from the vote that was written");
+            place.insert(made);
+        }
+    }
+    let last = memory.finalizations.last_key_value().map_or(0, |(view, _)| *view);
+    for (view, vote) in seen.notarize {
+        if view <= last || seen.settled.contains(&view) {
+            continue;
+        }
+        let votes = NonEmpty::new(vote, std::iter::empty().take(0));
+        if let Ok(made) = Notarization::from_owned_notarizes(scheme, votes, &Sequential) {
+            tracing::info!(view = made.view().get(), "proposal taken up where it was left");
+            memory.due.push(Certificate::Notarization(made).encode().to_vec());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One validator on the real runtime, with its votes on disk.
+
+use super::{Chain, GENESIS, NAMESPACE, secret};
+use crate::{Application, Fatal, Finalized, OrderConfig, OrderError, Refused, start};
+use piaogen_crypto::sm2::SecretKey;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn config(directory: &Path) -> OrderConfig {
+    OrderConfig::new(NAMESPACE, vec![secret(1).public_key()], directory, GENESIS)
+}
+
+/// Checks that the finals are one chain from genesis, each with a valid certificate.
+fn check(chain: &Chain, finals: &[(piaogen_crypto::Digest, Vec<u8>)]) {
+    let keys = [secret(1).public_key()];
+    let path = chain.path(finals[finals.len() - 1].0);
+    let mut seen = vec![GENESIS];
+    for (block, bytes) in finals {
+        let read = Finalized::check(bytes, NAMESPACE, 0, &keys).unwrap();
+        assert_eq!(read.block, *block);
+        seen.push(*block);
+    }
+    seen.dedup();
+    assert_eq!(seen, path);
+}
+
+#[test]
+fn fifty_views_a_restart_and_fifty_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let begin = Instant::now();
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    let finals = chain.finals(50);
+    println!("50 views in {:?}", begin.elapsed());
+    handle.stop().unwrap();
+    check(&chain, &finals);
+
+    let last = chain.finals(50).pop().unwrap();
+    let count = chain.finals(50).len();
+    let begin = Instant::now();
+    let resumed = OrderConfig { finalized: Some(last.1), ..config(directory.path()) };
+    let handle = start(resumed, &secret(1), chain.clone()).unwrap();
+    let finals = chain.finals(count + 50);
+    println!("restart and 50 views in {:?}", begin.elapsed());
+    assert!(handle.failed().is_none());
+    handle.stop().unwrap();
+    check(&chain, &finals);
+}
+
+#[test]
+fn what_the_application_missed_is_handed_to_it_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    chain.finals(20);
+    handle.stop().unwrap();
+    // The application forgets the newest five, as if it had been killed before it wrote them.
+    let finals = chain.finals(20);
+    let kept = finals.len() - 5;
+    let mut state = chain.state.lock().unwrap();
+    state.finals.truncate(kept);
+    state.idle = true;
+    drop(state);
+    let finalized = Some(finals[kept - 1].1.clone());
+    let resumed = OrderConfig { finalized, ..config(directory.path()) };
+    let handle = start(resumed, &secret(1), chain.clone()).unwrap();
+    assert_eq!(chain.finals(finals.len()), finals, "handed over before start returns");
+    chain.state.lock().unwrap().idle = false;
+    check(&chain, &chain.finals(finals.len() + 5));
+    handle.stop().unwrap();
+}
+
+#[test]
+fn an_idle_validator_waits_and_then_works_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    chain.state.lock().unwrap().idle = true;
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(chain.finals(0).is_empty());
+    let begin = Instant::now();
+    chain.state.lock().unwrap().idle = false;
+    let first = Finalized::decode(&chain.finals(1)[0].1).unwrap();
+    println!("first block {:?} after the work came", begin.elapsed());
+    assert_eq!(first.view, 1, "no views were spent on waiting");
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    handle.stop().unwrap();
+}
+
+#[test]
+fn lost_votes_and_other_chains_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    let finalized = Some(chain.finals(5).pop().unwrap().1);
+    handle.stop().unwrap();
+
+    let empty = tempfile::tempdir().unwrap();
+    let lost = OrderConfig { finalized: finalized.clone(), ..config(empty.path()) };
+    let error = start(lost, &secret(1), chain.clone()).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::VotesMissing { .. })), "{error}");
+
+    let other = OrderConfig {
+        finalized: finalized.clone(),
+        namespace: b"another".to_vec(),
+        ..config(directory.path())
+    };
+    let error = start(other, &secret(1), chain.clone()).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::NotSigned { .. })), "{error}");
+
+    // Another chain of the same validator: same views, other blocks.
+    let second = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let config = OrderConfig { genesis: [9; 32], ..config(second.path()) };
+    let handle = start(config.clone(), &secret(1), chain.clone()).unwrap();
+    chain.finals(10);
+    handle.stop().unwrap();
+    let error = start(OrderConfig { finalized, ..config }, &secret(1), chain).unwrap_err();
+    assert!(matches!(error, OrderError::Fatal(Fatal::Fork { .. })), "{error}");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = config(directory.path());
+    let key = |seed| SecretKey::public_key(&secret(seed));
+    let cases: Vec<(OrderConfig, &str)> = vec![
+        (OrderConfig { validators: vec![], ..good.clone() }, "has 0 keys"),
+        (OrderConfig { validators: vec![key(1), key(1)], ..good.clone() }, "twice"),
+        (OrderConfig { validators: vec![key(2)], ..good.clone() }, "not among"),
+        (OrderConfig { validators: vec![key(1), key(2)], ..good.clone() }, "set of one"),
+        (OrderConfig { namespace: vec![], ..good.clone() }, "0 bytes"),
+        (OrderConfig { leader_timeout: Duration::from_secs(900), ..good.clone() }, "above"),
+        (OrderConfig { view_retention: 3, ..good.clone() }, "from 32 to 4096"),
+        (OrderConfig { finalized: Some(vec![1, 2]), ..good.clone() }, "2 bytes"),
+    ];
+    for (config, expected) in cases {
+        let error = start(config, &secret(1), Arc::new(Chain::default())).unwrap_err();
+        assert!(matches!(error, OrderError::Refused(_)));
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_application_that_cannot_write_stops_ordering() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    chain.finals(3);
+    chain.state.lock().unwrap().full = true;
+    let until = Instant::now() + Duration::from_secs(20);
+    while handle.failed().is_none() {
+        assert!(Instant::now() < until, "the failure went unnoticed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let error = handle.stop().unwrap_err();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    // The next run goes on where it stopped.
+    chain.state.lock().unwrap().full = false;
+    let before = chain.finals(3);
+    let finalized = before.last().map(|(_, bytes)| bytes.clone());
+    let resumed = OrderConfig { finalized, ..config(directory.path()) };
+    let handle = start(resumed, &secret(1), chain.clone()).unwrap();
+    check(&chain, &chain.finals(before.len() + 5));
+    handle.stop().unwrap();
+}
+
+#[test]
+fn a_slow_recorder_holds_proposals_back() {
+    struct Slow(Chain);
+    impl Application for Slow {
+        fn propose(&self, view: u64, parent: piaogen_crypto::Digest) -> Option<[u8; 32]> {
+            let ahead = view.saturating_sub(self.0.state.lock().unwrap().finals.len() as u64);
+            assert!(ahead < 25, "{ahead} views ahead of what is recorded");
+            self.0.propose(view, parent)
+        }
+        fn verify(&self, _: u64, _: [u8; 32], _: [u8; 32]) -> bool {
+            false
+        }
+        fn finalized(&self, block: [u8; 32], finalization: &[u8]) {
+            std::thread::sleep(Duration::from_millis(40));
+            self.0.finalized(block, finalization);
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Slow(Chain::default()));
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    check(&chain.0, &chain.0.finals(60));
+    handle.stop().unwrap();
+}

@@ -1,0 +1,5 @@
+//! Takes records from Kafka or the embedded log and prepares them for execution.
+//!
+//! Good starting points: [`stream`] is the seam behind which Kafka and the embedded log look alike.
+
+pub mod stream;
