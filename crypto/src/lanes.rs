@@ -1,9 +1,11 @@
-//! Does many hashes, signatures or verifications in one call, with the best backend of this machine.
+//! Does many hashes, signatures or verifications in one call, with the best backend of this
+//! machine.
 //!
-//! A [`Lanes`] value names a backend; it is chosen once at start and passed by value to whoever has a
-//! batch. Today there is one backend, portable, and [`Lanes::detect`] returns it. AVX2 and AVX-512
-//! backends belong behind the same value: each becomes a variant of the private [`Backend`] holding
-//! a token that only its detection can construct, and the methods below are the only dispatch.
+//! A [`Lanes`] value names a backend; it is chosen once at start and passed by value to whoever has
+//! a batch. Today there is one backend, portable, and [`Lanes::detect`] returns it. AVX2 and
+//! AVX-512 backends belong behind the same value: each becomes a variant of the private [`Backend`]
+//! holding a token that only its detection can construct, and the methods below are the only
+//! dispatch.
 //!
 //! Invariants
 //! - The portable backend is the definition; every other one equals it on every input.

@@ -1,9 +1,9 @@
 //! Hashes with SM3 and signs and verifies with SM2, one message or many lanes.
 //!
-//! Everything here is a pure function of its arguments: no clock, thread, socket, file or randomness,
-//! `no_std` with `alloc`, so that a bank can embed it. Single-message functions live in [`sm3`] and
-//! [`sm2`]; whoever has many goes through a [`Lanes`] value, which is chosen once at start and hides
-//! which backend does the work.
+//! Everything here is a pure function of its arguments: no clock, thread, socket, file or
+//! randomness, `no_std` with `alloc`, so that a bank can embed it. Single-message functions live in
+//! [`sm3`] and [`sm2`]; whoever has many goes through a [`Lanes`] value, which is chosen once at
+//! start and hides which backend does the work.
 //!
 //! ```
 //! use piaogen_crypto::{Lanes, sm2, sm3};
@@ -28,12 +28,12 @@
 //!   1..=n-2; neither can be constructed otherwise.
 //! - Signatures are deterministic: the same key, message and entropy give the same bytes.
 //!
-//! Timing. Portable signing is as constant-time as the field, scalar and fixed-base arithmetic of the
-//! `sm2` crate: it branches on neither key nor nonce, rejected candidates for a nonce aside (chance
-//! 2^-32 each). That is a property of the source; no compiler's output has been audited. SM3 and HMAC
-//! have no secret-dependent branch or index. Verification, and decoding of public keys, take whatever
-//! time the public input takes. Secrets are overwritten when dropped, the copies that the compiler
-//! leaves in registers and on the stack excepted.
+//! Timing. Portable signing is as constant-time as the field, scalar and point arithmetic of
+//! the `sm2` crate: it branches on neither key nor nonce, rejected candidates for a nonce aside
+//! (chance 2^-32 each). That is a property of the source; no compiler's output has been audited.
+//! SM3 and HMAC have no secret-dependent branch or index. Verification, and decoding of public
+//! keys, take whatever time the public input takes. Secrets are overwritten when dropped, the
+//! copies that the compiler leaves in registers and on the stack excepted.
 
 #![no_std]
 

@@ -1,8 +1,8 @@
 //! Signs and verifies with SM2 (GB/T 32918.2-2016) on curve sm2p256v1, with SM3.
 //!
 //! Curve, field and scalar arithmetic come from the `sm2` crate; the signature scheme on top is
-//! written out here, because ours keeps Z in the public key and (1+d)^-1 in the secret key, allocates
-//! nothing, and cannot fail to sign. A test holds it equal to the crate's own scheme.
+//! written out here, because ours keeps Z in the public key and (1+d)^-1 in the secret key,
+//! allocates nothing, and cannot fail to sign. A test holds it equal to the crate's own scheme.
 //!
 //! A signature covers e = SM3(Z || M), where Z binds the signer's distinguishing id, always
 //! [`DEFAULT_ID`] here, and the public key.

@@ -1,7 +1,7 @@
 //! Holds SM3, HMAC-SM3 and SM2 keys to vectors that others published.
 //!
-//! The vectors are read where `PIAOGEN_DATA` says, or in the data folder beside the workspace; where
-//! there is none, each test says so and passes.
+//! The vectors are read where `PIAOGEN_DATA` says, or in the data folder beside the workspace;
+//! where there is none, each test says so and passes.
 
 use piaogen_crypto::{sm2, sm3};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn field<'a>(block: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
 fn value(text: &str) -> Vec<u8> {
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(text) => text.as_bytes().to_vec(),
-        None => hex::decode(text).unwrap(),
+        None => hex::decode(text).expect("an unquoted value is hex"),
     }
 }
 

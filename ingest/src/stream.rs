@@ -1,13 +1,14 @@
 //! Reads and writes topics of records, whatever carries them: Kafka or the embedded log.
 //!
 //! One topic is one [`Stream`]; a node opens two of them, the records (many partitions) and the
-//! registry (one). The traits are object-safe, so that everything above chooses the carrier once, at
-//! start. A reader belongs to one partition and one thread; it is told where to start and never
+//! registry (one). The traits are object-safe, so that everything above chooses the carrier once,
+//! at start. A reader belongs to one partition and one thread; it is told where to start and never
 //! remembers: offsets are kept with the state that was built from them, not with the carrier.
 //!
 //! Invariants
-//! - Records of a partition come in offset order, each once. Offsets may have gaps where the carrier
-//!   keeps marks of its own (Kafka's transactions); a reader reports real offsets and never renumbers.
+//! - Records of a partition come in offset order, each once. Offsets may have gaps where the
+//!   carrier keeps marks of its own (Kafka's transactions); a reader reports real offsets and never
+//!   renumbers.
 //! - Nothing is skipped in silence: a start that the carrier no longer has is an error.
 //! - What a reader shows is durable: neither a killed process nor a power cut takes it away.
 //! - Memory is bounded: by the batch for a reader, by a configured queue for a writer.
@@ -66,7 +67,7 @@ pub struct Entry<'a> {
 
 /// Records of one partition, their payloads end to end in one arena.
 ///
-/// Made once and used again: a batch that is cleared keeps its memory, so reading allocates nothing.
+/// Made once and used again: a cleared batch keeps its memory, so reading allocates nothing.
 /// The ranges are what lane code wants (many messages inside one arena).
 #[derive(Debug)]
 pub struct Batch {
@@ -121,9 +122,10 @@ impl Batch {
 
     /// Whether a payload of `length` bytes still fits.
     pub fn fits(&self, length: usize) -> bool {
-        self.is_empty() && length <= 1 << 30
-            || self.len() < self.max_records
-                && length <= self.max_bytes.saturating_sub(self.arena.len())
+        if self.is_empty() {
+            return length <= 1 << 30;
+        }
+        !self.is_full() && length <= self.max_bytes - self.arena.len()
     }
 
     /// Appends a record; `false`, and no change, when it does not fit.
@@ -270,12 +272,7 @@ fn check_partition(name: &str, partition: u32, partitions: u32) -> Result<(), St
 }
 
 /// Refuses to start reading where the stream has nothing.
-fn check_start(
-    name: &str,
-    partition: u32,
-    from: u64,
-    held: Range<u64>,
-) -> Result<(), StreamError> {
+fn check_start(name: &str, partition: u32, from: u64, held: Range<u64>) -> Result<(), StreamError> {
     let why = if from < held.start {
         "retention has deleted what follows; restore the stream or start from a snapshot"
     } else if from > held.end {

@@ -44,6 +44,8 @@ pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
         None => {
             write_durably(&dir.join("CREATING"), b"")?;
             sync_folder(dir)?;
+            let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+            sync_folder(above.unwrap_or(Path::new(".")))?;
             Ok((lock, true))
         }
     }

@@ -33,7 +33,6 @@ impl LogOf {
 }
 
 /// Hashes of one level that are not in its file: from index `base` on.
-#[derive(Default)]
 struct Fresh {
     base: u64,
     hashes: Vec<Digest>,
@@ -67,9 +66,10 @@ impl Levels {
         for level in 0..LEVELS {
             let count = size >> level;
             let place = of.place(level);
+            fresh.push(Fresh { base: count, hashes: Vec::new() });
             let Some(file) = files.existing(place)? else {
                 if count == 0 {
-                    break;
+                    continue;
                 }
                 return Err(short(files, place, 0, count));
             };
@@ -81,7 +81,6 @@ impl Levels {
             if cut && length > count * 32 {
                 file.set_len(count * 32).at("cut", &path)?;
             }
-            fresh.push(Fresh { base: count, hashes: Vec::new() });
         }
         Ok(Self { of, size, fresh })
     }
@@ -112,11 +111,8 @@ impl Levels {
 
     /// Appends what [`Levels::check`] found right.
     pub(crate) fn append(&mut self, levels: &[Vec<Digest>], size: u64) {
-        for (level, hashes) in levels.iter().enumerate() {
-            if level == self.fresh.len() {
-                self.fresh.push(Fresh::default());
-            }
-            self.fresh[level].hashes.extend_from_slice(hashes);
+        for (fresh, hashes) in self.fresh.iter_mut().zip(levels) {
+            fresh.hashes.extend_from_slice(hashes);
         }
         self.size = size;
     }
@@ -148,7 +144,9 @@ impl Levels {
     /// Forgets what has been written.
     pub(crate) fn written(&mut self, writes: &[LevelWrite]) {
         for write in writes {
-            let (Place::Log { level, .. } | Place::History { level }) = write.place else { continue };
+            let (Place::Log { level, .. } | Place::History { level }) = write.place else {
+                continue;
+            };
             let count = write.bytes.len() / 32;
             let fresh = &mut self.fresh[level as usize];
             fresh.hashes.drain(..count);

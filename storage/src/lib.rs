@@ -1,1 +1,49 @@
-//! Placeholder.
+//! Keep what was agreed: flat files, RocksDB, Parquet.
+//!
+//! The stream is the write-ahead log and execution is deterministic, so the store is durable at
+//! *flush points* only, and a crash goes back to the last one: see [`Store`]. What lies on disk,
+//! and why recovery is right, is in `LAYOUT.md` beside this crate. The store hashes nothing; what
+//! the bytes mean is the business of those who hand them over.
+//!
+//! | file | topic |
+//! |---|---|
+//! | `store.rs`, `store/flush.rs` | the store: apply, flush, recover |
+//! | `shard.rs` | one shard of it; `levels.rs`, `undo.rs`, `tail.rs` are its files |
+//! | `index.rs` | RocksDB |
+//! | `blocks.rs` | blocks, certificates, proposed bodies |
+//! | `reader.rs` | reading beside the node |
+//!
+//! **Invariant**: after a crash at any moment, opening finds exactly the state of one height, and
+//! every block that `append_block` returned for.
+
+#[cfg(test)]
+extern crate self as piaogen_storage;
+
+mod blocks;
+mod config;
+mod effects;
+mod error;
+mod files;
+mod folder;
+mod frame;
+mod index;
+mod levels;
+mod overlay;
+mod reader;
+mod shard;
+mod store;
+mod tail;
+mod undo;
+
+pub use blocks::{BLOCK_BYTES, Block, HEADER_BYTES, PENDING_BLOCKS};
+pub use config::StoreConfig;
+pub use effects::{
+    DOCUMENT_BYTES, Digest, FlushPoint, IdPlace, Row, RowChunk, RowRef, STATUS_DEPTH, ShardEffects,
+    ShardState,
+};
+pub use error::{Result, StoreError};
+pub use index::Documents;
+pub use reader::StoreReader;
+pub use shard::{SUBJECT_BYTES, StatusPath};
+pub use store::{Recovered, Sizes, Store};
+pub use tail::Rows;

@@ -4,9 +4,9 @@
 //! there is and writes it, while new changes go into a fresh map above; when it is on disk, the
 //! frozen one is dropped. Keys come from outside, hence the standard keyed hash.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::borrow::Borrow;
 use std::sync::Arc;
 
 /// A map of changes, and the frozen one below it.

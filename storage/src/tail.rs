@@ -2,9 +2,9 @@
 //!
 //! Rows are the bulk of what a block brings, so unlike the rest they are not kept in memory: they
 //! are written when their block is applied, compressed, in frames small enough that one row can be
-//! read without much around it, and made durable at the flush point. Every frame names its first log
-//! index, so recovery cuts the file at the flush point's log size. Files have a bounded size and are
-//! deleted whole once the archive has what is in them.
+//! read without much around it, and made durable at the flush point. Every frame names its first
+//! log index, so recovery cuts the file at the flush point's log size. Files have a bounded size
+//! and are deleted whole once the archive has what is in them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,6 +22,8 @@ const MAGIC: [u8; 4] = *b"PTl1";
 const META: usize = 8 + 4 + 8 + 8 + 4 + 1;
 /// Rows are put into frames of about this many bytes before compression.
 const FRAME_BYTES: usize = 128 << 10;
+/// Most bytes of rows that one block may bring to one shard.
+const BLOCK_BYTES: usize = 1 << 30;
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
@@ -96,8 +98,19 @@ impl Rows {
 
 /// Splits and compresses the rows of a block.
 pub(crate) fn encode(rows: &RowChunk) -> Result<Encoded> {
-    let mut out =
-        Encoded { first: rows.first_index, count: rows.count, bytes: Vec::new(), frames: Vec::new() };
+    if rows.bytes.len() > BLOCK_BYTES {
+        return Err(StoreError::Refused(format!(
+            "the rows of a block and shard have {} bytes, the limit is {BLOCK_BYTES}: make blocks \
+             smaller",
+            rows.bytes.len()
+        )));
+    }
+    let mut out = Encoded {
+        first: rows.first_index,
+        count: rows.count,
+        bytes: Vec::new(),
+        frames: Vec::new(),
+    };
     let (mut start, mut at, mut done) = (0, 0, 0);
     for n in 1..=rows.count {
         at += row_len(&rows.bytes, at).ok_or_else(|| miscounted(rows))?;
@@ -240,7 +253,7 @@ impl Tail {
     }
 
     /// Files that have to be synced for what was appended to be durable.
-    pub(crate) fn to_sync(&mut self) -> Vec<Place> {
+    pub(crate) fn take_dirty(&mut self) -> Vec<Place> {
         let shard = self.shard;
         self.dirty.drain(..).map(|first| Place::Tail { shard, first }).collect()
     }
@@ -250,6 +263,8 @@ impl Tail {
         while self.chunks.front().is_some_and(|chunk| chunk.end <= up_to) {
             let Some(chunk) = self.chunks.pop_front() else { break };
             files.delete(self.place(chunk.first))?;
+            // One after the other on disk too, so that a crash leaves no gap between files.
+            files.sync_folder(self.place(chunk.first))?;
             self.dirty.retain(|first| *first != chunk.first);
         }
         Ok(())
@@ -274,9 +289,12 @@ impl Tail {
     pub(crate) fn frames(&self, from: u64, rows: u64, bytes: u64) -> Vec<FrameAt> {
         let mut found = Vec::new();
         let mut total = 0;
+        // What was released is skipped, not counted.
+        let from = from.max(self.first());
         let chunks = self.chunks.partition_point(|chunk| chunk.end <= from);
         for chunk in self.chunks.range(chunks..) {
-            let frames = chunk.frames.partition_point(|(first, _)| *first <= from).saturating_sub(1);
+            let frames =
+                chunk.frames.partition_point(|(first, _)| *first <= from).saturating_sub(1);
             for (i, (first, position)) in chunk.frames.iter().enumerate().skip(frames) {
                 if *first >= from.saturating_add(rows) || (total >= bytes && !found.is_empty()) {
                     return found;
@@ -360,8 +378,8 @@ fn chunk_files(one: &Path) -> Result<Vec<u64>> {
     let mut firsts = Vec::new();
     for entry in std::fs::read_dir(folder).at("list", folder)? {
         let name = entry.at("list", folder)?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(".rows")?.parse().ok());
-        firsts.extend(first);
+        let first = |name: &str| name.strip_suffix(".rows")?.parse::<u64>().ok();
+        firsts.extend(name.to_str().and_then(first));
     }
     firsts.sort_unstable();
     Ok(firsts)

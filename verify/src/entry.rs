@@ -163,6 +163,16 @@ impl Outcome {
         "NOT_FOUND",
     ];
 
+    /// The name of the outcome with this number; for numbers that a leaf cannot have, `UNKNOWN`.
+    pub fn name_of_code(code: u8) -> &'static str {
+        const CODES: [u8; 18] =
+            [0, 1, 2, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32];
+        match CODES.iter().position(|known| *known == code) {
+            Some(at) => Outcome::NAMES[at],
+            None => "UNKNOWN",
+        }
+    }
+
     /// The outcome for a flaw of a field.
     pub fn of_flaw(tag: Tag, flaw: Flaw) -> Outcome {
         match flaw {
@@ -366,6 +376,7 @@ pub(crate) mod tests {
     fn entries_with_every_outcome_round_trip() {
         for (outcome, name) in outcomes().into_iter().zip(Outcome::NAMES) {
             assert_eq!(outcome.name(), name);
+            assert_eq!(Outcome::name_of_code(outcome.code()), name);
             let entry = Entry {
                 kind: Some(RecordKind::Issue),
                 offset: 1 << 40,

@@ -88,8 +88,7 @@ impl Genesis {
         if file.format != FORMAT {
             return Err(fail(alloc::format!("format is {:?}, not {FORMAT:?}", file.format)));
         }
-        let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        if !(1..=32).contains(&file.chain_id.len()) || !file.chain_id.bytes().all(plain) {
+        if !is_chain_id(&file.chain_id) {
             return Err(fail("chain_id must be 1 to 32 of a-z, 0-9, hyphen".into()));
         }
         if !(1..=PARTITIONS_MAX).contains(&file.partitions) {
@@ -124,10 +123,15 @@ impl Genesis {
     }
 }
 
+/// Whether this may be the name of a chain.
+pub(crate) fn is_chain_id(name: &str) -> bool {
+    let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=32).contains(&name.len()) && name.bytes().all(plain)
+}
+
 fn key(text: &str) -> Result<PublicKey, GenesisError> {
     let fail = || GenesisError(alloc::format!("{text:?} is no compressed public key in hex"));
-    let bytes: [u8; 33] =
-        hex::decode(text).map_err(|_| fail())?.try_into().map_err(|_| fail())?;
+    let bytes: [u8; 33] = hex::decode(text).map_err(|_| fail())?.try_into().map_err(|_| fail())?;
     PublicKey::from_compressed(&bytes).map_err(|_| fail())
 }
 

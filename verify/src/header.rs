@@ -241,6 +241,11 @@ impl Header {
         })
     }
 
+    /// The leaf under the `history_root` of later headers.
+    pub fn leaf(&self) -> Digest {
+        merkle::leaf(&self.digest())
+    }
+
     /// The digest: what validators sign.
     pub fn digest(&self) -> Digest {
         sm3::hash_parts(&[&[10], &self.encode()])

@@ -4,16 +4,25 @@
 
 extern crate alloc;
 
+pub mod certificate;
+pub mod checked;
+pub mod checkpoint;
+pub mod consistency;
 pub mod document;
 pub mod encoding;
 pub mod entry;
 pub mod fields;
 pub mod genesis;
 pub mod header;
+pub mod json;
 pub mod merkle;
+pub mod receipt;
 pub mod record;
+pub mod refusal;
 pub mod scheme;
 pub mod status;
+pub mod trust_root;
 pub mod value;
 
 pub use piaogen_crypto::Digest;
+pub use refusal::{Refusal, Step};

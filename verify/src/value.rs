@@ -63,6 +63,23 @@ impl Cause {
         Cause::ALL.into_iter().find(|cause| *cause as u8 == code)
     }
 
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Encoding => "encoding",
+            Cause::UnknownTag => "unknown_tag",
+            Cause::Order => "order",
+            Cause::Missing => "missing",
+            Cause::NotCanonical => "not_canonical",
+            Cause::NotAllowed => "not_allowed",
+            Cause::Characters => "characters",
+            Cause::Range => "range",
+            Cause::Sign => "sign",
+            Cause::CheckDigit => "check_digit",
+            Cause::UnknownKind => "unknown_kind",
+        }
+    }
+
     /// In words, for messages.
     pub fn words(self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
 //! Multiplies the generator by a secret number, with a table, in constant time.
 //!
 //! The `sm2` crate has such a table too, but only where there is `std`. Ours is affine, which makes
-//! each addition cheaper: 64 rows for the 64 digits of base 16, each holding the multiples 1 to 8 of
-//! 16^row times the generator; digits lie in -8..=8, so a row of eight serves sixteen. It is made
-//! once, on first use (about 37 KB, well under a millisecond).
+//! each addition cheaper: 64 rows for the 64 digits of base 16, each holding the multiples 1 to 8
+//! of 16^row times the generator; digits lie in -8..=8, so a row of eight serves sixteen. It is
+//! made once, on first use (about 37 KB, about a millisecond).
 //!
 //! Invariants
 //! - Which rows are read and what is done with them does not depend on the number: each row is read
@@ -40,8 +40,8 @@ fn build() -> Box<Table> {
     Box::new(affine.as_chunks::<8>().0.to_vec())
 }
 
-/// The digits of `k` in base 16, least first, each in -8..=7. The last one keeps its carry: it is at
-/// most 8 if `k` is below 2^255.
+/// The digits of `k` in base 16, least first, each in -8..=7. The last one keeps its carry: it is
+/// at most 8 if `k` is below 2^255.
 fn digits(k: &Scalar) -> Zeroizing<[i8; ROWS]> {
     let bytes = Zeroizing::new(<[u8; 32]>::from(k.to_repr()));
     let mut digits = Zeroizing::new([0i8; ROWS]);

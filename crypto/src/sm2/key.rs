@@ -1,8 +1,8 @@
 //! Holds SM2 keys that are valid by construction, and reads and writes their usual encodings.
 //!
 //! A public key carries what verification needs of it again and again: the decoded point, its bytes
-//! and Z. It is 200 bytes inline without a pointer, so a clone is a copy and never touches a counter
-//! shared between threads. Equality and hash go by the point alone.
+//! and Z. It is 200 bytes inline without a pointer, so a clone is a copy and never touches a
+//! counter shared between threads. Equality and hash go by the point alone.
 
 use super::{Signature, base, scalar_in_range, sign_digest, z};
 use crate::{Digest, sm3};
@@ -19,8 +19,8 @@ use zeroize::{Zeroize, Zeroizing};
 /// Prefix of the hash that makes a key id of a public key.
 const KEY_ID_PREFIX: u8 = 0x05;
 
-/// Why bytes are not a key or not a signature. All of these are of the class *Refused*: the input is
-/// wrong and stays wrong.
+/// Why bytes are not a key or not a signature. All of these are of the class *Refused*: the input
+/// is wrong and stays wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -228,8 +228,8 @@ impl SecretKey {
         self.public.clone()
     }
 
-    /// Signs `message` (the message itself) under [`super::DEFAULT_ID`]; the nonce is derived from key
-    /// and message.
+    /// Signs `message` (the message itself) under [`super::DEFAULT_ID`]; the nonce is derived from
+    /// key and message.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
         self.sign_with_entropy(message, &[])

@@ -1,7 +1,8 @@
 //! Derives nonces from the key and the digest, so that signing needs no source of randomness.
 //!
 //! The HMAC-DRBG of RFC 6979 section 3.2 with SM3 in place of SHA-2. A nonce that repeats for two
-//! messages, or is guessed in part, gives the key away; this way it depends on both key and message.
+//! messages, or is guessed in part, gives the key away; this way it depends on both key and
+//! message.
 
 use super::scalar_in_range;
 use crate::{Digest, sm3};

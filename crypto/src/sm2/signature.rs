@@ -7,7 +7,8 @@
 use super::KeyError;
 use alloc::vec::Vec;
 
-/// A signature: r and s, 32 bytes each, big-endian. Any 64 bytes; ranges are checked by verification.
+/// A signature: r and s, 32 bytes each, big-endian. Any 64 bytes; ranges are checked by
+/// verification.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Signature(pub [u8; 64]);
 

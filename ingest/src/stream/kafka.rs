@@ -6,7 +6,8 @@
 //!
 //! A broker that is away is waited for: the client keeps trying, and what it meets on the way is
 //! counted in [`Health`]. What could lose a record without anybody noticing is fatal: a start that
-//! retention has deleted, a log that became shorter, a batch that does not check, a compacted topic.
+//! retention has deleted, a log that became shorter, a batch that does not check. A compacted topic
+//! is refused.
 //!
 //! Invariants
 //! - Readers see committed records only; writers are idempotent and wait for all replicas in sync.
@@ -66,7 +67,7 @@ pub(crate) struct Observer(Arc<Health>);
 
 impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if level <= RDKafkaLogLevel::Warning {
+        if level as i32 <= RDKafkaLogLevel::Warning as i32 {
             self.0.note(&format_args!("{facility}: {message}"));
         }
     }
@@ -93,12 +94,13 @@ impl KafkaStream {
     pub fn open(options: &KafkaOptions, topic: &str) -> Result<KafkaStream, StreamError> {
         let health = Arc::new(Health::default());
         let control = options.consumer(Observer(Arc::clone(&health)))?;
-        let partitions = topic::partitions(&control, topic, options.patience)?.ok_or_else(|| {
-            StreamError::Refused(format!(
-                "Kafka at {} has no topic {topic}; create it first (deploy/OPERATING.md)",
-                options.brokers
-            ))
-        })?;
+        let partitions =
+            topic::partitions(&control, topic, options.patience)?.ok_or_else(|| {
+                StreamError::Refused(format!(
+                    "Kafka at {} has no topic {topic}; create it first (deploy/OPERATING.md)",
+                    options.brokers
+                ))
+            })?;
         if let Some(policy) = topic::cleanup_policy(options, topic)
             && policy.contains("compact")
         {

@@ -35,8 +35,8 @@
 //!     end = first offset of the last segment u64, bytes of it u64, next offset u64
 //! ```
 //!
-//! A group commit writes the frames, `fdatasync`s the segments, then writes the other slot of `ends`
-//! and `fdatasync`s that. Readers, in this process or another, look at `ends` and at nothing beyond
+//! A group commit writes the frames, `fdatasync`s the segments, then writes the other slot of
+//! `ends` and `fdatasync`s that. Readers, in this process or another, look at `ends` and at nothing beyond
 //! it; so a reader never shows what a power cut could take away, and never sees half a frame.
 //!
 //! The offset is in the check but not in the frame: a frame at the wrong place fails like a broken
@@ -160,7 +160,12 @@ impl EmbeddedLog {
             None => EndsFile::open(folder)?.read()?,
         };
         let partitions = ends.partitions.len() as u32; // bounded by MAX_PARTITIONS when read
-        Ok(EmbeddedLog { name: name.to_string(), folder: folder.to_path_buf(), partitions, options })
+        Ok(EmbeddedLog {
+            name: name.to_string(),
+            folder: folder.to_path_buf(),
+            partitions,
+            options,
+        })
     }
 
     fn ends(&self) -> Result<Ends, StreamError> {

@@ -1,1 +1,182 @@
-//! Placeholder.
+//! Answers over HTTP what a node knows: metrics, health, receipts.
+//!
+//! It reads and never writes. What it needs of the node is one trait, so that it depends on no
+//! storage and no engine.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /metrics` | series in Prometheus' text format |
+//! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
+//! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason |
+//! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
+//!
+//! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
+//! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
+//! again. They show all fields: whoever may read this port reads what the node stores.
+//!
+//! Invariants
+//! - A request costs a bounded number of receipts.
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Most receipts of one answer.
+pub const RECEIPTS_MAX: u64 = 1_000;
+
+/// What the node tells.
+pub trait Source: Send + Sync + 'static {
+    /// All series.
+    fn metrics(&self) -> String;
+    /// Why the node no longer knows its own state, if so.
+    fn failure(&self) -> Option<String>;
+    /// Why it does not follow the chain at present, if so.
+    fn unready(&self) -> Option<String>;
+    /// Compact receipts from an offset of a partition on, as many as are provable, at most `count`.
+    /// The partition after the last is the registry.
+    fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+}
+
+/// Serves until `until` is done.
+pub async fn serve(
+    address: SocketAddr,
+    source: Arc<dyn Source>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    axum::serve(listener, router(source)).with_graceful_shutdown(until).await
+}
+
+fn router(source: Arc<dyn Source>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/v1/receipts/{partition}/{offset}", get(receipts))
+        .with_state(source)
+}
+
+type Shared = State<Arc<dyn Source>>;
+
+async fn metrics(State(source): Shared) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], source.metrics()).into_response()
+}
+
+async fn live(State(source): Shared) -> Response {
+    health(source.failure())
+}
+
+async fn ready(State(source): Shared) -> Response {
+    health(source.failure().or_else(|| source.unready()))
+}
+
+fn health(trouble: Option<String>) -> Response {
+    match trouble {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn receipts(
+    State(source): Shared,
+    Path((partition, offset)): Path<(u32, u64)>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let count = match query.get("count").map(|text| text.parse::<u64>()) {
+        None => 1,
+        Some(Ok(count)) if (1..=RECEIPTS_MAX).contains(&count) => count,
+        Some(_) => {
+            let why = format!("count must be 1 to {RECEIPTS_MAX}\n");
+            return (StatusCode::BAD_REQUEST, why).into_response();
+        }
+    };
+    // Reading hashes and rows blocks.
+    let read = tokio::task::spawn_blocking(move || source.receipts(partition, offset, count));
+    match read.await {
+        Ok(Ok(receipts)) => {
+            let mut body = Vec::new();
+            for receipt in receipts {
+                body.extend_from_slice(&(receipt.len() as u32).to_be_bytes());
+                body.extend_from_slice(&receipt);
+            }
+            ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+        }
+        Ok(Err(why)) => (StatusCode::NOT_FOUND, format!("{why}\n")).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    struct Fixed;
+
+    impl Source for Fixed {
+        fn metrics(&self) -> String {
+            "x 1\n".into()
+        }
+        fn failure(&self) -> Option<String> {
+            None
+        }
+        fn unready(&self) -> Option<String> {
+            Some("behind".into())
+        }
+        fn receipts(&self, partition: u32, _: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+            if partition > 3 {
+                Err("no such partition".into())
+            } else {
+                Ok(vec![vec![7]; count as usize])
+            }
+        }
+    }
+
+    fn ask(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let status = String::from_utf8_lossy(&all[9..12]).into_owned();
+        (status, all[end + 4..].to_vec())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_path_answers() {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = probe.local_addr().unwrap();
+        drop(probe);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let until = async move { drop(ended.await) };
+        let server = tokio::spawn(serve(address, Arc::new(Fixed), until));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let answers = tokio::task::spawn_blocking(move || {
+            [
+                "/metrics",
+                "/health/live",
+                "/health/ready",
+                "/v1/receipts/0/5?count=2",
+                "/v1/receipts/9/5",
+                "/v1/receipts/0/5?count=1001",
+                "/v1/receipts/x/5",
+                "/",
+            ]
+            .map(|path| ask(address, path))
+        })
+        .await
+        .unwrap();
+        let codes = answers.each_ref().map(|(code, _)| code.as_str());
+        assert_eq!(codes, ["200", "200", "503", "200", "404", "400", "400", "404"]);
+        assert_eq!(answers[0].1, b"x 1\n");
+        assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
+        end.send(()).unwrap();
+        server.await.unwrap().unwrap();
+    }
+}

@@ -82,7 +82,7 @@ impl Random for Digest {
 
 /// SM3, streaming or in one go.
 #[derive(Default)]
-pub struct Sm3 {
+pub(crate) struct Sm3 {
     inner: sm3::Hasher,
 }
 

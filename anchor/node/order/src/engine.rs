@@ -25,7 +25,9 @@ use commonware_parallel::Sequential;
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as runtime};
 use commonware_utils::{NZDuration, NZUsize};
 use piaogen_crypto::sm2::SecretKey;
+use std::fs::{File, TryLockError, create_dir_all};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::Builder;
@@ -35,6 +37,10 @@ use std::time::Duration;
 const NAMESPACE_BYTES_MAX: usize = 128;
 const VIEW_RETENTION_MIN: u64 = 2 * LAG_MAX as u64;
 const VIEW_RETENTION_MAX: u64 = 4096;
+/// Name of the file in the folder that the running process holds locked.
+const LOCK: &str = "lock";
+/// Name of the folder in the folder that is the engine's.
+const VOTES: &str = "votes";
 /// How long a stop waits for the engine to write what it holds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -64,6 +70,7 @@ pub(crate) fn start(
         }
         None => None,
     };
+    let lock = lock(&config.directory)?;
     let status = Arc::new(Status::default());
     let died = |error: std::io::Error| Fatal::Died {
         what: "starting a thread",
@@ -82,6 +89,7 @@ pub(crate) fn start(
             for thread in threads {
                 let _ = thread.join();
             }
+            drop(lock);
         })
         .map_err(died)?;
     let ended = Fatal::Died { what: "the engine", reason: "it ended while starting".to_owned() };
@@ -120,9 +128,30 @@ fn checked(config: &OrderConfig, secret: &SecretKey) -> Result<Scheme, Refused> 
     Ok(scheme)
 }
 
+/// Two processes that vote with one key could fork the chain: only one gets the folder.
+fn lock(directory: &Path) -> Result<File, Refused> {
+    let named = || directory.to_path_buf();
+    let unusable = |error: std::io::Error| Refused::Directory {
+        directory: named(),
+        reason: error.to_string(),
+    };
+    create_dir_all(directory).map_err(unusable)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join(LOCK))
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Refused::InUse { directory: named() }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
 fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
     let settings = runtime::Config::new()
-        .with_storage_directory(plan.config.directory.clone())
+        .with_storage_directory(plan.config.directory.join(VOTES))
         .with_worker_threads(2);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let status = status.clone();

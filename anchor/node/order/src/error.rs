@@ -20,7 +20,9 @@ pub enum OrderError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refused {
     /// The validator set is empty or too large.
-    #[error("order.validators has {count} keys, from 1 to {limit} are allowed; correct the genesis file")]
+    #[error(
+        "order.validators has {count} keys, from 1 to {limit} are allowed; correct the genesis file"
+    )]
     Validators {
         /// How many were given.
         count: usize,
@@ -79,6 +81,22 @@ pub enum Refused {
         minimum: u64,
         /// Most that is allowed.
         maximum: u64,
+    },
+    /// The folder cannot be used.
+    #[error("folder {directory} of the votes cannot be used: {reason}; check path and permissions",
+        directory = directory.display())]
+    Directory {
+        /// The folder.
+        directory: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another process orders with the same votes.
+    #[error("folder {directory} is in use by another process; stop that one first",
+        directory = directory.display())]
+    InUse {
+        /// The folder.
+        directory: PathBuf,
     },
     /// Blocks were finalized, and the votes that led to them are gone.
     #[error(

@@ -19,8 +19,7 @@ use piaogen_crypto::sm2::PublicKey;
 use std::fmt;
 
 /// The engine's finalization, over SM2 and SM3.
-pub(crate) type Finalization =
-    commonware_consensus::simplex::types::Finalization<Scheme, Digest>;
+pub(crate) type Finalization = commonware_consensus::simplex::types::Finalization<Scheme, Digest>;
 
 /// Longest finalization that is read: the largest set, everybody signed.
 pub const FINALIZATION_BYTES_MAX: usize = 30 + 32 + 8 + 128 + 5 + 64 * VALIDATORS_MAX as usize;

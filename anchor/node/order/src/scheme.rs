@@ -184,8 +184,7 @@ impl SchemeTrait for Scheme {
         let mut votes = Vec::new();
         for Attestation { signer, signature } in attestations {
             self.validators.key(signer).ok_or(AssemblyError::UnknownSigner(signer))?;
-            let signature =
-                *signature.get().ok_or(AssemblyError::MalformedSignature(signer))?;
+            let signature = *signature.get().ok_or(AssemblyError::MalformedSignature(signer))?;
             votes.push((signer, signature));
         }
         votes.sort_by_key(|(signer, _)| *signer);

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole: bytes, one validator on disk, four in the simulator.
 
 mod bytes;
+mod recall;
 mod simulated;
 mod single;
 
@@ -47,17 +48,16 @@ impl Chain {
         }
         state.finals.clone()
     }
+}
 
-    /// Digests from genesis to `last`, walking down.
-    fn path(&self, last: Digest) -> Vec<Digest> {
-        let state = self.state.lock().unwrap();
-        let mut path = vec![last];
-        while path[path.len() - 1] != GENESIS {
-            path.push(state.parents[&path[path.len() - 1]]);
-        }
-        path.reverse();
-        path
+/// Digests from genesis to `last`, walking down.
+fn path(parents: &HashMap<Digest, Digest>, last: Digest) -> Vec<Digest> {
+    let mut path = vec![last];
+    while path[path.len() - 1] != GENESIS {
+        path.push(parents[&path[path.len() - 1]]);
     }
+    path.reverse();
+    path
 }
 
 impl Application for Chain {

@@ -11,6 +11,9 @@ use super::options::MAX_BATCH;
 use super::{Health, KafkaOptions, Observer, passes, retry};
 use crate::stream::StreamError;
 
+/// How long to wait for how a topic is set, which is nice to know.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Creates a topic that keeps everything, unless it exists; refuses another partition count.
 ///
 /// With three or more copies, two have to be in sync before a record counts as written.
@@ -114,7 +117,7 @@ pub(super) fn partitions(
 /// Not everybody may ask for it, so no answer is no error: creating the topic set it right.
 pub(super) fn cleanup_policy(options: &KafkaOptions, topic: &str) -> Option<String> {
     let admin = options.admin().ok()?;
-    let limits = AdminOptions::new().request_timeout(Some(options.patience));
+    let limits = AdminOptions::new().request_timeout(Some(options.patience.min(LOOK)));
     let asked = [ResourceSpecifier::Topic(topic)];
     let answers = block_on(admin.describe_configs(&asked, &limits)).ok()?;
     let resource = answers.into_iter().next()?.ok()?;

@@ -1,8 +1,8 @@
 //! Settles what a dead writer left beyond the durable ends: keeps whole frames, cuts the rest.
 //!
 //! Everything before an end was synced and is taken as it is, so opening costs the length of the
-//! unfinished tail and not that of the topic. Cut first, sync, publish: a crash in the middle leaves
-//! a topic that the next recovery settles in the same way.
+//! unfinished tail and not that of the topic. Cut first, sync, publish: a crash in the middle
+//! leaves a topic that the next recovery settles in the same way.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -81,7 +81,7 @@ fn walk(folder: &Path, end: End) -> Result<(bool, End), StreamError> {
     Ok((clean, End { position: scanner.position(), next: scanner.next(), ..end }))
 }
 
-/// Cuts the last index down to whole entries of frames that are left, or what follows is misaligned.
+/// Cuts the last index down to whole entries of frames that are left, so that the next ones align.
 fn cut_index(folder: &Path, end: &End) -> Result<(), StreamError> {
     let path = segment::index_path(folder, end.base);
     if !path.exists() {

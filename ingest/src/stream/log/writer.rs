@@ -1,8 +1,8 @@
 //! Appends frames and makes them durable in groups.
 //!
 //! `send` copies a frame into the buffer of its partition and returns; a thread of its own commits
-//! whatever has gathered, after an interval or a number of bytes, and then publishes the new ends and
-//! hands out the acknowledgements. Sending goes on while a commit waits for the disk.
+//! whatever has gathered, after an interval or a number of bytes, and then publishes the new ends
+//! and hands out the acknowledgements. Sending goes on while a commit waits for the disk.
 //!
 //! Invariants
 //! - A commit that fails ends the writer for good: after a failed sync nobody knows what is on the
@@ -152,8 +152,8 @@ impl Writer for LogWriter {
             state.oldest = Some(Instant::now());
         }
         // Only the send that crosses the mark wakes the committer, not every one after it.
-        let marked = state.unsynced >= options.commit_bytes
-            && state.unsynced - size < options.commit_bytes;
+        let marked =
+            state.unsynced >= options.commit_bytes && state.unsynced - size < options.commit_bytes;
         drop(guard);
         if first || marked {
             self.shared.wake.notify_one();
@@ -211,9 +211,7 @@ impl Shared {
                 return;
             }
             let due = match state.oldest {
-                _ if state.closing || state.unsynced >= self.options.commit_bytes => {
-                    Duration::ZERO
-                }
+                _ if state.closing || state.unsynced >= self.options.commit_bytes => Duration::ZERO,
                 Some(oldest) => self.options.commit_interval.saturating_sub(oldest.elapsed()),
                 None => Duration::from_secs(3600),
             };

@@ -95,10 +95,7 @@ fn a_set_of_one_has_the_documented_bytes() {
 
 #[test]
 fn a_quorum_is_needed() {
-    assert!(matches!(
-        finalization(&[0, 2]),
-        Err(AssemblyError::InsufficientAttestations(3, 2))
-    ));
+    assert!(matches!(finalization(&[0, 2]), Err(AssemblyError::InsufficientAttestations(3, 2))));
     assert!(matches!(finalization(&[0, 2, 2]), Err(AssemblyError::DuplicateSigner(_))));
     // Two of four, well-formed.
     let mut bytes = by_hand().0;
@@ -127,8 +124,10 @@ fn every_flipped_bit_is_noticed() {
     let refusal = Finalized::check(&bytes, NAMESPACE, 1, &keys).unwrap_err();
     assert_eq!(refusal, Refused::Epoch { found: 0, expected: 1 });
     // The same signatures, said to be of a larger set.
-    assert!(Finalized::check(&bytes, NAMESPACE, 0, &[&keys[..], &[secret(5).public_key()]].concat())
-        .is_err());
+    assert!(
+        Finalized::check(&bytes, NAMESPACE, 0, &[&keys[..], &[secret(5).public_key()]].concat())
+            .is_err()
+    );
 }
 
 #[test]
@@ -152,8 +151,7 @@ fn a_notarize_vote_is_no_finalize_vote() {
         Finalize { proposal: vote.proposal, attestation: vote.attestation }
     });
     let votes = NonEmpty::try_new(votes.into_iter()).unwrap();
-    let made =
-        Finalization::from_owned_finalizes(&scheme(&secrets[0], &keys), votes, &Sequential);
+    let made = Finalization::from_owned_finalizes(&scheme(&secrets[0], &keys), votes, &Sequential);
     let bytes = made.unwrap().encode();
     assert!(Finalized::decode(&bytes).is_ok());
     assert!(Finalized::check(&bytes, NAMESPACE, 0, &keys).is_err());

@@ -1,6 +1,6 @@
 //! One validator on the real runtime, with its votes on disk.
 
-use super::{Chain, GENESIS, NAMESPACE, secret};
+use super::{Chain, GENESIS, NAMESPACE, path, secret};
 use crate::{Application, Fatal, Finalized, OrderConfig, OrderError, Refused, start};
 use piaogen_crypto::sm2::SecretKey;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn config(directory: &Path) -> OrderConfig {
 /// Checks that the finals are one chain from genesis, each with a valid certificate.
 fn check(chain: &Chain, finals: &[(piaogen_crypto::Digest, Vec<u8>)]) {
     let keys = [secret(1).public_key()];
-    let path = chain.path(finals[finals.len() - 1].0);
+    let path = path(&chain.state.lock().unwrap().parents, finals[finals.len() - 1].0);
     let mut seen = vec![GENESIS];
     for (block, bytes) in finals {
         let read = Finalized::check(bytes, NAMESPACE, 0, &keys).unwrap();
@@ -140,6 +140,20 @@ fn a_wrong_configuration_is_refused() {
         assert!(matches!(error, OrderError::Refused(_)));
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_folder_is_for_one_process_and_must_be_a_folder() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    let error = start(config(directory.path()), &secret(1), chain.clone()).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::InUse { .. })), "{error}");
+    handle.stop().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let error = start(config(&file), &secret(1), chain).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::Directory { .. })), "{error}");
 }
 
 #[test]

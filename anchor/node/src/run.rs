@@ -1,0 +1,508 @@
+//! The running node: intake, ordering, execution, flushing and archiving, joined.
+//!
+//! Everything that decides lies in crates below; here are the threads and the order in which they
+//! begin and end.
+//!
+//! Invariants
+//! - Opening recovers: storage goes back to its last flush point, and the final blocks after it are
+//!   executed again from the stream before anything new is proposed.
+//! - Stopping loses nothing, and neither does not stopping properly.
+
+pub mod archiver;
+pub mod chain;
+pub mod execute;
+pub mod intake;
+pub mod metrics;
+pub mod receipts;
+
+use chain::{BlockPolicy, Chain, Start};
+use execute::{Executor, ExecutorParts};
+use intake::{Intake, IntakeLimits};
+use metrics::Metrics;
+
+use anyhow::{Context, Result, bail, ensure};
+use archiver::{ArchivePolicy, Archiver};
+use piaogen_anchor::block::Tip;
+use piaogen_anchor::log::Log;
+use piaogen_anchor::registry::Registry;
+use piaogen_anchor::shard::Shard;
+use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::{Digest, Lanes};
+use piaogen_ingest::check::{CheckContext, KeyDirectory};
+use piaogen_ingest::stream::Stream;
+use piaogen_order::OrderConfig;
+use piaogen_storage::archive::Archive;
+use piaogen_storage::{Block, ShardState, Store, StoreConfig};
+use piaogen_verify::encoding::Reader;
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::merkle::{self, Hashes};
+use piaogen_verify::record::{self, RecordKind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Locks; what is behind a poisoned lock here is whole, since it is replaced and not patched.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What a node needs in order to run.
+pub struct NodeParts {
+    /// The data folder.
+    pub dir: PathBuf,
+    /// The chain.
+    pub genesis: Genesis,
+    /// The key with which this validator votes.
+    pub key: SecretKey,
+    /// The topic of records.
+    pub records: Arc<dyn Stream>,
+    /// The topic of the registry.
+    pub registry: Arc<dyn Stream>,
+    /// Lanes that hash and verify.
+    pub lanes: Lanes,
+    /// What bounds the intake.
+    pub intake: IntakeLimits,
+    /// When blocks are made.
+    pub blocks: BlockPolicy,
+    /// How storage is opened.
+    pub store: StoreConfig,
+    /// Longest time between flush points.
+    pub flush_interval: Duration,
+    /// The archive, and when segments are sealed.
+    pub archive: Archive,
+    /// When segments are sealed.
+    pub archive_policy: ArchivePolicy,
+    /// Whether signatures are checked; only benchmarks of the other stages leave it out.
+    pub signatures: bool,
+}
+
+/// A node that runs.
+pub struct Node {
+    /// The store, for those who read.
+    pub store: Arc<Store>,
+    /// The chain.
+    pub chain: Arc<Chain>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The archive.
+    pub archiver: Arc<Archiver>,
+    intake: Arc<Intake>,
+    ordering: Option<piaogen_order::Handle>,
+    executor: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+    records: Arc<dyn Stream>,
+}
+
+struct StoreLog<'a>(&'a Store, Option<u32>);
+
+impl Hashes for StoreLog<'_> {
+    type Error = anyhow::Error;
+
+    fn get(&self, level: u8, index: u64) -> Result<Digest> {
+        let hash = match self.1 {
+            Some(shard) => self.0.log_hash(shard, level, index)?,
+            None => self.0.history_hash(level, index)?,
+        };
+        hash.with_context(|| format!("hash {index} of level {level} is missing in the store"))
+    }
+}
+
+/// Reads the header and cut of a stored block.
+pub fn parse_block(block: &Block) -> Result<(Header, Cut)> {
+    let mut reader = Reader::new(&block.header);
+    let header = Header::decode(&mut reader).context("a stored header does not decode")?;
+    reader.end().context("a stored header is too long")?;
+    let cut = Cut::decode(&block.cut).context("a stored cut does not decode")?;
+    ensure!(header.cut == cut.digest(), "block {}: the cut is not the header's", block.height);
+    Ok((header, cut))
+}
+
+/// The entries of shards from what storage keeps of them.
+pub fn shard_entries(states: &[ShardState]) -> Vec<ShardEntry> {
+    let entry = |(shard, state): (u32, &ShardState)| match state.log_size {
+        0 => ShardEntry { next_offset: state.next_offset, ..ShardEntry::empty(shard) },
+        _ => ShardEntry {
+            shard,
+            next_offset: state.next_offset,
+            log_size: state.log_size,
+            log_root: state.log_root,
+            invoices: state.invoices,
+            status_root: state.status_root,
+        },
+    };
+    (0..).zip(states).map(entry).collect()
+}
+
+/// Rebuilds the registry from the rows of its shard: archive first, then what is not sealed.
+fn rebuild_registry(
+    genesis: &Genesis,
+    archive: &Archive,
+    store: &Store,
+    shard: u32,
+    size: u64,
+) -> Result<Registry> {
+    let mut registry = Registry::genesis(genesis);
+    let mut next = 0;
+    while next < size {
+        let rows = receipts::rows(archive, store, shard, next, 4_096)?;
+        ensure!(!rows.is_empty(), "registry record {next} is neither in the archive nor in tail/");
+        for row in rows.into_iter().take((size - next) as usize) {
+            let entry = piaogen_verify::entry::Entry::decode(&row.entry)
+                .context("a stored registry entry does not decode")?;
+            if entry.outcome == piaogen_verify::entry::Outcome::Accepted {
+                let decoded = record::decode(&row.record)
+                    .map_err(|_| anyhow::anyhow!("registry record {next} does not decode"))?;
+                debug_assert!(!matches!(decoded.kind, RecordKind::Issue | RecordKind::IssueRed));
+                if let Err(outcome) = registry.execute(&decoded) {
+                    bail!("registry record {next} was accepted and is now {}", outcome.name());
+                }
+            }
+            next += 1;
+        }
+    }
+    Ok(registry)
+}
+
+struct Opened {
+    start: Start,
+    /// Final blocks after the executed tip, oldest first.
+    again: Vec<(Header, Cut)>,
+    finalization: Option<Vec<u8>>,
+}
+
+fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
+    if store.tip().is_none() {
+        let header = genesis.header();
+        let cut = Cut(vec![0; header.shards as usize]);
+        store.append_block(&Block {
+            height: 0,
+            header: header.encode().to_vec(),
+            cut: cut.encode(),
+            finalization: Vec::new(),
+        })?;
+    }
+    let executed = store.recovered().height;
+    let stored = |height: u64| -> Result<Block> {
+        store.block(height)?.with_context(|| format!("block {height} is missing"))
+    };
+    let (header, cut) = parse_block(&stored(executed)?)?;
+    let mut history = Log::open(&StoreLog(store, None), store.history_size()?)?;
+    // A store that was never flushed has no history yet; genesis belongs to it.
+    if history.size() == 0 {
+        let levels = history.append(Lanes::portable(), vec![merkle::leaf(&header.digest())]);
+        store.history_append(&levels, 1)?;
+    }
+    ensure!(
+        history.size() == executed + 1,
+        "history has {} headers, the state is at height {executed}",
+        history.size()
+    );
+    let shards = shard_entries(&store.recovered().shards);
+    let tip = Tip { header, cut, shards, history_root: history.root() };
+    let mut again = Vec::new();
+    let mut finalization = Some(stored(executed)?.finalization);
+    for block in store.blocks_from(executed + 1) {
+        let block = block?;
+        again.push(parse_block(&block)?);
+        finalization = Some(block.finalization);
+    }
+    let last = again.last().map_or(tip.header, |(header, _)| *header);
+    Ok(Opened {
+        start: Start { tip, last, history },
+        again,
+        finalization: finalization.filter(|bytes| !bytes.is_empty()),
+    })
+}
+
+fn open_readers(
+    parts: &NodeParts,
+    opened: &Opened,
+) -> Result<Vec<Box<dyn piaogen_ingest::stream::Reader>>> {
+    let partitions = parts.genesis.file.partitions;
+    ensure!(
+        parts.records.partitions() == partitions,
+        "topic {} has {} partitions, the genesis says {partitions}: they must be equal",
+        parts.records.name(),
+        parts.records.partitions(),
+    );
+    let last_cut = opened.again.last().map_or(&opened.start.tip.cut, |(_, cut)| cut);
+    let mut readers = Vec::new();
+    for (shard, entry) in opened.start.tip.shards.iter().enumerate() {
+        let (stream, partition) = match shard < partitions as usize {
+            true => (&parts.records, shard as u32),
+            false => (&parts.registry, 0),
+        };
+        let end = stream.end_offset(partition)?;
+        ensure!(
+            end >= last_cut.0[shard],
+            "topic {} partition {partition} ends at offset {end}, but final blocks cover it up to \
+             {}: the stream lost records, or it is another stream",
+            stream.name(),
+            last_cut.0[shard],
+        );
+        readers.push(stream.reader(partition, entry.next_offset)?);
+    }
+    Ok(readers)
+}
+
+impl Node {
+    /// Opens the data folder, recovers, and begins to run.
+    pub fn start(parts: NodeParts) -> Result<Node> {
+        let genesis = &parts.genesis;
+        let metrics = Arc::new(Metrics::new().context("metrics")?);
+        let store = Arc::new(Store::open(&parts.dir, parts.store.clone())?);
+        for note in &store.recovered().notes {
+            tracing::info!(%note, "recovered");
+        }
+        let opened = open_chain(genesis, &store)?;
+        let readers = open_readers(&parts, &opened)?;
+        let keys = Arc::new(KeyDirectory::default());
+        let intake =
+            Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
+        let entries = &opened.start.tip.shards;
+        let registry_shard = genesis.file.partitions;
+        let registry_size = entries[registry_shard as usize].log_size;
+        let registry =
+            rebuild_registry(genesis, &parts.archive, &store, registry_shard, registry_size)?;
+        let shards = entries
+            .iter()
+            .map(|entry| {
+                let log = Log::open(&StoreLog(&store, Some(entry.shard)), entry.log_size)?;
+                ensure!(log.root() == entry.log_root, "shard {}: log root differs", entry.shard);
+                Ok(Shard::new(entry, log))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(parts.intake.workers)
+            .thread_name(|i| format!("shard-{i}"))
+            .build()?;
+        let executor = Executor::new(ExecutorParts {
+            chain: genesis.chain,
+            clock_skew_ms: genesis.file.clock_skew_ms,
+            signatures: parts.signatures,
+            lanes: parts.lanes,
+            shards,
+            registry,
+            keys,
+            intake: intake.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            pool: Arc::new(pool),
+        });
+        Node::run(parts, opened, store, intake, metrics, executor)
+    }
+
+    fn run(
+        parts: NodeParts,
+        opened: Opened,
+        store: Arc<Store>,
+        intake: Arc<Intake>,
+        metrics: Arc<Metrics>,
+        executor: Executor,
+    ) -> Result<Node> {
+        let (finals, receiver) = std::sync::mpsc::channel();
+        for block in &opened.again {
+            // The receiver is in this function: sending cannot fail.
+            finals.send(block.clone()).ok();
+        }
+        let chain = Arc::new(Chain::new(
+            store.clone(),
+            intake.clone(),
+            metrics.clone(),
+            parts.blocks,
+            parts.lanes,
+            opened.start,
+            finals,
+        ));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        let context = CheckContext {
+            chain: parts.genesis.chain,
+            schemes: Arc::new(parts.genesis.file.schemes.clone()),
+            partitions: parts.genesis.file.partitions,
+            signatures: parts.signatures,
+        };
+        for i in 0..parts.intake.workers {
+            let (intake, context, lanes) = (intake.clone(), context.clone(), parts.lanes);
+            threads.push(spawn(&format!("lane-{i}"), move || intake.work(context, lanes))?);
+        }
+        let (executing, main) = (chain.clone(), chain.clone());
+        let executor =
+            spawn("execute", move || executing.execute(executor, &receiver))?;
+        let archiver = Arc::new(Archiver::new(
+            parts.archive,
+            store.clone(),
+            metrics.clone(),
+            parts.archive_policy,
+        )?);
+        let keeper = Keeper {
+            store: store.clone(),
+            chain: main,
+            intake: intake.clone(),
+            metrics: metrics.clone(),
+            archiver: archiver.clone(),
+            stopping: stopping.clone(),
+            flush_interval: parts.flush_interval,
+        };
+        let sealing = keeper.clone();
+        threads.push(spawn("flush", move || keeper.flush())?);
+        threads.push(spawn("archive", move || sealing.archive())?);
+        let mut namespace = b"piaogen/order/1\n".to_vec();
+        namespace.extend_from_slice(&parts.genesis.chain);
+        let mut order = OrderConfig::new(
+            namespace,
+            parts.genesis.validators.keys().to_vec(),
+            parts.dir.join("order"),
+            parts.genesis.header().digest(),
+        );
+        order.finalized = opened.finalization;
+        let ordering = piaogen_order::start(order, &parts.key, chain.clone())
+            .context("ordering does not start")?;
+        Ok(Node {
+            store,
+            chain,
+            metrics,
+            archiver,
+            intake,
+            ordering: Some(ordering),
+            executor: Some(executor),
+            threads,
+            stopping,
+            records: parts.records,
+        })
+    }
+
+    /// Why the node ended by itself, if it did.
+    pub fn failure(&self) -> Option<String> {
+        let ordering = self.ordering.as_ref().and_then(piaogen_order::Handle::failed);
+        self.chain
+            .failure()
+            .or_else(|| self.intake.failure())
+            .or_else(|| ordering.map(|failure| failure.to_string()))
+    }
+
+    /// Whether everything that is in the stream now is executed and provable.
+    pub fn drained(&self) -> Result<bool> {
+        let tip = self.chain.tip();
+        for partition in 0..self.records.partitions() {
+            let end = self.records.end_offset(partition)?;
+            let next = tip.shards[partition as usize].next_offset;
+            self.metrics.lag(partition as usize, end.saturating_sub(next));
+            if next < end {
+                return Ok(false);
+            }
+        }
+        Ok(self.chain.settled())
+    }
+
+    /// Waits until everything that is in the stream now is executed and provable.
+    pub fn drain(&self, mut progress: impl FnMut(&Node)) -> Result<()> {
+        loop {
+            if let Some(failure) = self.failure() {
+                bail!(failure);
+            }
+            if self.drained()? {
+                return Ok(());
+            }
+            progress(self);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the node: flushes, seals what is in the archive's reach, and waits for all threads.
+    pub fn stop(mut self) -> Result<()> {
+        let failure = self.failure();
+        if let Some(ordering) = self.ordering.take() {
+            // A failure of ordering is in `failure` already.
+            ordering.stop().ok();
+        }
+        self.chain.stop();
+        if let Some(executor) = self.executor.take() {
+            executor.join().map_err(|_| anyhow::anyhow!("execution panicked"))?;
+        }
+        self.intake.stop();
+        self.stopping.store(true, Ordering::SeqCst);
+        for thread in std::mem::take(&mut self.threads) {
+            thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        }
+        if let Some(failure) = failure {
+            bail!(failure);
+        }
+        self.store.flush()?;
+        self.archiver.seal_all()?;
+        Ok(())
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .with_context(|| format!("starting thread {name}"))
+}
+
+/// Flushes and archives beside execution.
+#[derive(Clone)]
+struct Keeper {
+    store: Arc<Store>,
+    chain: Arc<Chain>,
+    intake: Arc<Intake>,
+    metrics: Arc<Metrics>,
+    archiver: Arc<Archiver>,
+    stopping: Arc<AtomicBool>,
+    flush_interval: Duration,
+}
+
+impl Keeper {
+    fn ended(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn flush(&self) {
+        let mut last = Instant::now();
+        while !self.ended() {
+            std::thread::sleep(Duration::from_millis(20));
+            let due = self.store.should_flush().unwrap_or(false)
+                || last.elapsed() >= self.flush_interval;
+            if !due {
+                continue;
+            }
+            let begun = Instant::now();
+            match self.store.flush() {
+                Ok(height) => self.metrics.flushed(height, begun.elapsed().as_secs_f64()),
+                Err(error) => return self.fail(&format!("flushing: {error}")),
+            }
+            last = Instant::now();
+            if let Ok(sizes) = self.store.sizes() {
+                for (name, bytes) in [
+                    ("log", sizes.log),
+                    ("status", sizes.status),
+                    ("index", sizes.index),
+                    ("tail", sizes.tail),
+                    ("blocks", sizes.blocks),
+                ] {
+                    self.metrics.store(name, bytes);
+                }
+            }
+        }
+    }
+
+    fn archive(&self) {
+        while !self.ended() {
+            match self.archiver.seal_due() {
+                Ok(true) => {}
+                Ok(false) => std::thread::sleep(Duration::from_millis(50)),
+                Err(error) => return self.fail(&format!("archiving: {error:#}")),
+            }
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        self.chain.fail(why.into());
+        self.intake.stop();
+    }
+}

@@ -1,0 +1,261 @@
+//! Executes blocks: takes the records of the cut, runs the shards beside each other, stores.
+//!
+//! Invariants
+//! - All shards of a block are executed with the registry as it was before the block.
+//! - Storage sees a block whole or not at all.
+
+use super::intake::Intake;
+use super::lock;
+use super::metrics::Metrics;
+use piaogen_anchor::block::Tip;
+use piaogen_anchor::registry::Registry;
+use piaogen_anchor::{Context, Effects, Index, Place, Shard};
+use piaogen_crypto::sm2::PublicKey;
+use piaogen_crypto::{Digest, Lanes};
+use piaogen_ingest::check::KeyDirectory;
+use piaogen_storage::{IdPlace, RowChunk, ShardEffects, ShardState, Store, StoreError};
+use piaogen_verify::checked::CheckedBatch;
+use piaogen_verify::entry::Outcome;
+use piaogen_verify::fields::tag;
+use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::record;
+use rayon::prelude::*;
+use std::sync::{Arc, Mutex};
+
+/// Why a block could not be executed: all are fatal but the first.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The node stops.
+    #[error("stopped")]
+    Stopped,
+    /// Our roots are not those that the validators agreed on.
+    #[error(
+        "the roots after the block before height {height} are not those of its final header: the \
+         stream or the state of this node is not the chain's; run `piaogen fsck`"
+    )]
+    Diverged {
+        /// The height of the header.
+        height: u64,
+    },
+    /// The body of a block that became final is not here.
+    #[error("block {} became final and its body is not in blocks/pending", hex::encode(.block))]
+    Missing {
+        /// The digest of the header.
+        block: Digest,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Runs the shards.
+pub struct Executor {
+    chain: Digest,
+    clock_skew_ms: i64,
+    signatures: bool,
+    lanes: Lanes,
+    shards: Vec<Mutex<Shard>>,
+    registry: Registry,
+    keys: Arc<KeyDirectory>,
+    intake: Arc<Intake>,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    pool: Arc<rayon::ThreadPool>,
+}
+
+/// What an executor works with.
+pub struct ExecutorParts {
+    /// The genesis digest.
+    pub chain: Digest,
+    /// How far a record's times may lie in the future.
+    pub clock_skew_ms: i64,
+    /// Whether signatures count.
+    pub signatures: bool,
+    /// The lanes that hash.
+    pub lanes: Lanes,
+    /// The shards, the registry last.
+    pub shards: Vec<Shard>,
+    /// The registry after the last executed block.
+    pub registry: Registry,
+    /// The keys that checking sees.
+    pub keys: Arc<KeyDirectory>,
+    /// Where the records come from.
+    pub intake: Arc<Intake>,
+    /// Where effects go.
+    pub store: Arc<Store>,
+    /// What counts them.
+    pub metrics: Arc<Metrics>,
+    /// The threads that run shards.
+    pub pool: Arc<rayon::ThreadPool>,
+}
+
+struct StoreIndex<'a> {
+    store: &'a Store,
+    shard: u32,
+}
+
+impl Index for StoreIndex<'_> {
+    type Error = StoreError;
+
+    fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, StoreError> {
+        let found = self.store.find_many(self.shard, subjects)?;
+        Ok(found.into_iter().map(|place| place.map(to_place)).collect())
+    }
+}
+
+fn to_place(id: IdPlace) -> Place {
+    Place { log_index: id.log_index, issue_index: id.issue_index, commitment: id.commitment }
+}
+
+type Taken = (CheckedBatch, Vec<i64>);
+
+impl Executor {
+    /// An executor with these parts.
+    pub fn new(parts: ExecutorParts) -> Executor {
+        parts.keys.add(parts.registry.keys().map(|key| key.public_key.clone()));
+        parts.metrics.participants(parts.registry.len());
+        Executor {
+            chain: parts.chain,
+            clock_skew_ms: parts.clock_skew_ms,
+            signatures: parts.signatures,
+            lanes: parts.lanes,
+            shards: parts.shards.into_iter().map(Mutex::new).collect(),
+            registry: parts.registry,
+            keys: parts.keys,
+            intake: parts.intake,
+            store: parts.store,
+            metrics: parts.metrics,
+            pool: parts.pool,
+        }
+    }
+
+    /// Executes a block on top of `before`; returns the shards after it.
+    pub fn execute(
+        &mut self,
+        before: &Tip,
+        header: &Header,
+        cut: &Cut,
+    ) -> Result<Vec<ShardEntry>, ExecuteError> {
+        let taken: Vec<Option<Taken>> = (0..cut.0.len())
+            .map(|shard| match cut.0[shard] == before.cut.0[shard] {
+                true => Some(Taken::default()),
+                false => self.intake.take(shard, cut.0[shard]),
+            })
+            .collect();
+        let taken: Vec<Taken> = taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
+        self.observe(&taken);
+        let mut after = self.registry.clone();
+        let pool = self.pool.clone();
+        let effects = pool.install(|| self.run(before, header, cut, &taken, &mut after))?;
+        self.apply(header.height, effects)?;
+        let (batch, _) = &taken[taken.len() - 1];
+        if !batch.records.is_empty() {
+            self.keys.add(fresh_keys(batch));
+            self.registry = after;
+            self.metrics.participants(self.registry.len());
+        }
+        Ok(self.shards.iter().map(|shard| lock(shard).entry()).collect())
+    }
+
+    fn observe(&self, taken: &[Taken]) {
+        let now = super::chain::clock_ms();
+        for time in taken.iter().flat_map(|(_, times)| times).filter(|time| **time > 0) {
+            self.metrics.finality((now - time).max(0) as f64 / 1000.0);
+        }
+    }
+
+    fn run(
+        &self,
+        before: &Tip,
+        header: &Header,
+        cut: &Cut,
+        taken: &[Taken],
+        after: &mut Registry,
+    ) -> Result<Vec<ShardEffects>, ExecuteError> {
+        let context = Context {
+            chain: &self.chain,
+            registry: &self.registry,
+            time_ms: before.header.time_ms,
+            clock_skew_ms: self.clock_skew_ms,
+            lanes: self.lanes,
+            signatures: self.signatures,
+        };
+        let registry = self.shards.len() - 1;
+        let mut all: Vec<ShardEffects> = (0..registry)
+            .into_par_iter()
+            .filter(|shard| cut.0[*shard] != before.cut.0[*shard])
+            .map(|shard| {
+                let index = StoreIndex { store: &self.store, shard: shard as u32 };
+                let mut state = lock(&self.shards[shard]);
+                let first = state.entry().log_size;
+                let batch = &taken[shard].0;
+                let effects = state.execute(&context, &index, batch, cut.0[shard])?;
+                self.to_storage(&state, first, header, batch, effects)
+            })
+            .collect::<Result<_, StoreError>>()?;
+        if cut.0[registry] != before.cut.0[registry] {
+            let mut state = lock(&self.shards[registry]);
+            let first = state.entry().log_size;
+            let batch = &taken[registry].0;
+            let effects = state.execute_registry(&context, after, batch, cut.0[registry]);
+            all.push(self.to_storage(&state, first, header, batch, effects)?);
+        }
+        Ok(all)
+    }
+
+    fn to_storage(
+        &self,
+        shard: &Shard,
+        first: u64,
+        header: &Header,
+        batch: &CheckedBatch,
+        effects: Effects,
+    ) -> Result<ShardEffects, StoreError> {
+        for (code, count) in &effects.outcomes {
+            self.metrics.executed(Outcome::name_of_code(*code), *count);
+        }
+        let mut rows = RowChunk::new(first, header.height, header.time_ms);
+        for (entry, record) in effects.iter().zip(&batch.records) {
+            rows.push(entry, batch.bytes(record))?;
+        }
+        let entry = shard.entry();
+        let id = |(subject, place): (Vec<u8>, Place)| {
+            let Place { log_index, issue_index, commitment } = place;
+            (subject, IdPlace { log_index, issue_index, commitment })
+        };
+        Ok(ShardEffects {
+            shard: entry.shard,
+            levels: effects.levels,
+            ids: effects.ids.into_iter().map(id).collect(),
+            status_nodes: Vec::new(),
+            status_documents: Vec::new(),
+            rows,
+            state: ShardState {
+                next_offset: entry.next_offset,
+                log_size: entry.log_size,
+                log_root: entry.log_root,
+                invoices: entry.invoices,
+                status_root: entry.status_root,
+            },
+        })
+    }
+
+    /// Applies a block, after a flush where too much waits for one.
+    fn apply(&self, height: u64, effects: Vec<ShardEffects>) -> Result<(), ExecuteError> {
+        while self.store.is_full()? {
+            self.store.flush()?;
+        }
+        Ok(self.store.apply(height, effects)?)
+    }
+}
+
+/// The keys that registry records bring, valid or not: knowing a key grants nothing.
+fn fresh_keys(batch: &CheckedBatch) -> Vec<PublicKey> {
+    batch
+        .records
+        .iter()
+        .filter_map(|checked| record::decode(batch.bytes(checked)).ok())
+        .filter_map(|record| record.get(tag::PUBLIC_KEY)?.try_into().ok())
+        .filter_map(|bytes: &[u8; 33]| PublicKey::from_compressed(bytes).ok())
+        .collect()
+}

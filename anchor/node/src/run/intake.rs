@@ -1,0 +1,293 @@
+//! Reads the partitions and checks their records ahead of agreement.
+//!
+//! Each worker takes whichever partition is free and has room, reads a batch, checks it on its lane,
+//! and queues it in stream order. Nothing waits for a full batch: what is there is taken.
+//!
+//! Invariants
+//! - A partition is with one worker at a time, so its queue is in stream order.
+//! - A queue holds at most its limit, one batch over it, or as much as the next block wants.
+
+use piaogen_crypto::Lanes;
+use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
+use piaogen_ingest::stream::{Batch, Reader, StreamError};
+use piaogen_verify::checked::CheckedBatch;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::lock;
+use super::metrics::Metrics;
+
+/// What bounds the intake.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// Workers that read and check.
+    pub workers: usize,
+    /// Most records of a batch.
+    pub batch_records: usize,
+    /// Most bytes of a batch.
+    pub batch_bytes: usize,
+    /// Most bytes that wait in all queues together.
+    pub queue_bytes: usize,
+}
+
+/// Checked records of one shard that wait for their block.
+#[derive(Debug, Default)]
+struct Queue {
+    batches: VecDeque<CheckedBatch>,
+    /// For each batch, when the stream took its first record, milliseconds since 1970.
+    times: VecDeque<i64>,
+    /// Next offset that is not in the queue.
+    end: u64,
+    bytes: usize,
+    /// A block wants the records below this offset, whatever the limit.
+    wanted: u64,
+}
+
+struct Source {
+    reader: Box<dyn Reader>,
+    batch: Batch,
+    /// Not polled before then: nothing was there.
+    rest_until: Option<Instant>,
+}
+
+/// The queues of all shards, filled by workers.
+pub struct Intake {
+    queues: Vec<Mutex<Queue>>,
+    sources: Vec<Mutex<Source>>,
+    changed: Mutex<u64>,
+    signal: Condvar,
+    stopping: AtomicBool,
+    next_source: AtomicUsize,
+    limits: IntakeLimits,
+    failure: Mutex<Option<StreamError>>,
+    keys: Arc<KeyDirectory>,
+    metrics: Arc<Metrics>,
+}
+
+/// How long a partition that had nothing is left alone.
+const REST: Duration = Duration::from_millis(2);
+
+impl Intake {
+    /// An intake over one reader a shard, the registry last.
+    pub fn new(
+        readers: Vec<Box<dyn Reader>>,
+        limits: IntakeLimits,
+        keys: Arc<KeyDirectory>,
+        metrics: Arc<Metrics>,
+    ) -> Intake {
+        let queue = |reader: &Box<dyn Reader>| {
+            Mutex::new(Queue { end: reader.next_offset(), ..Queue::default() })
+        };
+        let queues = readers.iter().map(queue).collect();
+        let source = |reader| {
+            let batch = Batch::new(limits.batch_records, limits.batch_bytes);
+            Mutex::new(Source { reader, batch, rest_until: None })
+        };
+        Intake {
+            queues,
+            sources: readers.into_iter().map(source).collect(),
+            changed: Mutex::new(0),
+            signal: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            next_source: AtomicUsize::new(0),
+            limits,
+            failure: Mutex::new(None),
+            keys,
+            metrics,
+        }
+    }
+
+    /// Runs one worker until [`Intake::stop`].
+    pub fn work(&self, context: CheckContext, lanes: Lanes) {
+        let mut checker = Checker::new(context, lanes);
+        while !self.stopping.load(Ordering::Relaxed) {
+            let mut found = false;
+            for _ in 0..self.sources.len() {
+                let shard = self.next_source.fetch_add(1, Ordering::Relaxed) % self.sources.len();
+                match self.fill(shard, &mut checker) {
+                    Ok(some) => found |= some,
+                    Err(error) => return self.fail(error),
+                }
+            }
+            if !found {
+                std::thread::sleep(REST / 2);
+            }
+        }
+    }
+
+    fn fail(&self, error: StreamError) {
+        lock(&self.failure).get_or_insert(error);
+        self.stop();
+    }
+
+    /// Why the intake ended by itself, if it did.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.failure).as_ref().map(ToString::to_string)
+    }
+
+    fn fill(&self, shard: usize, checker: &mut Checker) -> Result<bool, StreamError> {
+        let Ok(mut source) = self.sources[shard].try_lock() else { return Ok(false) };
+        if source.rest_until.is_some_and(|until| Instant::now() < until) || !self.has_room(shard) {
+            return Ok(false);
+        }
+        let source = &mut *source;
+        source.batch.clear();
+        source.reader.poll(&mut source.batch, Duration::ZERO)?;
+        let end = source.reader.next_offset();
+        if source.batch.is_empty() {
+            source.rest_until = Some(Instant::now() + REST);
+            return Ok(false);
+        }
+        source.rest_until = None;
+        let places: Vec<(u64, Range<u32>)> = source
+            .batch
+            .iter()
+            .zip(source.batch.ranges())
+            .map(|(entry, range)| (entry.offset, range.clone()))
+            .collect();
+        let taken_at = source.batch.get(0).map_or(0, |entry| entry.timestamp);
+        let arena = source.batch.arena().to_vec();
+        let keys = self.keys.current();
+        let checked = checker.check(shard as u32, arena, &places, &keys);
+        self.metrics.checked(checked.records.len(), checked.arena.len());
+        let mut queue = lock(&self.queues[shard]);
+        queue.bytes += weight(&checked);
+        queue.end = end;
+        queue.batches.push_back(checked);
+        queue.times.push_back(taken_at);
+        drop(queue);
+        self.notify();
+        Ok(true)
+    }
+
+    fn has_room(&self, shard: usize) -> bool {
+        let queue = lock(&self.queues[shard]);
+        queue.bytes < self.limits.queue_bytes / self.queues.len() || queue.end < queue.wanted
+    }
+
+    fn notify(&self) {
+        *lock(&self.changed) += 1;
+        self.signal.notify_all();
+    }
+
+    /// A number that changes whenever a queue grew.
+    pub fn version(&self) -> u64 {
+        *lock(&self.changed)
+    }
+
+    /// Waits until the version is another one, at most so long.
+    pub fn wait(&self, version: u64, at_most: Duration) {
+        let changed = lock(&self.changed);
+        let unchanged = |now: &mut u64| {
+            *now == version && !self.stopping.load(Ordering::Relaxed)
+        };
+        // A poisoned lock holds a whole number all the same.
+        drop(self.signal.wait_timeout_while(changed, at_most, unchanged));
+    }
+
+    /// For each shard the next offset that is not checked yet.
+    pub fn ends(&self) -> Vec<u64> {
+        self.queues.iter().map(|queue| lock(queue).end).collect()
+    }
+
+    /// The furthest cut over what is checked beyond `from`, at most `records_max` records of each
+    /// shard, at batch boundaries; and how many records it covers.
+    pub fn cut(&self, from: &[u64], records_max: usize) -> (Vec<u64>, usize) {
+        let mut records = 0;
+        let cut = self
+            .queues
+            .iter()
+            .zip(from)
+            .map(|(queue, from)| {
+                let queue = lock(queue);
+                let mut taken = 0;
+                for batch in &queue.batches {
+                    let fresh = batch.records.iter().filter(|r| r.offset >= *from).count();
+                    if taken > 0 && taken + fresh > records_max {
+                        records += taken;
+                        return batch.records.first().map_or(*from, |r| r.offset);
+                    }
+                    taken += fresh;
+                }
+                records += taken;
+                queue.end.max(*from)
+            })
+            .collect();
+        (cut, records)
+    }
+
+    /// Takes the records of a shard below `cut`, waiting until all of them are checked, and the times
+    /// at which the stream took the batches. `None` when the intake stopped before.
+    pub fn take(&self, shard: usize, cut: u64) -> Option<(CheckedBatch, Vec<i64>)> {
+        loop {
+            let version = self.version();
+            let mut queue = lock(&self.queues[shard]);
+            if queue.end >= cut {
+                return Some(take_below(&mut queue, cut));
+            }
+            queue.wanted = queue.wanted.max(cut);
+            drop(queue);
+            if self.stopping.load(Ordering::Relaxed) {
+                return None;
+            }
+            self.wait(version, Duration::from_millis(100));
+        }
+    }
+
+    /// Ends the workers and whoever waits.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+}
+
+/// What a batch costs in memory, about.
+fn weight(batch: &CheckedBatch) -> usize {
+    batch.arena.len() + batch.records.len() * 256
+}
+
+fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
+    let (mut whole, mut times) = (CheckedBatch::default(), Vec::new());
+    while let Some(front) = queue.batches.front_mut() {
+        let below = front.records.partition_point(|record| record.offset < cut);
+        if below == 0 {
+            break;
+        }
+        let weight_before = weight(front);
+        if below == front.records.len() {
+            queue.bytes -= weight_before;
+            times.extend(queue.times.pop_front());
+            if let Some(batch) = queue.batches.pop_front() {
+                append(&mut whole, batch);
+            }
+            continue;
+        }
+        // A cut inside a batch: another validator's. The bytes are shared out by copying.
+        let rest = front.records.split_off(below);
+        let head =
+            CheckedBatch { arena: front.arena.clone(), records: std::mem::take(&mut front.records) };
+        front.records = rest;
+        queue.bytes -= weight_before - weight(front);
+        append(&mut whole, head);
+        break;
+    }
+    (whole, times)
+}
+
+fn append(whole: &mut CheckedBatch, batch: CheckedBatch) {
+    if whole.records.is_empty() {
+        *whole = batch;
+        return;
+    }
+    // Blocks are bounded far below 2^32 bytes a shard by the queue's limit.
+    let shift = whole.arena.len() as u32;
+    whole.arena.extend_from_slice(&batch.arena);
+    whole.records.extend(batch.records.into_iter().map(|mut record| {
+        record.bytes = record.bytes.start + shift..record.bytes.end + shift;
+        record.seller = record.seller.start + shift..record.seller.end + shift;
+        record
+    }));
+}

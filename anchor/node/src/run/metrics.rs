@@ -1,0 +1,167 @@
+//! What the node counts, for Prometheus and for the progress display.
+//!
+//! Invariants
+//! - Every series exists from the start, so that "none yet" and "not measured" differ.
+
+use piaogen_verify::entry::Outcome;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// All series of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    checked: IntCounter,
+    checked_bytes: IntCounter,
+    executed: IntCounter,
+    archived: IntCounter,
+    outcomes: IntCounterVec,
+    height: IntGauge,
+    flushed: IntGauge,
+    lag: IntGaugeVec,
+    interval: Histogram,
+    finality: Histogram,
+    execution: Histogram,
+    flush: Histogram,
+    store: IntGaugeVec,
+    participants: IntGauge,
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let collector = made?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn seconds(name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
+}
+
+impl Metrics {
+    /// The series at zero.
+    pub fn new() -> prometheus::Result<Metrics> {
+        let r = Registry::new();
+        let counter = |name: &str, help: &str| registered(&r, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| registered(&r, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, label: &str| {
+            registered(&r, IntGaugeVec::new(Opts::new(name, help), &[label]))
+        };
+        let fine = prometheus::exponential_buckets(0.001, 2.0, 15)?;
+        let outcomes = IntCounterVec::new(
+            Opts::new("piaogen_outcomes_total", "Executed records by outcome"),
+            &["outcome"],
+        );
+        let metrics = Metrics {
+            checked: counter("piaogen_checked_records_total", "Records read and checked")?,
+            checked_bytes: counter("piaogen_checked_bytes_total", "Bytes of records checked")?,
+            executed: counter("piaogen_executed_records_total", "Records executed in blocks")?,
+            archived: counter("piaogen_archived_records_total", "Records sealed in the archive")?,
+            outcomes: registered(&r, outcomes)?,
+            height: gauge("piaogen_block_height", "Height of the last final block")?,
+            flushed: gauge("piaogen_flushed_height", "Height for which all state is on disk")?,
+            lag: gauges("piaogen_lag_records", "Records in the stream, not in a block", "shard")?,
+            interval: registered(
+                &r,
+                seconds("piaogen_block_interval_seconds", "Between final blocks", fine.clone()),
+            )?,
+            finality: registered(
+                &r,
+                seconds(
+                    "piaogen_finality_seconds",
+                    "From the stream's time of a record to the finality of its block",
+                    fine.clone(),
+                ),
+            )?,
+            execution: registered(
+                &r,
+                seconds("piaogen_execution_seconds", "Executing a block", fine.clone()),
+            )?,
+            flush: registered(&r, seconds("piaogen_flush_seconds", "Flushing state", fine))?,
+            store: gauges("piaogen_store_bytes", "Bytes on disk", "store")?,
+            participants: gauge("piaogen_participants", "Registered participants")?,
+            registry: r,
+        };
+        for name in Outcome::NAMES {
+            metrics.outcomes.with_label_values(&[name]);
+        }
+        Ok(metrics)
+    }
+
+    /// Records were checked.
+    pub fn checked(&self, records: usize, bytes: usize) {
+        self.checked.inc_by(records as u64);
+        self.checked_bytes.inc_by(bytes as u64);
+    }
+
+    /// Records were executed with these outcomes, by name.
+    pub fn executed(&self, outcome: &str, records: u64) {
+        self.executed.inc_by(records);
+        self.outcomes.with_label_values(&[outcome]).inc_by(records);
+    }
+
+    /// Records were sealed.
+    pub fn archived(&self, records: u64) {
+        self.archived.inc_by(records);
+    }
+
+    /// A block became final, so many seconds after the one before.
+    pub fn finalized(&self, height: u64, since_last: f64) {
+        self.height.set(height as i64);
+        self.interval.observe(since_last);
+    }
+
+    /// A block was executed in so many seconds.
+    pub fn execution(&self, took: f64) {
+        self.execution.observe(took);
+    }
+
+    /// State was flushed up to a height in so many seconds.
+    pub fn flushed(&self, height: u64, took: f64) {
+        self.flushed.set(height as i64);
+        self.flush.observe(took);
+    }
+
+    /// A record became final so many seconds after the stream had it.
+    pub fn finality(&self, seconds: f64) {
+        self.finality.observe(seconds);
+    }
+
+    /// Records of a shard that are in the stream and not in a block.
+    pub fn lag(&self, shard: usize, records: u64) {
+        self.lag.with_label_values(&[&shard.to_string()]).set(records as i64);
+    }
+
+    /// Bytes of a store.
+    pub fn store(&self, name: &str, bytes: u64) {
+        self.store.with_label_values(&[name]).set(bytes as i64);
+    }
+
+    /// Participants in the registry.
+    pub fn participants(&self, count: usize) {
+        self.participants.set(count as i64);
+    }
+
+    /// How many records were checked, executed and archived since the start.
+    pub fn progress(&self) -> (u64, u64, u64) {
+        (self.checked.get(), self.executed.get(), self.archived.get())
+    }
+
+    /// How many records had this outcome since the start.
+    pub fn outcome(&self, name: &str) -> u64 {
+        self.outcomes.with_label_values(&[name]).get()
+    }
+
+    /// All series in the text format of Prometheus.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+}

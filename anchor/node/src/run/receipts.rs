@@ -1,0 +1,241 @@
+//! Makes receipts from what is stored, of a running node or of a data folder at rest.
+//!
+//! The row of a record (its entry and the record itself) comes from the archive, or from the rows
+//! that are not sealed yet; hashes come from the flat files; nothing is computed twice.
+//!
+//! Invariants
+//! - A receipt is made against one provable header; everything in it is of that header's sizes.
+
+use super::chain::Provable;
+use anyhow::{Context, Result, bail, ensure};
+use piaogen_crypto::Digest;
+use piaogen_storage::archive::Archive;
+use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, Store, StoreReader};
+use piaogen_verify::document::{Salts, field_digest};
+use piaogen_verify::entry::Entry;
+use piaogen_verify::fields::Tag;
+use piaogen_verify::header::{Header, ShardEntry, shards_root};
+use piaogen_verify::merkle::{self, Hashes};
+use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
+use piaogen_verify::record;
+
+/// What receipts are read from: the store of a running node, or a folder at rest.
+pub trait Reads {
+    /// A hash of a record log.
+    fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>>;
+    /// A hash of the log over the headers.
+    fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>>;
+    /// Rows that are not sealed.
+    fn tail_read(&self, shard: u32, from: u64, max_rows: u64) -> Result<Rows>;
+    /// The first row that is not sealed.
+    fn tail_first(&self, shard: u32) -> Result<u64>;
+    /// Where a subject was used first.
+    fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>>;
+    /// A block.
+    fn block(&self, height: u64) -> Result<Option<Block>>;
+}
+
+/// Most bytes of rows that are read at once.
+const ROWS_BYTES: u64 = 16 << 20;
+
+macro_rules! reads {
+    ($type:ty) => {
+        impl Reads for $type {
+            fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
+                Ok(<$type>::log_hash(self, shard, level, index)?)
+            }
+            fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
+                Ok(<$type>::history_hash(self, level, index)?)
+            }
+            fn tail_read(&self, shard: u32, from: u64, max_rows: u64) -> Result<Rows> {
+                Ok(<$type>::tail_read(self, shard, from, max_rows, ROWS_BYTES)?)
+            }
+            fn tail_first(&self, shard: u32) -> Result<u64> {
+                Ok(<$type>::tail_first(self, shard)?)
+            }
+            fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>> {
+                Ok(<$type>::find(self, shard, subject)?)
+            }
+            fn block(&self, height: u64) -> Result<Option<Block>> {
+                Ok(<$type>::block(self, height)?)
+            }
+        }
+    };
+}
+reads!(Store);
+reads!(StoreReader);
+
+struct LogHashes<'a, R>(&'a R, u32);
+
+impl<R: Reads> Hashes for LogHashes<'_, R> {
+    type Error = anyhow::Error;
+
+    fn get(&self, level: u8, index: u64) -> Result<Digest> {
+        self.0
+            .log_hash(self.1, level, index)?
+            .with_context(|| format!("shard {}: hash {index} of level {level} is missing", self.1))
+    }
+}
+
+struct HistoryHashes<'a, R>(&'a R);
+
+impl<R: Reads> Hashes for HistoryHashes<'_, R> {
+    type Error = anyhow::Error;
+
+    fn get(&self, level: u8, index: u64) -> Result<Digest> {
+        self.0
+            .history_hash(level, index)?
+            .with_context(|| format!("history: hash {index} of level {level} is missing"))
+    }
+}
+
+/// Some rows of a shard from `from` on, in log order; none at the end of the log.
+pub fn rows<R: Reads>(
+    archive: &Archive,
+    store: &R,
+    shard: u32,
+    from: u64,
+    max: u64,
+) -> Result<Vec<Row>> {
+    if from < archive.sealed_up_to(shard)? {
+        return Ok(archive.read(shard, from, max)?);
+    }
+    Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
+}
+
+/// Answers what a data folder can prove.
+pub struct Prover<'a, R> {
+    /// Where hashes lie.
+    pub store: &'a R,
+    /// Where rows lie.
+    pub archive: &'a Archive,
+    /// The header against which everything is proved.
+    pub provable: Provable,
+}
+
+impl<R: Reads> Prover<'_, R> {
+    fn shard(&self, shard: u32) -> Result<&ShardEntry> {
+        let shards = &self.provable.shards;
+        shards
+            .get(shard as usize)
+            .with_context(|| format!("there is no shard {shard}; they are 0 to {}", shards.len() - 1))
+    }
+
+    /// The row of a record, if it is provable yet.
+    pub fn row(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
+        if log_index >= self.shard(shard)?.log_size {
+            return Ok(None);
+        }
+        let row = rows(self.archive, self.store, shard, log_index, 1)?.into_iter().next();
+        let row = row.with_context(|| {
+            format!("shard {shard}: row {log_index} is neither in the archive nor in tail/")
+        })?;
+        Ok(Some(row))
+    }
+
+    /// The log index of the record at an offset of the stream, if it is provable yet. Offsets may
+    /// have gaps, so the index is at most the offset, and they grow together.
+    pub fn index_of_offset(&self, shard: u32, offset: u64) -> Result<Option<u64>> {
+        let size = self.shard(shard)?.log_size;
+        let (mut low, mut high) = (0, size.min(offset.saturating_add(1)));
+        // Nearly always there are no gaps, and the last candidate is the one.
+        let mut middle = high.saturating_sub(1);
+        while low < high {
+            let row = self.row(shard, middle)?.context("a row below the log's size")?;
+            let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
+            match entry.offset.cmp(&offset) {
+                std::cmp::Ordering::Equal => return Ok(Some(middle)),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+            middle = low + (high - low) / 2;
+        }
+        Ok(None)
+    }
+
+    /// The receipt of a row, showing these fields.
+    pub fn receipt(&self, shard: u32, row: &Row, show: &Show) -> Result<Receipt> {
+        let state = *self.shard(shard)?;
+        let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
+        let index = row.log_index;
+        let hashes = LogHashes(self.store, shard);
+        let inclusion = merkle::prove_inclusion(&hashes, index, state.log_size)?;
+        let leaves: Vec<Digest> = self.provable.shards.iter().map(ShardEntry::leaf).collect();
+        let leaf_count = leaves.len() as u64;
+        let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], u64::from(shard), leaf_count);
+        Ok(Receipt {
+            fields: fields(&row.record, show),
+            entry,
+            log_index: index,
+            inclusion,
+            shard: state,
+            shard_proof,
+            header: self.provable.header,
+            history: None,
+            certificate: self.provable.finalization.clone(),
+        })
+    }
+
+    /// Leads a receipt to the newest provable header.
+    pub fn renew(&self, receipt: &mut Receipt) -> Result<()> {
+        let (old, new) = (receipt.header.height, self.provable.header.height);
+        ensure!(old < new, "the receipt is of height {old}, the newest header is {new}");
+        let proof = self.history(old)?;
+        receipt.history = Some((self.provable.header, proof));
+        receipt.certificate = self.provable.finalization.clone();
+        Ok(())
+    }
+
+    /// The proof of the header at a height in the newest header's history.
+    pub fn history(&self, height: u64) -> Result<Vec<Digest>> {
+        merkle::prove_inclusion(&HistoryHashes(self.store), height, self.provable.header.height)
+    }
+}
+
+/// Which fields a receipt shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// All of them.
+    All,
+    /// These.
+    Only(Vec<Tag>),
+}
+
+fn fields(bytes: &[u8], show: &Show) -> Vec<ReceiptField> {
+    let Ok(record) = record::decode(bytes) else { return Vec::new() };
+    if !record.kind.is_invoice() {
+        return Vec::new();
+    }
+    let mut salts = Salts::new(record.secret);
+    let field = |(tag, value): &(Tag, &[u8])| {
+        let salt = salts.get(u32::from(*tag));
+        let shown = match show {
+            Show::All => true,
+            Show::Only(tags) => tags.contains(tag),
+        };
+        let content = match shown {
+            true => Content::Shown { salt, value: value.to_vec() },
+            false => Content::Hidden(field_digest(*tag, &salt, value)),
+        };
+        ReceiptField { tag: *tag, content }
+    };
+    record.fields.iter().map(field).collect()
+}
+
+/// The newest header of a folder at rest that carries the roots of its flush point.
+pub fn provable_at_rest(reader: &StoreReader) -> Result<Provable> {
+    let point: &FlushPoint = reader.flushed();
+    let shards = super::shard_entries(&point.shards);
+    let root = shards_root(&shards);
+    for height in [point.height + 1, point.height] {
+        let Some(block) = reader.block(height)? else { continue };
+        let (header, _): (Header, _) = super::parse_block(&block)?;
+        if header.shards_root == root && !block.finalization.is_empty() {
+            return Ok(Provable { header, finalization: block.finalization, shards });
+        }
+    }
+    bail!(
+        "no final header carries the roots of height {} yet; run the node until it is idle",
+        point.height
+    )
+}

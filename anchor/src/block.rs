@@ -1,0 +1,144 @@
+//! Makes and checks the headers of blocks (PROTOCOL section 4).
+//!
+//! Invariants
+//! - A header that `check` accepts is the one that `next` would make from the same state, but for
+//!   its time and its cut.
+
+use piaogen_crypto::Digest;
+use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
+
+/// What a node knows when it makes or checks the next header.
+#[derive(Clone, Debug)]
+pub struct Tip {
+    /// The last final header.
+    pub header: Header,
+    /// Its cut.
+    pub cut: Cut,
+    /// The shards after that cut; the registry last.
+    pub shards: Vec<ShardEntry>,
+    /// Root over the digests of all headers up to this one.
+    pub history_root: Digest,
+}
+
+/// Why a header is not voted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderRefusal {
+    /// A field is not what this node computed.
+    #[error("{0} is not what this node computed")]
+    Differs(&'static str),
+    /// The cut goes back, is of another length, or covers records that this node does not have.
+    #[error("the cut {0}")]
+    Cut(&'static str),
+    /// The time is not after the parent's, or too far in the future.
+    #[error("the time is not within the parent's and the clock's")]
+    Time,
+}
+
+impl Tip {
+    /// The next header with this cut. `clock_ms` is the proposer's clock.
+    pub fn next(&self, cut: &Cut, clock_ms: i64) -> Header {
+        Header {
+            chain: self.header.chain,
+            height: self.header.height + 1,
+            epoch: self.header.epoch,
+            time_ms: clock_ms.max(self.header.time_ms + 1),
+            parent: self.header.digest(),
+            cut: cut.digest(),
+            shards_root: shards_root(&self.shards),
+            history_root: self.history_root,
+            validators: self.header.validators,
+            shards: self.header.shards,
+            records: self.shards.iter().map(|shard| shard.log_size).sum(),
+        }
+    }
+
+    /// Checks a proposed header. `available` is how far this node has each partition itself.
+    pub fn check(
+        &self,
+        header: &Header,
+        cut: &Cut,
+        available: &[u64],
+        latest_ms: i64,
+    ) -> Result<(), HeaderRefusal> {
+        if header.time_ms <= self.header.time_ms || header.time_ms > latest_ms {
+            return Err(HeaderRefusal::Time);
+        }
+        if cut.0.len() != self.cut.0.len() || cut.0.len() != available.len() {
+            return Err(HeaderRefusal::Cut("is of another length"));
+        }
+        for ((offset, before), have) in cut.0.iter().zip(&self.cut.0).zip(available) {
+            if offset < before {
+                return Err(HeaderRefusal::Cut("goes back"));
+            }
+            if offset > have {
+                return Err(HeaderRefusal::Cut("covers records that are not here"));
+            }
+        }
+        let own = self.next(cut, header.time_ms);
+        match differing(&own, header) {
+            Some(field) => Err(HeaderRefusal::Differs(field)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn differing(own: &Header, other: &Header) -> Option<&'static str> {
+    let fields = [
+        ("chain", own.chain == other.chain),
+        ("height", own.height == other.height),
+        ("epoch", own.epoch == other.epoch),
+        ("parent", own.parent == other.parent),
+        ("cut", own.cut == other.cut),
+        ("shards_root", own.shards_root == other.shards_root),
+        ("history_root", own.history_root == other.history_root),
+        ("validators", own.validators == other.validators),
+        ("shards", own.shards == other.shards),
+        ("records", own.records == other.records),
+    ];
+    fields.into_iter().find(|(_, same)| !same).map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piaogen_crypto::sm2::SecretKey;
+    use piaogen_verify::header::ValidatorSet;
+
+    fn tip() -> Tip {
+        let key = SecretKey::from_bytes(&[7; 32]).unwrap().public_key();
+        let header = Header::genesis([1; 32], 1_000, 2, &ValidatorSet::new(vec![key]).unwrap());
+        Tip {
+            header,
+            cut: Cut(vec![0; 3]),
+            shards: (0..3).map(ShardEntry::empty).collect(),
+            history_root: [4; 32],
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_accepted_and_each_change_is_named() {
+        let tip = tip();
+        let cut = Cut(vec![5, 0, 1]);
+        let header = tip.next(&cut, 900);
+        assert_eq!(header.time_ms, 1_001);
+        let check = |header: &Header, cut: &Cut| tip.check(header, cut, &[5, 9, 1], 2_000);
+        assert_eq!(check(&header, &cut), Ok(()));
+        assert_eq!(
+            check(&header, &Cut(vec![6, 0, 1])),
+            Err(HeaderRefusal::Cut("covers records that are not here"))
+        );
+        assert_eq!(
+            check(&header, &Cut(vec![5, 0])),
+            Err(HeaderRefusal::Cut("is of another length"))
+        );
+        assert_eq!(check(&header, &Cut(vec![4, 0, 1])), Err(HeaderRefusal::Differs("cut")));
+        for (time_ms, refused) in [(1_000, true), (1_001, false), (2_000, false), (2_001, true)] {
+            let result = check(&Header { time_ms, ..header }, &cut);
+            assert_eq!(result == Err(HeaderRefusal::Time), refused, "{time_ms}");
+        }
+        let records = Header { records: 1, ..header };
+        assert_eq!(check(&records, &cut), Err(HeaderRefusal::Differs("records")));
+        let parent = Header { parent: [0; 32], ..header };
+        assert_eq!(check(&parent, &cut), Err(HeaderRefusal::Differs("parent")));
+    }
+}

@@ -1,0 +1,106 @@
+use super::*;
+use piaogen_crypto::sm2::SecretKey;
+use piaogen_verify::document::Fields;
+use piaogen_verify::record::{Draft, RecordKind};
+use piaogen_verify::scheme::RedSign;
+
+const CHAIN: Digest = [5; 32];
+
+fn scheme() -> Scheme {
+    Scheme {
+        code: "T".into(),
+        per_seller: false,
+        blue_types: vec!["380".into()],
+        red_types: vec!["381".into()],
+        red_sign: RedSign::Negative,
+        tolerance_totals: 0,
+        tolerance_tax: 0,
+    }
+}
+
+fn key() -> SecretKey {
+    SecretKey::from_bytes(&[3; 32]).unwrap()
+}
+
+fn fields(number: &str) -> Fields {
+    let mut fields = Fields::new();
+    fields.set_text(tag::NUMBER, number);
+    fields.set_text(tag::SCHEME, "T");
+    fields.set_text(tag::TYPE_CODE, "380");
+    fields.set_text(tag::SELLER_NAME, "卖方");
+    fields.set_text(tag::SELLER_PARTY, "S1");
+    fields.set(tag::ISSUE_DATE, value::date(2026, 11, 21));
+    fields.set(tag::CURRENCY, value::currency(*b"CNY", 2));
+    fields.set_amount(tag::TOTAL_NET, 100);
+    fields.set_amount(tag::TOTAL_VAT, 13);
+    fields.set_amount(tag::TOTAL_GROSS, 113);
+    fields
+}
+
+fn record(fields: &Fields) -> Vec<u8> {
+    let kind = RecordKind::Issue;
+    Draft { kind, signed_at: 9, secret: [1; 16], fields: fields.pairs() }.sign(&CHAIN, &key())
+}
+
+fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
+    let context = CheckContext {
+        chain: CHAIN,
+        schemes: Arc::new(vec![scheme()]),
+        partitions: 1,
+        signatures: true,
+    };
+    let directory = KeyDirectory::default();
+    if known {
+        directory.add([key().public_key()]);
+    }
+    let mut arena = Vec::new();
+    let mut places = Vec::new();
+    for (offset, record) in (10..).zip(records) {
+        let begin = arena.len() as u32;
+        arena.extend_from_slice(record);
+        places.push((offset, begin..arena.len() as u32));
+    }
+    Checker::new(context, Lanes::portable()).check(shard, arena, &places, &directory.current())
+}
+
+#[test]
+fn each_record_gets_its_own_verdict() {
+    let good = record(&fields("1"));
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut off = fields("2");
+    off.set_amount(tag::TOTAL_GROSS, 114);
+    let mut nameless = fields("3");
+    nameless.remove(tag::NUMBER);
+    let records = [good.clone(), forged, b"junk".to_vec(), record(&off), record(&nameless), good];
+    let batch = check(0, &records, true);
+    let said: Vec<_> = batch.records.iter().map(|r| (r.early, r.signature, r.content)).collect();
+    use SignatureCheck::{Invalid, Unknown, Valid};
+    let malformed = |tag, cause| Some(Outcome::Malformed { tag, cause });
+    assert_eq!(said[0], (None, Valid, None));
+    assert_eq!(said[1], (None, Invalid, None));
+    assert_eq!(said[2], (malformed(0, Cause::Encoding), Unknown, None));
+    assert_eq!(said[3], (None, Valid, Some(Outcome::Totals { rule: 1, difference: 1 })));
+    assert_eq!(said[4], (malformed(tag::NUMBER, Cause::Missing), Unknown, None));
+    assert_eq!(said[5], said[0]);
+    assert_eq!(batch.seller(&batch.records[0]), b"S1");
+    assert_eq!(batch.bytes(&batch.records[5]), records[5]);
+    assert_eq!(batch.records[5].offset, 15);
+    assert_eq!(
+        batch.records[0].commitment,
+        record::decode(&records[0]).unwrap().commitment()
+    );
+}
+
+#[test]
+fn a_key_that_is_not_at_hand_is_left_to_execution() {
+    let batch = check(0, &[record(&fields("1"))], false);
+    assert_eq!(batch.records[0].signature, SignatureCheck::Unknown);
+}
+
+#[test]
+fn an_invoice_in_the_registry_topic_is_not_allowed() {
+    let batch = check(1, &[record(&fields("1"))], true);
+    let outcome = Outcome::Malformed { tag: 0, cause: Cause::NotAllowed };
+    assert_eq!(batch.records[0].early, Some(outcome));
+}

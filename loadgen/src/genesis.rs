@@ -1,0 +1,107 @@
+//! Makes a chain to try things on: schemes, keys and genesis file, all from a seed.
+//!
+//! Invariants
+//! - The same arguments give the same bytes, hence the same chain.
+//! - Whoever knows the seed has every key: never for a chain that means anything.
+
+use crate::parties::key;
+use piaogen_crypto::sm2::SecretKey;
+use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::scheme::{RedSign, Scheme};
+
+/// Scheme of Chinese fully digitalized invoices.
+pub const CN_EINV: &str = "CN-EINV";
+/// Scheme of the Online Retail replay.
+pub const UK_RETAIL: &str = "UK-RETAIL";
+/// Scheme of EN 16931 invoices, numbered by their sellers.
+pub const EN16931: &str = "EN16931";
+/// Id of the authority of a demo chain.
+pub const AUTHORITY: &str = "CN-TAX";
+
+// Types that EN 16931 (rule BR-CL-01) allows for an invoice and for a credit note.
+const EN_BLUE: &[&str] = &[
+    "80", "82", "84", "130", "202", "203", "204", "211", "295", "325", "326", "380", "382", "383",
+    "384", "385", "386", "387", "388", "389", "390", "393", "394", "395", "456", "457", "527",
+    "575", "623", "633", "751", "780", "870", "875", "876", "877", "935",
+];
+const EN_RED: &[&str] =
+    &["81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "532"];
+
+/// The schemes of a demo chain.
+pub fn schemes() -> Vec<Scheme> {
+    let scheme = |code: &str, per_seller, blue: &[&str], red: &[&str], red_sign, tax| Scheme {
+        code: code.into(),
+        per_seller,
+        blue_types: blue.iter().map(ToString::to_string).collect(),
+        red_types: red.iter().map(ToString::to_string).collect(),
+        red_sign,
+        tolerance_totals: 0,
+        tolerance_tax: tax,
+    };
+    vec![
+        // Chinese issuing software lets the tax of an invoice be off by 1.27 yuan in all.
+        scheme(CN_EINV, false, &["380"], &["381"], RedSign::Negative, 127),
+        scheme(UK_RETAIL, false, &["380"], &["381"], RedSign::Negative, 0),
+        // The official rules let tax differ by less than one unit of currency.
+        scheme(EN16931, true, EN_BLUE, EN_RED, RedSign::Any, 99),
+    ]
+}
+
+/// A chain with all its keys.
+#[derive(Clone, Debug)]
+pub struct DemoChain {
+    /// The exact bytes of the genesis file.
+    pub bytes: Vec<u8>,
+    /// The same, checked.
+    pub genesis: Genesis,
+    /// The key of the one authority.
+    pub authority: SecretKey,
+    /// The keys of the validators, in the order of the validator set.
+    pub validators: Vec<SecretKey>,
+}
+
+/// A chain of a seed. `time_ms` is the time of block 0.
+pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> DemoChain {
+    let authority = key(seed, "authority", 0);
+    let mut keys: Vec<SecretKey> =
+        (0..u64::from(validators.clamp(1, 1_024))).map(|i| key(seed, "validator", i)).collect();
+    keys.sort_by_key(|key| key.public_key().to_compressed());
+    let file = GenesisFile {
+        format: FORMAT.into(),
+        chain_id: format!("demo-{seed}"),
+        time_ms,
+        partitions: partitions.clamp(1, piaogen_verify::genesis::PARTITIONS_MAX),
+        validators: keys.iter().map(public_hex).collect(),
+        participants: vec![Founder {
+            party: AUTHORITY.into(),
+            name: "国家税务总局 (demo)".into(),
+            roles: vec!["authority".into()],
+            public_key: public_hex(&authority),
+        }],
+        schemes: schemes(),
+        clock_skew_ms: 60_000,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&file).expect("strings and numbers become JSON");
+    bytes.push(b'\n');
+    let genesis = Genesis::parse(&bytes).expect("every part was made within its limits");
+    DemoChain { bytes, genesis, authority, validators: keys }
+}
+
+fn public_hex(key: &SecretKey) -> String {
+    hex::encode(key.public_key().to_compressed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_repeatable_and_its_keys_are_in_order() {
+        let chain = demo_chain(1, 4, 4, 1_795_000_000_000);
+        assert_eq!(chain.bytes, demo_chain(1, 4, 4, 1_795_000_000_000).bytes);
+        let keys: Vec<_> = chain.validators.iter().map(SecretKey::public_key).collect();
+        assert_eq!(keys, chain.genesis.validators.keys());
+        assert_ne!(chain.genesis.chain, demo_chain(2, 4, 4, 1_795_000_000_000).genesis.chain);
+        demo_chain(u64::MAX, 0, 0, 0);
+    }
+}

@@ -1,0 +1,364 @@
+//! Rows into columns: decodes records and appends each value to its column.
+//!
+//! Values go from the record's bytes into the column's buffer; nothing is allocated for a row but
+//! what decoding allocates. A record that cannot be read goes into `raw` as it is.
+//!
+//! Invariants
+//! - Every row adds one value or null to every column.
+//! - What a row does not give back by the rules of `rebuild.rs` is stored, not assumed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    FixedSizeBinaryBuilder, Int8Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
+    StringBuilder, StructBuilder, TimestampMillisecondBuilder,
+};
+use piaogen_crypto::Lanes;
+use piaogen_verify::encoding::{Reader, put_bytes, put_vint};
+use piaogen_verify::entry::Entry;
+use piaogen_verify::fields::Tag;
+use piaogen_verify::record::{self, Record};
+use piaogen_verify::{Digest, value};
+
+use super::rebuild::subject_of;
+use super::schema::{self, COLUMNS, PRECEDING, Shape};
+use crate::effects::RowRef;
+use crate::error::{During, Result, StoreError};
+
+/// The column or columns of one field.
+enum FieldColumn {
+    Text(StringBuilder),
+    Date(Date32Builder),
+    Amount(Decimal128Builder),
+    Currency(StringBuilder, Int8Builder),
+    Lines(Int32Builder, FixedSizeBinaryBuilder),
+    Flag(BooleanBuilder),
+    Preceding(Box<ListBuilder<StructBuilder>>),
+}
+
+impl FieldColumn {
+    fn new(shape: Shape) -> Self {
+        match shape {
+            Shape::Text => Self::Text(StringBuilder::new()),
+            Shape::Date => Self::Date(Date32Builder::new()),
+            Shape::Amount => {
+                Self::Amount(Decimal128Builder::new().with_data_type(schema::decimal()))
+            }
+            Shape::Currency => Self::Currency(StringBuilder::new(), Int8Builder::new()),
+            Shape::Lines => Self::Lines(Int32Builder::new(), FixedSizeBinaryBuilder::new(32)),
+            Shape::Flag => Self::Flag(BooleanBuilder::new()),
+            Shape::Preceding => {
+                let members = StructBuilder::from_fields(schema::preceding_members(), 0);
+                let list = ListBuilder::new(members).with_field(schema::preceding_element());
+                Self::Preceding(Box::new(list))
+            }
+        }
+    }
+
+    fn push_null(&mut self) {
+        match self {
+            Self::Text(column) => column.append_null(),
+            Self::Date(column) => column.append_null(),
+            Self::Amount(column) => column.append_null(),
+            Self::Currency(code, exponent) => {
+                code.append_null();
+                exponent.append_null();
+            }
+            Self::Lines(count, root) => {
+                count.append_null();
+                root.append_null();
+            }
+            Self::Flag(column) => column.append_value(false),
+            Self::Preceding(column) => column.append(false),
+        }
+    }
+
+    /// Appends a canonical value. `None` where it is not canonical, which decoding excludes.
+    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        match self {
+            Self::Text(column) => column.append_value(std::str::from_utf8(bytes).ok()?),
+            Self::Date(column) => column.append_value(days(bytes)?),
+            Self::Amount(column) => column.append_value(value::amount_of(bytes).ok()?),
+            Self::Currency(code, exponent) => {
+                code.append_value(std::str::from_utf8(bytes.get(..3)?).ok()?);
+                exponent.append_value(i8::try_from(*bytes.get(3)?).ok()?);
+            }
+            Self::Lines(count, root) => {
+                let (lines, digest) = value::lines_of(bytes).ok()?;
+                count.append_value(i32::try_from(lines).ok()?);
+                root.append_value(digest).ok()?;
+            }
+            Self::Flag(column) => column.append_value(true),
+            Self::Preceding(column) => push_preceding(column, bytes)?,
+        }
+        Some(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<ArrayRef>) {
+        match self {
+            Self::Text(column) => out.push(Arc::new(column.finish())),
+            Self::Date(column) => out.push(Arc::new(column.finish())),
+            Self::Amount(column) => out.push(Arc::new(column.finish())),
+            Self::Flag(column) => out.push(Arc::new(column.finish())),
+            Self::Preceding(column) => out.push(Arc::new(column.finish())),
+            Self::Currency(code, exponent) => {
+                out.push(Arc::new(code.finish()));
+                out.push(Arc::new(exponent.finish()));
+            }
+            Self::Lines(count, root) => {
+                out.push(Arc::new(count.finish()));
+                out.push(Arc::new(root.finish()));
+            }
+        }
+    }
+}
+
+fn days(bytes: &[u8]) -> Option<i32> {
+    let (year, month, day) = value::date_of(bytes).ok()?;
+    i32::try_from(value::days_since_1970(year, month, day)).ok()
+}
+
+fn push_preceding(list: &mut ListBuilder<StructBuilder>, bytes: &[u8]) -> Option<()> {
+    for entry in value::entries_of(bytes).ok()? {
+        let members = list.values();
+        for (i, (tag, day)) in PRECEDING.iter().enumerate() {
+            let member = entry.iter().find(|(found, _)| found == tag).map(|(_, bytes)| *bytes);
+            if *day {
+                let day = member.map(days);
+                // An absent day is null; a present one is a day.
+                members.field_builder::<Date32Builder>(i)?.append_option(day.map_or(Some(None), |d| d.map(Some))?);
+            } else {
+                let text = member.map(std::str::from_utf8).transpose().ok()?;
+                members.field_builder::<StringBuilder>(i)?.append_option(text);
+            }
+        }
+        members.append(true);
+    }
+    list.append(true);
+    Some(())
+}
+
+/// Builds the columns of `records`.
+pub(crate) struct Columns {
+    lanes: Lanes,
+    commitments: bool,
+    rows: usize,
+    log_index: Int64Builder,
+    offset: Int64Builder,
+    height: Int64Builder,
+    block_time: TimestampMillisecondBuilder,
+    kind: StringBuilder,
+    outcome: StringBuilder,
+    detail: StringBuilder,
+    outcome_data: BinaryBuilder,
+    own: Vec<FieldColumn>,
+    fields: BinaryBuilder,
+    signer: FixedSizeBinaryBuilder,
+    signed_at: TimestampMillisecondBuilder,
+    secret: FixedSizeBinaryBuilder,
+    signature: FixedSizeBinaryBuilder,
+    raw: BinaryBuilder,
+    per_seller: BooleanBuilder,
+    subject: BinaryBuilder,
+    issue_index: Int64Builder,
+    status: FixedSizeBinaryBuilder,
+    commitment: FixedSizeBinaryBuilder,
+    /// Leaf prefix and entry of each row, to be hashed together.
+    entries: Vec<u8>,
+    ranges: Vec<Range<u32>>,
+    rest: Vec<u8>,
+}
+
+impl Columns {
+    /// Empty columns; with `commitments`, the commitment is stored though it can be computed.
+    pub(crate) fn new(lanes: Lanes, commitments: bool) -> Self {
+        let moments = || TimestampMillisecondBuilder::new().with_timezone("UTC");
+        Self {
+            lanes,
+            commitments,
+            rows: 0,
+            log_index: Int64Builder::new(),
+            offset: Int64Builder::new(),
+            height: Int64Builder::new(),
+            block_time: moments(),
+            kind: StringBuilder::new(),
+            outcome: StringBuilder::new(),
+            detail: StringBuilder::new(),
+            outcome_data: BinaryBuilder::new(),
+            own: COLUMNS.iter().map(|(_, shape)| FieldColumn::new(*shape)).collect(),
+            fields: BinaryBuilder::new(),
+            signer: FixedSizeBinaryBuilder::new(32),
+            signed_at: moments(),
+            secret: FixedSizeBinaryBuilder::new(16),
+            signature: FixedSizeBinaryBuilder::new(64),
+            raw: BinaryBuilder::new(),
+            per_seller: BooleanBuilder::new(),
+            subject: BinaryBuilder::new(),
+            issue_index: Int64Builder::new(),
+            status: FixedSizeBinaryBuilder::new(32),
+            commitment: FixedSizeBinaryBuilder::new(32),
+            entries: Vec::new(),
+            ranges: Vec::new(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Rows since the last batch.
+    pub(crate) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends a row. After an error the columns are unusable.
+    pub(crate) fn push(&mut self, row: RowRef<'_>) -> Result<()> {
+        let refuse = |what: &str| {
+            StoreError::Refused(format!(
+                "the row with log index {} cannot be archived: {what}",
+                row.log_index
+            ))
+        };
+        let entry = Entry::decode(row.entry).map_err(|error| refuse(&error.to_string()))?;
+        let wide = || refuse("an index is above 2^63");
+        self.log_index.append_value(i64::try_from(row.log_index).map_err(|_| wide())?);
+        self.height.append_value(i64::try_from(row.height).map_err(|_| wide())?);
+        self.offset.append_value(i64::try_from(entry.offset).map_err(|_| wide())?);
+        let issue = entry.issue.map(i64::try_from).transpose().map_err(|_| wide())?;
+        self.issue_index.append_option(issue);
+        self.block_time.append_value(row.time_ms);
+        let begin = u32::try_from(self.entries.len()).map_err(|_| wide())?;
+        self.entries.push(0);
+        self.entries.extend_from_slice(row.entry);
+        self.ranges.push(begin..self.entries.len() as u32);
+        self.push_record(&entry, row.record).ok_or_else(|| refuse("its record is not canonical"))?;
+        self.push_entry(&entry, row.entry).ok_or_else(|| refuse("its entry is not canonical"))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn push_entry(&mut self, entry: &Entry, bytes: &[u8]) -> Option<()> {
+        self.kind.append_option(entry.kind.map(record::RecordKind::name));
+        self.outcome.append_value(entry.outcome.name());
+        let detail = entry.outcome.explain();
+        self.detail.append_option((!detail.is_empty()).then_some(detail));
+        let data = outcome_data(bytes)?;
+        self.outcome_data.append_option((!data.is_empty()).then_some(data));
+        self.signer.append_value(entry.signer).ok()?;
+        push_fixed(&mut self.status, (entry.status != [0; 32]).then_some(&entry.status))?;
+        push_fixed(&mut self.commitment, self.commitments.then_some(&entry.commitment))
+    }
+
+    fn push_record(&mut self, entry: &Entry, bytes: &[u8]) -> Option<()> {
+        // What the entry says of kind and signer is said once; a record that says otherwise is
+        // kept as it came.
+        let decoded = record::decode(bytes)
+            .ok()
+            .filter(|record| Some(record.kind) == entry.kind && record.signer == entry.signer);
+        let Some(record) = decoded else {
+            self.own.iter_mut().for_each(FieldColumn::push_null);
+            self.fields.append_null();
+            self.signed_at.append_null();
+            self.secret.append_null();
+            self.signature.append_null();
+            self.raw.append_value(bytes);
+            self.per_seller.append_value(false);
+            self.subject.append_option((!entry.subject.is_empty()).then_some(&entry.subject));
+            return Some(());
+        };
+        self.push_fields(&record)?;
+        self.signed_at.append_value(record.signed_at);
+        push_fixed(&mut self.secret, record.kind.is_invoice().then_some(&record.secret))?;
+        self.signature.append_value(record.signature.0).ok()?;
+        self.raw.append_null();
+        let is = |per_seller| subject_of(record.kind, &record.fields, per_seller) == entry.subject;
+        let plain = is(false);
+        let per_seller = !plain && is(true);
+        self.per_seller.append_value(per_seller);
+        self.subject.append_option((!plain && !per_seller).then_some(&entry.subject));
+        Some(())
+    }
+
+    fn push_fields(&mut self, record: &Record<'_>) -> Option<()> {
+        self.rest.clear();
+        let mut own = COLUMNS.iter().zip(&mut self.own).peekable();
+        for (tag, bytes) in &record.fields {
+            while let Some((_, column)) = own.next_if(|((next, _), _)| next < tag) {
+                column.push_null();
+            }
+            match own.next_if(|((next, _), _)| next == tag) {
+                Some((_, column)) => column.push(bytes)?,
+                None => put_field(&mut self.rest, *tag, bytes),
+            }
+        }
+        own.for_each(|(_, column)| column.push_null());
+        self.fields.append_option((!self.rest.is_empty()).then_some(&self.rest));
+        Some(())
+    }
+
+    /// The rows so far, and empty columns again.
+    pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
+        let mut leaves: Vec<Digest> = vec![[0; 32]; self.ranges.len()];
+        self.lanes.sm3_ranges(&self.entries, &self.ranges, &mut leaves);
+        let mut leaf = FixedSizeBinaryBuilder::with_capacity(leaves.len(), 32);
+        let hashed = leaves.iter().try_for_each(|hash| leaf.append_value(hash));
+        hashed.during(|| "cannot build the column of leaves".into())?;
+        let mut out: Vec<ArrayRef> = vec![
+            Arc::new(self.log_index.finish()),
+            Arc::new(self.offset.finish()),
+            Arc::new(self.height.finish()),
+            Arc::new(self.block_time.finish()),
+            Arc::new(self.kind.finish()),
+            Arc::new(self.outcome.finish()),
+            Arc::new(self.detail.finish()),
+            Arc::new(self.outcome_data.finish()),
+        ];
+        self.own.iter_mut().for_each(|column| column.finish(&mut out));
+        let tail: [ArrayRef; 12] = [
+            Arc::new(self.fields.finish()),
+            Arc::new(self.signer.finish()),
+            Arc::new(self.signed_at.finish()),
+            Arc::new(self.secret.finish()),
+            Arc::new(self.signature.finish()),
+            Arc::new(self.raw.finish()),
+            Arc::new(self.per_seller.finish()),
+            Arc::new(self.subject.finish()),
+            Arc::new(self.issue_index.finish()),
+            Arc::new(self.status.finish()),
+            Arc::new(self.commitment.finish()),
+            Arc::new(leaf.finish()),
+        ];
+        out.extend(tail);
+        self.entries.clear();
+        self.ranges.clear();
+        self.rows = 0;
+        RecordBatch::try_new(schema::records(), out).during(|| "cannot build a batch of rows".into())
+    }
+}
+
+fn push_fixed<const N: usize>(
+    column: &mut FixedSizeBinaryBuilder,
+    value: Option<&[u8; N]>,
+) -> Option<()> {
+    match value {
+        Some(value) => column.append_value(value).ok(),
+        None => {
+            column.append_null();
+            Some(())
+        }
+    }
+}
+
+/// Appends a field as in a record's body.
+pub(crate) fn put_field(out: &mut Vec<u8>, tag: Tag, bytes: &[u8]) {
+    put_vint(out, u64::from(tag));
+    put_bytes(out, bytes);
+}
+
+/// The detail of an entry, as it is encoded.
+fn outcome_data(entry: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(entry);
+    reader.take(10).ok()?;
+    reader.bytes("subject", piaogen_verify::entry::SUBJECT_MAX).ok()?;
+    reader.u8().ok()?;
+    reader.bytes("detail", 64).ok()
+}

@@ -1,0 +1,320 @@
+//! One shard of the store: its logs, status, ids and rows, and what of them is still in memory.
+//!
+//! Shards share nothing but the file cache and RocksDB, so blocks are applied to them in parallel.
+//! Reads take the shard's lock for memory only and read files after letting go; a status path alone
+//! is read under the lock, since its hashes must be of one moment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::effects::{
+    DOCUMENT_BYTES, Digest, IdPlace, Row, RowChunk, STATUS_DEPTH, ShardEffects, ShardState,
+};
+use crate::error::{Result, StoreError};
+use crate::files::{Files, Place};
+use crate::index::{Documents, Index};
+use crate::levels::{self, Found, LevelWrite, Levels, LogOf};
+use crate::overlay::Overlay;
+use crate::tail::{self, Encoded, Rows, Tail};
+use crate::undo::node_on_disk;
+
+/// Longest subject in bytes.
+pub const SUBJECT_BYTES: usize = 1024;
+
+/// An invoice's status and the hashes that prove it, all of one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StatusPath {
+    /// The shard's state that the path belongs to.
+    pub state: ShardState,
+    /// The status record; zeros: untouched.
+    pub record: Digest,
+    /// The sibling on each level, from the record upwards.
+    pub siblings: Vec<Digest>,
+    /// The status document, if there ever was one.
+    pub document: Option<Vec<u8>>,
+}
+
+/// What can change.
+struct Inner {
+    state: ShardState,
+    levels: Levels,
+    ids: Overlay<Vec<u8>, IdPlace>,
+    status: Overlay<(u8, u64), Digest>,
+    documents: Overlay<u64, Vec<u8>>,
+}
+
+/// One shard.
+pub(crate) struct Shard {
+    number: u32,
+    inner: RwLock<Inner>,
+    tail: Mutex<Tail>,
+    last_frame: Mutex<Option<Arc<RowChunk>>>,
+}
+
+/// What a flush writes for one shard.
+pub(crate) struct Frozen {
+    pub(crate) shard: u32,
+    pub(crate) state: ShardState,
+    pub(crate) levels: Vec<LevelWrite>,
+    pub(crate) status: Arc<HashMap<(u8, u64), Digest>>,
+    pub(crate) documents: Arc<HashMap<u64, Vec<u8>>>,
+    pub(crate) ids: Arc<HashMap<Vec<u8>, IdPlace>>,
+    pub(crate) rows: Vec<Place>,
+}
+
+pub(crate) fn lock<T>(lock: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    lock.lock().map_err(|_| panicked())
+}
+
+pub(crate) fn read<T>(lock: &RwLock<T>) -> Result<RwLockReadGuard<'_, T>> {
+    lock.read().map_err(|_| panicked())
+}
+
+pub(crate) fn write<T>(lock: &RwLock<T>) -> Result<RwLockWriteGuard<'_, T>> {
+    lock.write().map_err(|_| panicked())
+}
+
+fn panicked() -> StoreError {
+    StoreError::damaged("a thread panicked while it changed the store: stop, and start again")
+}
+
+impl Shard {
+    /// The shard at a flush point.
+    pub(crate) fn open(
+        number: u32,
+        state: ShardState,
+        chunk_bytes: u64,
+        files: &Files,
+        cut: bool,
+    ) -> Result<Self> {
+        let inner = Inner {
+            state,
+            levels: Levels::open(LogOf::Shard(number), state.log_size, files, cut)?,
+            ids: Overlay::default(),
+            status: Overlay::default(),
+            documents: Overlay::default(),
+        };
+        let tail = Tail::open(number, state.log_size, chunk_bytes, files, cut)?;
+        let (inner, tail) = (RwLock::new(inner), Mutex::new(tail));
+        Ok(Self { number, inner, tail, last_frame: Mutex::new(None) })
+    }
+
+    /// Whether effects fit; changes nothing.
+    pub(crate) fn check(&self, effects: &ShardEffects, rows: &Encoded) -> Result<()> {
+        let size = effects.state.log_size;
+        read(&self.inner)?.levels.check(&effects.levels, size)?;
+        lock(&self.tail)?.check(rows, size)?;
+        let wrong =
+            |what: String| StoreError::Refused(format!("effects on shard {}: {what}", self.number));
+        let outside = effects.status_nodes.iter().find(|(level, index, _)| {
+            *level > STATUS_DEPTH || *index >> (STATUS_DEPTH - level) != 0
+        });
+        if let Some((level, index, _)) = outside {
+            return Err(wrong(format!("no hash {index} on level {level} of a status tree")));
+        }
+        if let Some((subject, _)) = effects.ids.iter().find(|(s, _)| s.len() > SUBJECT_BYTES) {
+            let len = subject.len();
+            return Err(wrong(format!("a subject of {len} bytes, the limit is {SUBJECT_BYTES}")));
+        }
+        let long = effects.status_documents.iter().find(|(_, d)| d.len() > DOCUMENT_BYTES);
+        if let Some((issue, document)) = long {
+            let len = document.len();
+            return Err(wrong(format!(
+                "the status document of {issue} has {len} bytes, the limit is {DOCUMENT_BYTES}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Applies effects that [`Shard::check`] found right.
+    pub(crate) fn apply(&self, effects: ShardEffects, rows: &Encoded, files: &Files) -> Result<()> {
+        lock(&self.tail)?.append(rows, files)?;
+        let mut inner = write(&self.inner)?;
+        inner.levels.append(&effects.levels, effects.state.log_size);
+        inner.ids.reserve(effects.ids.len());
+        effects.ids.into_iter().for_each(|(subject, place)| inner.ids.insert(subject, place));
+        for (level, index, hash) in effects.status_nodes {
+            inner.status.insert((level, index), hash);
+        }
+        for (issue, document) in effects.status_documents {
+            inner.documents.insert(issue, document);
+        }
+        inner.state = effects.state;
+        Ok(())
+    }
+
+    /// Freezes what was applied since the last flush.
+    pub(crate) fn freeze(&self) -> Result<Frozen> {
+        let rows = lock(&self.tail)?.take_dirty();
+        let mut inner = write(&self.inner)?;
+        Ok(Frozen {
+            shard: self.number,
+            state: inner.state,
+            levels: inner.levels.to_write(),
+            status: inner.status.freeze(),
+            documents: inner.documents.freeze(),
+            ids: inner.ids.freeze(),
+            rows,
+        })
+    }
+
+    /// Forgets what a flush has written.
+    pub(crate) fn thaw(&self, frozen: &Frozen) -> Result<()> {
+        let mut inner = write(&self.inner)?;
+        inner.levels.written(&frozen.levels);
+        let dropped = (inner.ids.thaw(), inner.status.thaw(), inner.documents.thaw());
+        drop(inner);
+        drop(dropped);
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> Result<ShardState> {
+        Ok(read(&self.inner)?.state)
+    }
+
+    pub(crate) fn find(&self, subject: &[u8], index: &Index) -> Result<Option<IdPlace>> {
+        let inner = read(&self.inner)?;
+        if let Some(place) = inner.ids.get(subject) {
+            return Ok(Some(*place));
+        }
+        let size = inner.state.log_size;
+        drop(inner);
+        index.find(self.number, subject, size)
+    }
+
+    pub(crate) fn find_many(
+        &self,
+        subjects: &[&[u8]],
+        index: &Index,
+    ) -> Result<Vec<Option<IdPlace>>> {
+        let inner = read(&self.inner)?;
+        let mut found: Vec<_> = subjects.iter().map(|s| inner.ids.get(*s).copied()).collect();
+        let size = inner.state.log_size;
+        drop(inner);
+        let missing: Vec<usize> = (0..found.len()).filter(|i| found[*i].is_none()).collect();
+        let keys: Vec<&[u8]> = missing.iter().map(|i| subjects[*i]).collect();
+        let places = index.find_many(self.number, &keys, size)?;
+        missing.into_iter().zip(places).for_each(|(i, place)| found[i] = place);
+        Ok(found)
+    }
+
+    pub(crate) fn log_hash(&self, level: u8, index: u64, files: &Files) -> Result<Option<Digest>> {
+        let found = read(&self.inner)?.levels.find(level, index);
+        resolve(found, index, files)
+    }
+
+    pub(crate) fn status_node(&self, level: u8, index: u64, files: &Files) -> Result<Digest> {
+        let inner = read(&self.inner)?;
+        inner.node(self.number, level, index, files)
+    }
+
+    pub(crate) fn status_path(
+        &self,
+        issue: u64,
+        files: &Files,
+        database: &Index,
+    ) -> Result<StatusPath> {
+        let inner = read(&self.inner)?;
+        let untouched = inner.state.status_root == [0; 32];
+        let node = |level: u8, index: u64| match untouched {
+            true => Ok([0; 32]),
+            false => inner.node(self.number, level, index, files),
+        };
+        let siblings = (0..STATUS_DEPTH).map(|level| node(level, (issue >> level) ^ 1));
+        let document = match inner.documents.get(&issue) {
+            Some(document) => Some(document.clone()),
+            None => database.document(self.number, issue)?,
+        };
+        let (record, siblings) = (node(0, issue)?, siblings.collect::<Result<_>>()?);
+        Ok(StatusPath { state: inner.state, record, siblings, document })
+    }
+
+    pub(crate) fn document(&self, issue: u64, index: &Index) -> Result<Option<Vec<u8>>> {
+        let inner = read(&self.inner)?;
+        match inner.documents.get(&issue) {
+            Some(document) => Ok(Some(document.clone())),
+            None => index.document(self.number, issue),
+        }
+    }
+
+    pub(crate) fn documents(&self, from: u64, max: usize, index: &Index) -> Result<Documents> {
+        let inner = read(&self.inner)?;
+        let on_disk = index.documents(self.number, from, max)?;
+        let mut merged: std::collections::BTreeMap<_, _> = on_disk.into_iter().collect();
+        for (issue, document) in inner.documents.entries().filter(|(issue, _)| **issue >= from) {
+            merged.insert(*issue, document.clone());
+        }
+        Ok(merged.into_iter().take(max).collect())
+    }
+
+    pub(crate) fn rows(
+        &self,
+        from: u64,
+        max_rows: u64,
+        max_bytes: u64,
+        files: &Files,
+    ) -> Result<Rows> {
+        let frames = lock(&self.tail)?.frames(from, max_rows, max_bytes);
+        let frames = frames.into_iter().map(|at| tail::read_frame(files, at).map(Arc::new));
+        Ok(tail::rows_of(frames.collect::<Result<_>>()?, from, max_rows))
+    }
+
+    pub(crate) fn row(&self, log_index: u64, files: &Files) -> Result<Option<Row>> {
+        let within = |frame: &&Arc<RowChunk>| {
+            let first = frame.first_index;
+            (first..first + u64::from(frame.count)).contains(&log_index)
+        };
+        // Receipts of fresh records are often asked for one after the other.
+        let cached = lock(&self.last_frame)?.as_ref().filter(within).map(Arc::clone);
+        let frame = match cached {
+            Some(frame) => frame,
+            None => {
+                let at = {
+                    let tail = lock(&self.tail)?;
+                    if !(tail.first()..tail.next()).contains(&log_index) {
+                        return Ok(None);
+                    }
+                    tail.frames(log_index, 1, 1).first().copied()
+                };
+                let Some(at) = at else { return Ok(None) };
+                let frame = Arc::new(tail::read_frame(files, at)?);
+                *lock(&self.last_frame)? = Some(Arc::clone(&frame));
+                frame
+            }
+        };
+        let row = frame.rows().find(|row| row.log_index == log_index);
+        Ok(row.map(Row::from))
+    }
+
+    pub(crate) fn release(&self, up_to: u64, files: &Files) -> Result<()> {
+        lock(&self.tail)?.release(up_to, files)
+    }
+
+    /// First log index that the tail still has.
+    pub(crate) fn tail_first(&self) -> Result<u64> {
+        Ok(lock(&self.tail)?.first())
+    }
+
+    /// Bytes of log levels and of the tail.
+    pub(crate) fn bytes(&self) -> Result<(u64, u64)> {
+        Ok((read(&self.inner)?.levels.bytes(), lock(&self.tail)?.bytes()))
+    }
+}
+
+impl Inner {
+    fn node(&self, shard: u32, level: u8, index: u64, files: &Files) -> Result<Digest> {
+        match self.status.get(&(level, index)) {
+            Some(hash) => Ok(*hash),
+            None => node_on_disk(files, (shard, level, index)),
+        }
+    }
+}
+
+/// Reads a hash that is not in memory.
+pub(crate) fn resolve(found: Found, index: u64, files: &Files) -> Result<Option<Digest>> {
+    match found {
+        Found::Here(hash) => Ok(Some(hash)),
+        Found::InFile(place) => levels::read(files, place, index).map(Some),
+        Found::Absent => Ok(None),
+    }
+}

@@ -1,0 +1,444 @@
+//! Decides whether a receipt is true, using nothing but the receipt and a trust root (`FORMAT.md`
+//! section 9).
+//!
+//! A receipt chains four facts, checked cheapest first: the fields hash to the entry's commitment,
+//! the entry is in the record log, the log is in the header, and a quorum signed the header.
+//!
+//! Invariants
+//! - No step reads a clock, a network or a disk.
+//! - Every length is bounded before anything is allocated.
+//! - The first step that fails is named in the `Refusal`; later steps do not run.
+
+use crate::certificate::{CERTIFICATE_MAX, Certificate, verify_final};
+use crate::consistency::{check_chain, check_history};
+use crate::document::{self, Document, Salt, Salts, field_digest};
+use crate::encoding::{DecodeError, Reader, put_bytes, put_digests, put_vint};
+use crate::entry::Entry;
+use crate::fields::{DOCUMENT, Kind, Tag, by_tag, name_of, tag};
+use crate::header::{Header, ShardEntry};
+use crate::merkle::{PROOF_MAX, root_from_inclusion};
+use crate::record::{FIELDS_MAX, RECORD_MAX};
+use crate::refusal::{Refusal, Step};
+use crate::trust_root::TrustRoot;
+use crate::value;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use piaogen_crypto::Digest;
+
+mod text;
+
+pub use text::FORMAT;
+
+/// Most bytes of a receipt.
+pub const RECEIPT_MAX: usize = 262_144;
+/// Most digests of the proof that a shard is in a block.
+pub const SHARD_PROOF_MAX: u64 = 32;
+const MAGIC: [u8; 3] = *b"PT\x01";
+const ENTRY_MAX: u64 = 1_024;
+
+/// What a receipt says of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Its digest, and nothing else.
+    Hidden(Digest),
+    /// Its value, and the salt that leads to its digest.
+    Shown {
+        /// The salt.
+        salt: Salt,
+        /// The canonical bytes.
+        value: Vec<u8>,
+    },
+}
+
+/// One field of the document, hidden or shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptField {
+    /// Which.
+    pub tag: Tag,
+    /// What is said of it.
+    pub content: Content,
+}
+
+impl ReceiptField {
+    /// A hidden field.
+    pub fn hidden(tag: Tag, digest: Digest) -> ReceiptField {
+        ReceiptField { tag, content: Content::Hidden(digest) }
+    }
+
+    /// The digest of the field.
+    pub fn digest(&self) -> Digest {
+        match &self.content {
+            Content::Hidden(digest) => *digest,
+            Content::Shown { salt, value } => field_digest(self.tag, salt, value),
+        }
+    }
+
+    /// The canonical bytes, where the field is shown.
+    pub fn value(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Hidden(_) => None,
+            Content::Shown { value, .. } => Some(value),
+        }
+    }
+
+    /// All fields of a document, hidden.
+    pub fn all_hidden(document: &Document) -> Vec<ReceiptField> {
+        let digests = document.digests().into_iter();
+        digests.map(|(tag, digest)| ReceiptField::hidden(tag, digest)).collect()
+    }
+}
+
+/// Evidence that a record has its outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The fields of the document, tags ascending; none where nothing is said of the document.
+    pub fields: Vec<ReceiptField>,
+    /// What the record log says of the record.
+    pub entry: Entry,
+    /// The place of the leaf in the record log.
+    pub log_index: u64,
+    /// The way from the leaf to the shard's log root.
+    pub inclusion: Vec<Digest>,
+    /// The shard.
+    pub shard: ShardEntry,
+    /// The way from the shard to the header's `shards_root`.
+    pub shard_proof: Vec<Digest>,
+    /// The header.
+    pub header: Header,
+    /// A newer header, and the way to its `history_root`, where the certificate is of that one.
+    pub history: Option<(Header, Vec<Digest>)>,
+    /// The certificate of the header, or of the newer one.
+    pub certificate: Vec<u8>,
+}
+
+/// What a receipt proves beyond its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The height of the block whose roots hold the record.
+    pub height: u64,
+    /// The time of that block, milliseconds since 1970.
+    pub time_ms: i64,
+    /// The height of the block that the validators signed: this one, or a newer.
+    pub certified_height: u64,
+    /// How many validators signed.
+    pub signers: u32,
+}
+
+impl Receipt {
+    /// The compact encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        put_vint(&mut out, self.fields.len() as u64);
+        for field in &self.fields {
+            put_vint(&mut out, field.tag.into());
+            match &field.content {
+                Content::Hidden(digest) => {
+                    out.push(0);
+                    out.extend_from_slice(digest);
+                }
+                Content::Shown { salt, value } => {
+                    out.push(1);
+                    out.extend_from_slice(salt);
+                    put_bytes(&mut out, value);
+                }
+            }
+        }
+        put_bytes(&mut out, &self.entry.encode());
+        put_vint(&mut out, self.log_index);
+        put_digests(&mut out, &self.inclusion);
+        out.extend_from_slice(&self.shard.encode());
+        put_digests(&mut out, &self.shard_proof);
+        out.extend_from_slice(&self.header.encode());
+        match &self.history {
+            None => out.push(0),
+            Some((newer, proof)) => {
+                out.push(1);
+                out.extend_from_slice(&newer.encode());
+                put_digests(&mut out, proof);
+            }
+        }
+        put_bytes(&mut out, &self.certificate);
+        out
+    }
+
+    /// Reads the compact encoding; nothing may follow.
+    pub fn decode(bytes: &[u8]) -> Result<Receipt, DecodeError> {
+        if bytes.len() > RECEIPT_MAX {
+            let (value, limit) = (bytes.len() as u64, RECEIPT_MAX as u64);
+            return Err(DecodeError::Limit { what: "receipt", value, limit });
+        }
+        let mut r = Reader::new(bytes);
+        r.fixed("magic of a receipt", &MAGIC)?;
+        let fields = decode_fields(&mut r)?;
+        let entry = Entry::decode(r.bytes("entry", ENTRY_MAX)?)?;
+        let log_index = r.vint()?;
+        let inclusion = r.digests("inclusion proof", PROOF_MAX)?;
+        let shard = ShardEntry::decode(&mut r)?;
+        let shard_proof = r.digests("shard proof", SHARD_PROOF_MAX)?;
+        let header = Header::decode(&mut r)?;
+        let history = match r.u8()? {
+            0 => None,
+            1 => Some((Header::decode(&mut r)?, r.digests("history proof", PROOF_MAX)?)),
+            _ => return Err(DecodeError::Fixed { what: "mark of the history" }),
+        };
+        let certificate = r.bytes("certificate", CERTIFICATE_MAX)?.to_vec();
+        r.end()?;
+        Certificate::decode(&certificate)?;
+        Ok(Receipt {
+            fields,
+            entry,
+            log_index,
+            inclusion,
+            shard,
+            shard_proof,
+            header,
+            history,
+            certificate,
+        })
+    }
+
+    /// Checks the receipt; the error names the first step that fails.
+    pub fn verify(&self, trust: &TrustRoot) -> Result<Verified, Refusal> {
+        let certificate = Certificate::decode(&self.certificate)?;
+        self.check_document()?;
+        self.check_inclusion()?;
+        self.check_shard()?;
+        let last = match &self.history {
+            None => {
+                check_chain(trust, &[&self.header])?;
+                &self.header
+            }
+            Some((newer, proof)) => {
+                check_chain(trust, &[&self.header, newer])?;
+                check_history(&self.header, newer, proof)?;
+                newer
+            }
+        };
+        verify_final(last, &certificate, &trust.validators)?;
+        Ok(Verified {
+            height: self.header.height,
+            time_ms: self.header.time_ms,
+            certified_height: last.height,
+            signers: certificate.signers.len() as u32,
+        })
+    }
+
+    /// The commitment that the fields lead to.
+    pub fn commitment(&self) -> Digest {
+        let digests: Vec<(Tag, Digest)> =
+            self.fields.iter().map(|field| (field.tag, field.digest())).collect();
+        document::commitment(&digests)
+    }
+
+    fn check_document(&self) -> Result<(), Refusal> {
+        let refuse = |detail: String| Err(Refusal::new(Step::Document, detail));
+        if self.fields.is_empty() {
+            return Ok(());
+        }
+        if self.fields.windows(2).any(|pair| pair[0].tag >= pair[1].tag) {
+            return refuse("the fields are not in the order of their tags".into());
+        }
+        for field in &self.fields {
+            let Some(value) = field.value() else { continue };
+            let fits = by_tag(DOCUMENT, field.tag)
+                .is_some_and(|known| value::check(known.kind, value).is_ok());
+            if !fits {
+                let name = name_of(field.tag);
+                return refuse(alloc::format!("the value of {name} is not in canonical form"));
+            }
+        }
+        if self.commitment() != self.entry.commitment {
+            return refuse("the fields do not lead to the commitment of the entry".into());
+        }
+        Ok(())
+    }
+
+    fn check_inclusion(&self) -> Result<(), Refusal> {
+        let (index, size) = (self.log_index, self.shard.log_size);
+        let root = root_from_inclusion(&self.entry.leaf(), index, size, &self.inclusion);
+        if root == Some(self.shard.log_root) {
+            return Ok(());
+        }
+        let detail = alloc::format!("the leaf is not at index {index} of the {size} in the log");
+        Err(Refusal::new(Step::Inclusion, detail))
+    }
+
+    fn check_shard(&self) -> Result<(), Refusal> {
+        let (shard, shards) = (self.shard.shard, self.header.shards);
+        let leaf = self.shard.leaf();
+        let root = root_from_inclusion(&leaf, shard.into(), shards.into(), &self.shard_proof);
+        if root == Some(self.header.shards_root) {
+            return Ok(());
+        }
+        let height = self.header.height;
+        let detail = alloc::format!("shard {shard} of {shards} is not so in block {height}");
+        Err(Refusal::new(Step::Shard, detail))
+    }
+
+    /// Makes fields visible, given the document. A receipt that says nothing of the document gets
+    /// all its fields first. The currency is shown with any amount, which means nothing without it.
+    ///
+    /// Nothing changes where the document is not the one of the receipt.
+    pub fn show(&mut self, document: &Document, tags: &[Tag]) -> Result<(), ShowError> {
+        if self.fields.is_empty() {
+            if document.commitment() != self.entry.commitment {
+                return Err(ShowError::OtherDocument);
+            }
+            self.fields = ReceiptField::all_hidden(document);
+        }
+        let mut salts = Salts::new(document.secret);
+        let mut wanted = tags.to_vec();
+        let amounts = tags.iter().any(|tag| by_tag(DOCUMENT, *tag).is_some_and(has_amounts));
+        if amounts && document.fields.get(tag::CURRENCY).is_some() {
+            wanted.push(tag::CURRENCY);
+        }
+        let mut shown = self.fields.clone();
+        for tag in wanted {
+            let value = document.fields.get(tag).ok_or(ShowError::Absent(tag))?.to_vec();
+            let at = shown.binary_search_by_key(&tag, |field| field.tag);
+            let field = &mut shown[at.map_err(|_| ShowError::Absent(tag))?];
+            let digest = field.digest();
+            field.content = Content::Shown { salt: salts.get(tag.into()), value };
+            if field.digest() != digest {
+                return Err(ShowError::Differs(tag));
+            }
+        }
+        self.fields = shown;
+        Ok(())
+    }
+
+    /// Hides every field again.
+    pub fn hide_all(&mut self) {
+        for field in &mut self.fields {
+            field.content = Content::Hidden(field.digest());
+        }
+    }
+
+    /// Every field in which a document differs from the receipt, tags ascending. Where the document
+    /// has lines, `lines` is computed from them, so that an altered line shows.
+    ///
+    /// A receipt without fields can only say that the document is another one (tag 0).
+    pub fn compare(&self, document: &Document) -> Vec<Difference> {
+        let mut document = document.clone();
+        if !document.lines.is_empty() {
+            document.seal();
+        }
+        let theirs = document.digests();
+        if self.fields.is_empty() {
+            let same = document::commitment(&theirs) == self.entry.commitment;
+            return if same {
+                Vec::new()
+            } else {
+                alloc::vec![Difference::new(0, DifferenceKind::Differs)]
+            };
+        }
+        let mut out = Vec::new();
+        for field in &self.fields {
+            match theirs.binary_search_by_key(&field.tag, |(tag, _)| *tag) {
+                Ok(at) if theirs[at].1 == field.digest() => {}
+                Ok(_) => out.push(Difference::new(field.tag, DifferenceKind::Differs)),
+                Err(_) => out.push(Difference::new(field.tag, DifferenceKind::OnlyInReceipt)),
+            }
+        }
+        for (tag, _) in &theirs {
+            if self.fields.binary_search_by_key(tag, |field| field.tag).is_err() {
+                out.push(Difference::new(*tag, DifferenceKind::OnlyInDocument));
+            }
+        }
+        out.sort_by_key(|difference| difference.tag);
+        out
+    }
+}
+
+fn decode_fields(r: &mut Reader<'_>) -> Result<Vec<ReceiptField>, DecodeError> {
+    let count = r.count("fields", FIELDS_MAX)?;
+    let mut fields: Vec<ReceiptField> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let tag = Tag::try_from(r.vint()?).map_err(|_| DecodeError::Fixed { what: "tag" })?;
+        if fields.last().is_some_and(|last| last.tag >= tag) {
+            return Err(DecodeError::Fixed { what: "order of tags" });
+        }
+        let content = match r.u8()? {
+            0 => Content::Hidden(r.array()?),
+            1 => Content::Shown {
+                salt: r.array()?,
+                value: r.bytes("value", RECORD_MAX as u64)?.to_vec(),
+            },
+            _ => return Err(DecodeError::Fixed { what: "mark of a field" }),
+        };
+        fields.push(ReceiptField { tag, content });
+    }
+    Ok(fields)
+}
+
+fn has_amounts(field: &crate::fields::Field) -> bool {
+    match field.kind {
+        Kind::Amount => true,
+        Kind::List(members) => members.iter().any(|member| member.kind == Kind::Amount),
+        _ => false,
+    }
+}
+
+/// Why fields cannot be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShowError {
+    /// The document is not the one of the receipt.
+    #[error("the document is not the one of the receipt; compare them to see where they differ")]
+    OtherDocument,
+    /// The field is not in the document, or not in the receipt.
+    #[error("{} is not in the document or not in the receipt; leave it out", name_of(*.0))]
+    Absent(Tag),
+    /// The field has another value in the document.
+    #[error("{} differs between document and receipt", name_of(*.0))]
+    Differs(Tag),
+}
+
+/// How a document differs from a receipt in one field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// Both have the field, with other values.
+    Differs,
+    /// The document lacks the field.
+    OnlyInReceipt,
+    /// The receipt lacks the field.
+    OnlyInDocument,
+}
+
+/// One field in which a document differs from a receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which field; 0 for the document as a whole.
+    pub tag: Tag,
+    /// Its name.
+    pub name: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+}
+
+impl Difference {
+    fn new(tag: Tag, kind: DifferenceKind) -> Difference {
+        let name = if tag == 0 { "document".into() } else { name_of(tag) };
+        Difference { tag, name, kind }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match self.kind {
+            DifferenceKind::Differs if self.tag == tag::LINES => {
+                write!(f, "lines: the lines of the document are not those of the receipt")
+            }
+            DifferenceKind::Differs if self.tag == 0 => {
+                write!(f, "the document is not the one of the receipt, which names no fields")
+            }
+            DifferenceKind::Differs => write!(f, "{name} has another value in the receipt"),
+            DifferenceKind::OnlyInReceipt => write!(f, "{name} is missing in the document"),
+            DifferenceKind::OnlyInDocument => write!(f, "{name} is not in the receipt"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

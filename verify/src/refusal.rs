@@ -1,0 +1,89 @@
+//! Names the step at which a verification fails (`FORMAT.md` section 9).
+//!
+//! Invariants
+//! - A refusal says which step and what about it; it never holds what an invoice says.
+
+use crate::encoding::DecodeError;
+use alloc::string::{String, ToString};
+
+/// The steps of a verification, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// The bytes are well formed.
+    Decode,
+    /// The fields lead to the commitment of the entry.
+    Document,
+    /// The leaf is in the record log.
+    Inclusion,
+    /// The shard is in the block.
+    Shard,
+    /// Every header is of the trust root's chain.
+    Chain,
+    /// The newer header knows the older one.
+    History,
+    /// The block names the trust root's validators.
+    Validators,
+    /// Enough of them signed this header.
+    Quorum,
+    /// Their signatures hold.
+    Signature,
+}
+
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Step; 9] = [
+        Step::Decode,
+        Step::Document,
+        Step::Inclusion,
+        Step::Shard,
+        Step::Chain,
+        Step::History,
+        Step::Validators,
+        Step::Quorum,
+        Step::Signature,
+    ];
+
+    /// The name in `FORMAT.md`, in JSON and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Decode => "decode",
+            Step::Document => "document",
+            Step::Inclusion => "inclusion",
+            Step::Shard => "shard",
+            Step::Chain => "chain",
+            Step::History => "history",
+            Step::Validators => "validators",
+            Step::Quorum => "quorum",
+            Step::Signature => "signature",
+        }
+    }
+}
+
+impl core::fmt::Display for Step {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why something is not proved: the first step that failed. Later steps did not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused at step `{step}`: {detail}")]
+pub struct Refusal {
+    /// The step.
+    pub step: Step,
+    /// What about it, for a person.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal at this step.
+    pub fn new(step: Step, detail: impl Into<String>) -> Refusal {
+        Refusal { step, detail: detail.into() }
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Refusal {
+        Refusal::new(Step::Decode, error.to_string())
+    }
+}

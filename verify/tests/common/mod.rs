@@ -1,0 +1,299 @@
+//! What the tests of this folder share: a source of pseudo-random values and a small chain.
+//!
+//! Everything comes from fixed seeds, so that a failure is found again and vectors do not change.
+
+// Each test uses its own part.
+#![allow(dead_code)]
+
+pub(crate) mod chain;
+
+use piaogen_crypto::sm2::{SecretKey, Signature};
+use piaogen_verify::certificate::Certificate;
+use piaogen_verify::checkpoint::{Checkpoint, SignatureLine};
+use piaogen_verify::consistency::Consistency;
+use piaogen_verify::document::{Document, Fields};
+use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::fields::{DOCUMENT, Field, Kind, LINE, REGISTRY, Tag, tag};
+use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
+use piaogen_verify::record::{self, Draft, RecordKind};
+use piaogen_verify::status::StatusProof;
+use piaogen_verify::value::{self, Cause};
+
+/// SplitMix64: small, known, and the same everywhere.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// A number of any magnitude, small ones as likely as large.
+    pub(crate) fn wide(&mut self) -> u64 {
+        let shift = self.below(64);
+        self.next() >> shift
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
+        core::array::from_fn(|_| self.next() as u8)
+    }
+
+    pub(crate) fn digests(&mut self, most: u64) -> Vec<[u8; 32]> {
+        (0..self.below(most + 1)).map(|_| self.array()).collect()
+    }
+}
+
+/// The canonical bytes of a random value.
+pub(crate) fn value_of(random: &mut Random, kind: Kind) -> Vec<u8> {
+    match kind {
+        Kind::Text(limit) => text_of(random, limit),
+        Kind::Ascii(limit) => {
+            let length = 1 + random.below(u64::from(limit));
+            (0..length).map(|_| 0x21 + random.below(94) as u8).collect()
+        }
+        Kind::Date => {
+            let (year, month) = (1900 + random.below(300), 1 + random.below(12));
+            value::date(year as u32, month as u32, 1 + random.below(28) as u32)
+        }
+        Kind::Time => value::time(random.wide() as i64),
+        Kind::Amount => value::amount(signed_of(random)),
+        Kind::Decimal => value::decimal(signed_of(random), random.below(19) as u8),
+        Kind::Uint => value::uint(random.wide()),
+        Kind::Currency => {
+            let letter = |random: &mut Random| b'A' + random.below(26) as u8;
+            let code = [letter(random), letter(random), letter(random)];
+            value::currency(code, random.below(5) as u8)
+        }
+        Kind::Digest => random.array::<32>().to_vec(),
+        Kind::Key => random.array::<33>().to_vec(),
+        Kind::Flag => vec![1],
+        Kind::Lines => {
+            let mut bytes = (1 + random.below(10_000) as u32).to_be_bytes().to_vec();
+            bytes.extend(random.array::<32>());
+            bytes
+        }
+        Kind::List(members) => {
+            let count = 1 + random.below(3);
+            let entries: Vec<_> = (0..count).map(|_| some_of(random, members, 3)).collect();
+            value::list(&entries)
+        }
+    }
+}
+
+fn signed_of(random: &mut Random) -> i128 {
+    let wide = i128::from(random.wide()) * i128::from(random.wide());
+    let n = wide % (value::AMOUNT_LIMIT / 1_000_000);
+    if random.below(2) == 0 { n } else { -n }
+}
+
+fn text_of(random: &mut Random, limit: u16) -> Vec<u8> {
+    const SOME: [char; 12] = ['票', '根', ' ', 'é', 'ß', 'A', '7', '"', '\\', '\n', '😀', '/'];
+    let mut text = String::new();
+    let length = 1 + random.below(u64::from(limit)) as usize;
+    while text.len() < length {
+        text.push(SOME[random.below(12) as usize]);
+    }
+    while text.len() > usize::from(limit) {
+        text.pop();
+    }
+    if text.is_empty() { "x".into() } else { text.into_bytes() }
+}
+
+/// At least one and at most `most` random members of a table, tags ascending.
+pub(crate) fn some_of(
+    random: &mut Random,
+    table: &'static [Field],
+    most: u64,
+) -> Vec<(Tag, Vec<u8>)> {
+    let mut fields = Fields::new();
+    for _ in 0..=random.below(most) {
+        let field = &table[random.below(table.len() as u64) as usize];
+        fields.set(field.tag, value_of(random, field.kind));
+    }
+    fields.pairs().to_vec()
+}
+
+/// A random document whose field `lines` fits its lines.
+pub(crate) fn document_of(random: &mut Random) -> Document {
+    let fields = some_of(random, DOCUMENT, 16).into_iter().collect();
+    let lines = (0..random.below(4)).map(|_| {
+        let line: Fields = some_of(random, LINE, 4).into_iter().collect();
+        line
+    });
+    let lines: Vec<Fields> = lines.collect();
+    let mut document = Document { secret: random.array(), fields, lines };
+    if !document.lines.is_empty() || document.fields.get(tag::LINES).is_none() {
+        document.seal();
+    }
+    document
+}
+
+/// A random record; its signature is random too.
+pub(crate) fn record_of(random: &mut Random) -> Vec<u8> {
+    let kind = RecordKind::ALL[random.below(5) as usize];
+    let fields = match kind.is_invoice() {
+        true => some_of(random, DOCUMENT, 16),
+        false => some_of(random, REGISTRY, 5),
+    };
+    let signed_at = random.wide() as i64;
+    let draft = Draft { kind, signed_at, secret: random.array(), fields: &fields };
+    draft.encode(&random.array(), &Signature(random.array()))
+}
+
+/// A random outcome.
+pub(crate) fn outcome_of(random: &mut Random) -> Outcome {
+    let tag = random.wide() as u16;
+    match random.below(9) {
+        0 => Outcome::Accepted,
+        1 => Outcome::Replay { first: random.wide() },
+        2 => Outcome::DupDifferent { first: random.wide(), commitment: random.array() },
+        3 => Outcome::Malformed { tag, cause: Cause::ALL[random.below(11) as usize] },
+        4 => Outcome::Limit { tag, value: random.wide(), limit: random.wide() },
+        5 => Outcome::Totals { rule: random.next() as u8, difference: signed_of(random) },
+        6 => Outcome::ClockSkew { tag },
+        7 => Outcome::WrongPartition { expected: random.wide() as u32 },
+        _ => Outcome::KeyRevoked,
+    }
+}
+
+/// A random entry.
+pub(crate) fn entry_of(random: &mut Random) -> Entry {
+    let subject = match random.below(4) {
+        0 => Vec::new(),
+        1 => (0..random.below(256)).map(|_| random.next() as u8).collect(),
+        _ => {
+            let seller = value_of(random, Kind::Ascii(64));
+            let number = value_of(random, Kind::Ascii(64));
+            let seller = (random.below(2) == 0).then_some(&seller[..]);
+            record::subject(&value_of(random, Kind::Ascii(16)), seller, &number)
+        }
+    };
+    Entry {
+        kind: RecordKind::from_code(random.below(4) as u8),
+        offset: random.wide(),
+        subject,
+        outcome: outcome_of(random),
+        commitment: random.array(),
+        signer: random.array(),
+        issue: (random.below(2) == 0).then(|| random.wide() >> 1),
+        status: random.array(),
+    }
+}
+
+/// A random shard entry.
+pub(crate) fn shard_of(random: &mut Random) -> ShardEntry {
+    ShardEntry {
+        shard: random.wide() as u32,
+        next_offset: random.wide(),
+        log_size: random.wide(),
+        log_root: random.array(),
+        invoices: random.wide(),
+        status_root: random.array(),
+    }
+}
+
+/// A random header.
+pub(crate) fn header_of(random: &mut Random) -> Header {
+    Header {
+        chain: random.array(),
+        height: random.wide(),
+        epoch: random.wide(),
+        time_ms: random.wide() as i64,
+        parent: random.array(),
+        cut: random.array(),
+        shards_root: random.array(),
+        history_root: random.array(),
+        validators: random.array(),
+        shards: random.wide() as u32,
+        records: random.wide(),
+    }
+}
+
+/// A random certificate, signatures included.
+pub(crate) fn certificate_of(random: &mut Random) -> Certificate {
+    let validators = 1 + random.below(20);
+    let mut signers: Vec<u32> =
+        (0..validators as u32).filter(|_| random.below(3) > 0).collect();
+    if signers.is_empty() {
+        signers.push(0);
+    }
+    Certificate {
+        epoch: random.wide(),
+        view: random.wide(),
+        parent: random.wide(),
+        payload: random.array(),
+        validators,
+        signatures: signers.iter().map(|_| Signature(random.array())).collect(),
+        signers,
+    }
+}
+
+/// A random receipt, canonical but proving nothing.
+pub(crate) fn receipt_of(random: &mut Random) -> Receipt {
+    let fields = some_of(random, DOCUMENT, 12).into_iter().map(|(tag, value)| {
+        let content = match random.below(2) {
+            0 => Content::Hidden(random.array()),
+            _ => Content::Shown { salt: random.array(), value },
+        };
+        ReceiptField { tag, content }
+    });
+    Receipt {
+        fields: fields.collect(),
+        entry: entry_of(random),
+        log_index: random.wide(),
+        inclusion: random.digests(64),
+        shard: shard_of(random),
+        shard_proof: random.digests(12),
+        header: header_of(random),
+        history: (random.below(2) == 0).then(|| (header_of(random), random.digests(20))),
+        certificate: certificate_of(random).encode(),
+    }
+}
+
+/// A random consistency proof.
+pub(crate) fn consistency_of(random: &mut Random) -> Consistency {
+    Consistency {
+        older: header_of(random),
+        newer: header_of(random),
+        proof: random.digests(64),
+        certificate: certificate_of(random).encode(),
+    }
+}
+
+/// A random checkpoint.
+pub(crate) fn checkpoint_of(random: &mut Random) -> Checkpoint {
+    let mut checkpoint =
+        Checkpoint::new(&format!("chain-{}", random.below(1000)), 1 + random.wide() / 2, random.array());
+    for i in 0..random.below(4) {
+        let bytes = (0..5 + random.below(80)).map(|_| random.next() as u8).collect();
+        checkpoint.signatures.push(SignatureLine { name: format!("name-{i}"), bytes });
+    }
+    checkpoint
+}
+
+/// A random status proof.
+pub(crate) fn status_proof_of(random: &mut Random) -> StatusProof {
+    let siblings = core::array::from_fn(|_| match random.below(3) {
+        0 => random.array(),
+        _ => [0; 32],
+    });
+    StatusProof { siblings }
+}
+
+/// A random cut.
+pub(crate) fn cut_of(random: &mut Random) -> Cut {
+    Cut((0..random.below(100)).map(|_| random.wide()).collect())
+}
+
+/// A secret key from one byte.
+pub(crate) fn key_of(byte: u8) -> SecretKey {
+    SecretKey::from_bytes(&[byte; 32]).unwrap()
+}

@@ -1,0 +1,63 @@
+//! One hash for each encoded type, over many pseudo-random values.
+
+use crate::common::{self, Random};
+use piaogen_crypto::sm3::Hasher;
+use piaogen_verify::encoding::put_bytes;
+use piaogen_verify::fields::DOCUMENT;
+use piaogen_verify::{json, record};
+use serde_json::{Map, Value};
+
+const COUNT: u32 = 4_096;
+
+fn hash(seed: u64, encode: impl Fn(&mut Random) -> Vec<u8>) -> Value {
+    let mut random = Random(seed);
+    let mut hasher = Hasher::new();
+    let mut framed = Vec::new();
+    for _ in 0..COUNT {
+        framed.clear();
+        put_bytes(&mut framed, &encode(&mut random));
+        hasher.update(&framed);
+    }
+    Value::String(hex::encode(hasher.finalize()))
+}
+
+/// The hash of each type.
+pub(crate) fn all() -> Value {
+    let types: [(&str, fn(&mut Random) -> Vec<u8>); 17] = [
+        ("value", |r| {
+            let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
+            common::value_of(r, field.kind)
+        }),
+        ("document.json", |r| json::document_to_json(&common::document_of(r)).into_bytes()),
+        ("commitment", |r| common::document_of(r).commitment().to_vec()),
+        ("record", common::record_of),
+        ("record.json", |r| {
+            let bytes = common::record_of(r);
+            json::record_to_json(&record::decode(&bytes).unwrap()).into_bytes()
+        }),
+        ("record.signed", |r| {
+            let bytes = common::record_of(r);
+            let record = record::decode(&bytes).unwrap();
+            record.signed(&r.array(), &record.commitment()).to_vec()
+        }),
+        ("entry", |r| common::entry_of(r).encode()),
+        ("leaf", |r| common::entry_of(r).leaf().to_vec()),
+        ("shard", |r| common::shard_of(r).leaf().to_vec()),
+        ("cut", |r| common::cut_of(r).digest().to_vec()),
+        ("header", |r| common::header_of(r).encode().to_vec()),
+        ("certificate", |r| common::certificate_of(r).encode()),
+        ("receipt", |r| common::receipt_of(r).encode()),
+        ("receipt.json", |r| common::receipt_of(r).to_json().into_bytes()),
+        ("consistency", |r| common::consistency_of(r).encode()),
+        ("checkpoint", |r| common::checkpoint_of(r).to_note().into_bytes()),
+        ("status_proof", |r| {
+            let mut out = Vec::new();
+            common::status_proof_of(r).encode(&mut out);
+            out
+        }),
+    ];
+    let hashes = (1u64..).zip(types);
+    let hashes: Map<String, Value> =
+        hashes.map(|(seed, (name, encode))| (name.into(), hash(seed, encode))).collect();
+    Value::Object(hashes)
+}
