@@ -9,6 +9,7 @@
 //!
 //! One partition, one thread that writes and then one that reads. The payloads repeat words, so
 //! that compression has about as much to do as with real records.
+//! The topics that it makes in Kafka stay; `deploy/kafka wipe` deletes them with everything else.
 
 use std::error::Error;
 use std::path::Path;

@@ -88,11 +88,11 @@ const ROUND: usize = 512;
 /// Nothing acknowledged for so long is a stall.
 const STALL: Duration = Duration::from_secs(120);
 
-struct Run<'a> {
+struct Run<'a, 'b> {
     source: &'a dyn Source,
     plan: &'a Plan,
     sink: &'a mut dyn Sink,
-    answers: Option<Answers<'a>>,
+    answers: Option<Answers<'b>>,
     begin: Instant,
     last_move: Instant,
     unacked: HashMap<u64, (Generated, Instant)>,
@@ -146,7 +146,7 @@ pub fn drive(
 
 type Batches = Receiver<Result<Vec<Generated>, SourceError>>;
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn all(
         mut self,
         batches: Batches,

@@ -12,6 +12,7 @@
 //! | `index.rs` | RocksDB |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
 //! | `reader.rs` | reading beside the node |
+//! | `archive.rs` | the archive in Parquet, and its audit |
 //!
 //! **Invariant**: after a crash at any moment, opening finds exactly the state of one height, and
 //! every block that `append_block` returned for.
@@ -19,6 +20,7 @@
 #[cfg(test)]
 extern crate self as piaogen_storage;
 
+pub mod archive;
 mod blocks;
 mod config;
 mod effects;

@@ -149,8 +149,8 @@ impl Document {
             .collect()
     }
 
-    /// Whether every value is canonical and `lines` fits the lines; names the first field that is
-    /// not as it should be.
+    /// Whether every value is canonical and `lines` fits the lines, where they are at hand; names
+    /// the first field that is not as it should be.
     pub fn check(&self) -> Result<(), (Tag, Flaw)> {
         for (tag, bytes) in self.fields.iter() {
             let field = by_tag(DOCUMENT, tag).ok_or((tag, Cause::UnknownTag.into()))?;
@@ -169,6 +169,9 @@ impl Document {
                 return Err((tag::LINES, Flaw::Limit { value, limit }));
             }
             value::members_of(&encoded, LINE).map_err(|flaw| (tag::LINES, flaw))?;
+        }
+        if self.lines.is_empty() {
+            return Ok(());
         }
         let mut sealed = self.clone();
         sealed.seal();

@@ -18,7 +18,7 @@ pub use tree::{Json, JsonError};
 pub(crate) use fields::{
     error_of_flaw, exponent_from_json, exponent_of, name_of_unknown, value_from_json, value_to_json,
 };
-pub(crate) use tree::{Object, Result, object, parse, wrong};
+pub(crate) use tree::{Result, object, parse, wrong};
 
 use crate::document::{Document, Fields, Secret};
 use crate::fields::{DOCUMENT, Field, LINE, REGISTRY, Tag};
@@ -69,7 +69,7 @@ pub fn document_to_json(document: &Document) -> String {
 
 /// Reads a document. Where it has lines but no field `lines`, the field is computed; where it has
 /// both, [`Document::check`] says whether they agree.
-pub fn document_from_json(text: &str) -> Result<Document> {
+pub fn document_from_json(text: &str) -> core::result::Result<Document, JsonError> {
     let json = parse(text, DOCUMENT_JSON_MAX)?;
     let object = json.object(&["format", "secret", "fields", "lines"])?;
     object.expect_format(DOCUMENT_FORMAT)?;
@@ -132,7 +132,7 @@ pub fn record_to_json(record: &Record<'_>) -> String {
 }
 
 /// Reads a record into its compact encoding.
-pub fn record_from_json(text: &str) -> Result<Vec<u8>> {
+pub fn record_from_json(text: &str) -> core::result::Result<Vec<u8>, JsonError> {
     let json = parse(text, JSON_MAX)?;
     let object = json.object(&["format", "kind", "signer", "signed_at", "body", "signature"])?;
     object.expect_format(RECORD_FORMAT)?;

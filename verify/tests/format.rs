@@ -63,8 +63,7 @@ fn the_document_is_what_the_code_does() {
 #[test]
 fn every_example_block_has_its_source() {
     let text = std::fs::read_to_string(folder().join("FORMAT.md")).unwrap();
-    let known: Vec<&str> =
-        examples::all(&Chain::build()).iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = examples::all(&Chain::build()).iter().map(|(name, _)| *name).collect();
     for line in text.lines().filter_map(|line| line.strip_prefix("```example ")) {
         assert!(known.contains(&line), "the example {line:?} is checked by nothing");
     }

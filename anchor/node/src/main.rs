@@ -1,1 +1,7 @@
-fn main() {}
+//! The `piaogen` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    piaogen_node::cli::main()
+}

@@ -338,7 +338,7 @@ impl Node {
             store.clone(),
             metrics.clone(),
             parts.archive_policy,
-        )?);
+        ));
         let keeper = Keeper {
             store: store.clone(),
             chain: main,

@@ -53,7 +53,7 @@ impl fmt::Display for JsonError {
 impl core::error::Error for JsonError {}
 
 /// A result of reading JSON.
-pub type Result<T> = core::result::Result<T, JsonError>;
+pub(crate) type Result<T> = core::result::Result<T, JsonError>;
 
 /// An error at the value itself; callers add the path on the way out.
 pub(crate) fn wrong<T>(reason: impl Into<String>) -> Result<T> {

@@ -149,7 +149,10 @@ fn fields_are_shown_only_from_the_right_document() {
     other.secret = [2; 16];
     assert_eq!(receipt.show(&other, &[tag::NUMBER]), Err(ShowError::OtherDocument));
     receipt.show(&document(), &[tag::NUMBER]).unwrap();
-    assert_eq!(receipt.show(&other, &[tag::TOTAL_GROSS]), Err(ShowError::Differs(tag::TOTAL_GROSS)));
+    assert_eq!(
+        receipt.show(&other, &[tag::TOTAL_GROSS]),
+        Err(ShowError::Differs(tag::TOTAL_GROSS))
+    );
     assert_eq!(receipt.show(&document(), &[9]), Err(ShowError::Absent(9)));
     let shown = |r: &Receipt| r.fields.iter().filter(|field| field.value().is_some()).count();
     assert_eq!(shown(&receipt), 1);

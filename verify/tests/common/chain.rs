@@ -124,10 +124,7 @@ pub(crate) fn blue() -> Document {
             (tag::VAT_RATE, value::decimal(rate, 0)),
         ]
     };
-    fields.set(
-        tag::VAT_BREAKDOWN,
-        value::list(&[entry(10_000, 1_300, 13), entry(2_000, 120, 6)]),
-    );
+    fields.set(tag::VAT_BREAKDOWN, value::list(&[entry(10_000, 1_300, 13), entry(2_000, 120, 6)]));
     let line = |item: &str, quantity: (i128, u8), price: (i128, u8), net, rate, tax| {
         let mut line = Fields::new();
         text(&mut line, LINE, "item", item);

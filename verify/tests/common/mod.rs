@@ -89,7 +89,7 @@ pub(crate) fn value_of(random: &mut Random, kind: Kind) -> Vec<u8> {
 }
 
 fn signed_of(random: &mut Random) -> i128 {
-    let wide = i128::from(random.wide()) * i128::from(random.wide());
+    let wide = i128::from(random.wide() >> 1) * i128::from(random.wide() >> 1);
     let n = wide % (value::AMOUNT_LIMIT / 1_000_000);
     if random.below(2) == 0 { n } else { -n }
 }
@@ -220,8 +220,7 @@ pub(crate) fn header_of(random: &mut Random) -> Header {
 /// A random certificate, signatures included.
 pub(crate) fn certificate_of(random: &mut Random) -> Certificate {
     let validators = 1 + random.below(20);
-    let mut signers: Vec<u32> =
-        (0..validators as u32).filter(|_| random.below(3) > 0).collect();
+    let mut signers: Vec<u32> = (0..validators as u32).filter(|_| random.below(3) > 0).collect();
     if signers.is_empty() {
         signers.push(0);
     }
@@ -270,8 +269,11 @@ pub(crate) fn consistency_of(random: &mut Random) -> Consistency {
 
 /// A random checkpoint.
 pub(crate) fn checkpoint_of(random: &mut Random) -> Checkpoint {
-    let mut checkpoint =
-        Checkpoint::new(&format!("chain-{}", random.below(1000)), 1 + random.wide() / 2, random.array());
+    let mut checkpoint = Checkpoint::new(
+        &format!("chain-{}", random.below(1000)),
+        1 + random.wide() / 2,
+        random.array(),
+    );
     for i in 0..random.below(4) {
         let bytes = (0..5 + random.below(80)).map(|_| random.next() as u8).collect();
         checkpoint.signatures.push(SignatureLine { name: format!("name-{i}"), bytes });

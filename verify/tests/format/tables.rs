@@ -2,8 +2,7 @@
 
 use piaogen_verify::fields::{DOCUMENT, Field, Kind, LINE, REGISTRY, Tag};
 
-const BEGIN: &str =
-    "<!-- fields: begin (written by the tests from verify/src/fields.rs) -->\n";
+const BEGIN: &str = "<!-- fields: begin (written by the tests from verify/src/fields.rs) -->\n";
 const END: &str = "<!-- fields: end -->";
 
 /// The document with its tables as the code has them.

@@ -6,8 +6,8 @@
 //! recorded more than this journal (an older copy was restored): the engine starts above it. And
 //! votes of this validator alone that were written, but not yet turned into a certificate, are not
 //! counted again by the engine after a restart; it would sit out a timeout, and a block might never
-//! get a certificate of its own. In a set of one such a vote is a quorum, so the certificate is made
-//! here.
+//! get a certificate of its own. In a set of one such a vote is a quorum, so the certificate is
+//! made here.
 //!
 //! Invariants
 //! - Nothing is signed here: certificates are assembled from votes that were cast and written.

@@ -1,8 +1,10 @@
-//! Orders blocks: a BFT engine (commonware simplex) with SM2 votes and SM3 digests, behind one trait.
+//! Orders blocks: a BFT engine (commonware simplex) with SM2 votes and SM3 digests, behind one
+//! trait.
 //!
 //! The engine agrees on a chain of digests. What a block holds, where it is kept and whether it is
-//! good is the [`Application`]'s business; it makes blocks, checks those of others, and is told when
-//! one is final. Nothing of the engine shows in this interface, so that another could stand in.
+//! good is the [`Application`]'s business; it makes blocks, checks those of others, and is told
+//! when one is final. Nothing of the engine shows in this interface, so that another could stand
+//! in.
 //!
 //! # What is final
 //!
@@ -13,8 +15,9 @@
 //!
 //! # Restart
 //!
-//! Votes are written before they count, under [`OrderConfig::directory`]; the folder must never be
-//! deleted or restored from a copy while the key is in use. At a start the engine resumes above
+//! Votes are written before they count, under [`OrderConfig::directory`] (`votes/` is the engine's,
+//! `lock` is held by the running process); the folder must never be deleted or restored from a copy
+//! while the key is in use. At a start the engine resumes above
 //! [`OrderConfig::finalized`] and above what its own journal finalized, and everything that the
 //! journal finalized later than that is handed to the application before [`start`] returns.
 //!
@@ -73,18 +76,21 @@ use tokio::sync::Notify;
 /// A method that cannot do its work (a full disk) panics: ordering then stops, and
 /// [`Handle::failed`] says why.
 pub trait Application: Send + Sync + 'static {
-    /// Makes a block on top of `parent` and returns its digest, or `None` when there was nothing
-    /// to propose within the wait; then it is asked again. The block is durable before this returns.
+    /// Makes a block on top of `parent` and returns its digest, or `None` when there was nothing to
+    /// propose within the wait; then it is asked again. The block is durable before this returns.
     ///
-    /// `parent` need not be final yet: it is the newest block that the validators voted for, among
-    /// them this one. A block that is returned may be passed over; whatever it held must be proposed
-    /// again on the next call. May wait, best not longer than a second or two: `stop` waits for it.
+    /// `parent` need not be final yet: it is the newest block that the validators voted for. A
+    /// block that is returned may be passed over (a timeout, a crash before the vote was written),
+    /// so what it held is proposed again unless it is an ancestor of the parent of a later call.
+    /// May wait, best not longer than a second or two: `stop` waits for it.
     fn propose(&self, view: u64, parent: Digest) -> Option<Digest>;
 
     /// Checks a block that another proposed; it is durable here when this returns `true`.
     fn verify(&self, view: u64, parent: Digest, block: Digest) -> bool;
 
     /// A block became final, and with it every block below it. Durable when this returns.
+    ///
+    /// Called too for a block that this validator never checked, when the others were faster.
     ///
     /// `finalization` is in the engine's encoding (see the crate's documentation). Views rise from
     /// call to call; after a restart a call may come again for a block that is already recorded.

@@ -1,8 +1,9 @@
-//! Channels of a validator that is alone: nothing leaves, and nothing arrives but what it was given.
+//! Channels of a validator that is alone: nothing leaves, and nothing arrives but what it was
+//! given.
 //!
-//! The engine always wants three channels to its peers. A set of one has none; what it votes reaches
-//! its own certificates inside the engine. What may arrive is what the validator itself had ready
-//! before it stopped (see `journal`), handed in as if a peer had kept it.
+//! The engine always wants three channels to its peers. A set of one has none; what it votes
+//! reaches its own certificates inside the engine. What may arrive is what the validator itself had
+//! ready before it stopped (see `journal`), handed in as if a peer had kept it.
 
 use crate::key::Key;
 use commonware_actor::{Feedback, Unreliable};

@@ -1,4 +1,5 @@
-//! Runs the application beside the engine: proposing, checking and recording on threads of their own.
+//! Runs the application beside the engine: proposing, checking and recording on threads of their
+//! own.
 //!
 //! The engine is asynchronous and must never wait; the application waits for work, for the disk and
 //! for hashes. Each of its three duties has one thread and a queue, so calls of one duty never

@@ -9,11 +9,14 @@
 
 use super::lock;
 use super::metrics::Metrics;
-use anyhow::Result;
-use piaogen_storage::archive::Archive;
-use piaogen_storage::Store;
+use anyhow::{Result, ensure};
+use piaogen_storage::archive::{Archive, BlockRef};
+use piaogen_storage::{FlushPoint, Store};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// Bytes of rows that are read at once while sealing.
+const READ_BYTES: u64 = 16 << 20;
 
 /// When segments are sealed.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +33,8 @@ pub struct Archiver {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     policy: ArchivePolicy,
-    /// When each shard was last sealed up to its end; one sealing at a time.
-    sealed_at: Mutex<Vec<Instant>>,
+    /// When all was sealed last; held locked while sealing.
+    sealed_at: Mutex<Instant>,
 }
 
 impl Archiver {
@@ -41,15 +44,8 @@ impl Archiver {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         policy: ArchivePolicy,
-    ) -> Result<Archiver> {
-        let shards = store.recovered().shards.len();
-        Ok(Archiver {
-            archive,
-            store,
-            metrics,
-            policy,
-            sealed_at: Mutex::new(vec![Instant::now(); shards]),
-        })
+    ) -> Archiver {
+        Archiver { archive, store, metrics, policy, sealed_at: Mutex::new(Instant::now()) }
     }
 
     /// The archive.
@@ -57,50 +53,76 @@ impl Archiver {
         &self.archive
     }
 
-    /// Seals what is due; whether there was anything.
+    /// Seals all shards when one of them is due; whether there was anything.
+    ///
+    /// All together, because a header is archived with the rows that it speaks of.
     pub fn seal_due(&self) -> Result<bool> {
         let mut sealed_at = lock(&self.sealed_at);
         let flushed = self.store.flushed()?;
-        let mut any = false;
+        let (mut most, mut any) = (0, false);
         for (shard, state) in (0u32..).zip(&flushed.shards) {
-            let at = &mut sealed_at[shard as usize];
             let waiting = state.log_size.saturating_sub(self.archive.sealed_up_to(shard)?);
-            if waiting == 0 {
-                *at = Instant::now();
-            }
-            let old = waiting > 0 && at.elapsed() >= self.policy.segment_age;
-            if old || waiting >= self.policy.segment_rows {
-                self.seal(shard, state.log_size)?;
-                *at = Instant::now();
-                any = true;
-            }
+            any |= waiting > 0;
+            most = most.max(waiting);
         }
-        if any {
-            self.archive.seal_blocks(&self.store, flushed.height)?;
+        let old = any && sealed_at.elapsed() >= self.policy.segment_age;
+        if !any {
+            *sealed_at = Instant::now();
         }
-        Ok(any)
+        if !old && most < self.policy.segment_rows {
+            return Ok(false);
+        }
+        self.seal(&flushed)?;
+        *sealed_at = Instant::now();
+        Ok(true)
     }
 
     /// Seals everything that is flushed.
     pub fn seal_all(&self) -> Result<()> {
         let _only = lock(&self.sealed_at);
-        let flushed = self.store.flushed()?;
+        self.seal(&self.store.flushed()?)
+    }
+
+    fn seal(&self, flushed: &FlushPoint) -> Result<()> {
         for (shard, state) in (0u32..).zip(&flushed.shards) {
-            while self.archive.sealed_up_to(shard)? < state.log_size {
-                self.seal(shard, state.log_size)?;
-            }
+            self.seal_shard(shard, state.log_size)?;
         }
-        let tip = self.store.tip().unwrap_or(0);
-        self.archive.seal_blocks(&self.store, tip)?;
+        // The header after the flush point carries the roots of the rows that are sealed now.
+        let last = (flushed.height + 1).min(self.store.tip().unwrap_or(0));
+        let from = self.archive.blocks_sealed_up_to()?;
+        let mut blocks = Vec::new();
+        for block in self.store.blocks_from(from) {
+            let block = block?;
+            if block.height > last {
+                break;
+            }
+            blocks.push(block);
+        }
+        self.archive.seal_blocks(blocks.iter().map(|block| BlockRef {
+            header: &block.header,
+            cut: &block.cut,
+            certificate: &block.finalization,
+        }))?;
         Ok(())
     }
 
-    fn seal(&self, shard: u32, size: u64) -> Result<()> {
+    fn seal_shard(&self, shard: u32, size: u64) -> Result<()> {
         let from = self.archive.sealed_up_to(shard)?;
-        let to = size.min(from + self.policy.segment_rows);
-        self.archive.seal(&self.store, shard, to)?;
-        self.store.tail_release(shard, to)?;
-        self.metrics.archived(to - from);
+        if from >= size {
+            return Ok(());
+        }
+        let mut sealer = self.archive.sealer(shard)?;
+        while sealer.next_index() < size {
+            let next = sealer.next_index();
+            let rows = self.store.tail_read(shard, next, size - next, READ_BYTES)?;
+            ensure!(!rows.is_empty(), "shard {shard}: row {next} is not in tail/");
+            for row in rows.iter().take_while(|row| row.log_index < size) {
+                sealer.push(row)?;
+            }
+        }
+        sealer.finish()?;
+        self.store.tail_release(shard, size)?;
+        self.metrics.archived(size - from);
         Ok(())
     }
 }

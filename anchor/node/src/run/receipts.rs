@@ -98,7 +98,8 @@ pub fn rows<R: Reads>(
     max: u64,
 ) -> Result<Vec<Row>> {
     if from < archive.sealed_up_to(shard)? {
-        return Ok(archive.read(shard, from, max)?);
+        let sealed = archive.rows(shard, from).take(max as usize);
+        return Ok(sealed.collect::<Result<_, _>>()?);
     }
     Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
 }
@@ -126,11 +127,23 @@ impl<R: Reads> Prover<'_, R> {
         if log_index >= self.shard(shard)?.log_size {
             return Ok(None);
         }
-        let row = rows(self.archive, self.store, shard, log_index, 1)?.into_iter().next();
+        let row = match log_index < self.archive.sealed_up_to(shard)? {
+            true => self.archive.row(shard, log_index)?,
+            false => rows(self.archive, self.store, shard, log_index, 1)?.into_iter().next(),
+        };
         let row = row.with_context(|| {
             format!("shard {shard}: row {log_index} is neither in the archive nor in tail/")
         })?;
         Ok(Some(row))
+    }
+
+    /// Provable rows of a shard from a log index on, at most `max`.
+    pub fn rows(&self, shard: u32, from: u64, max: u64) -> Result<Vec<Row>> {
+        let max = max.min(self.shard(shard)?.log_size.saturating_sub(from));
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        rows(self.archive, self.store, shard, from, max)
     }
 
     /// The log index of the record at an offset of the stream, if it is provable yet. Offsets may

@@ -1,0 +1,247 @@
+//! The subcommands of `piaogen`, one file each, and what they share.
+//!
+//! Exit codes: 0 done, or the answer is yes; 1 the answer is no (a receipt that does not verify, a
+//! check that found something, a record that was refused); 2 the command line or its input is
+//! wrong; 3 busy, try again later; 4 fatal: the program cannot vouch for the state.
+//!
+//! Invariants
+//! - What a program wants to read goes to standard output, everything else to standard error.
+//! - Progress is drawn on a terminal only.
+
+mod audit;
+mod demo;
+mod fsck;
+mod genesis;
+mod import;
+mod inspect;
+mod keygen;
+mod node;
+mod receipt;
+mod submit;
+mod verify;
+
+use crate::config::Config;
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use piaogen_ingest::stream::StreamError;
+use piaogen_storage::StoreError;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Anchors electronic invoices: signed, ordered, agreed on, and provable to anyone, offline.
+#[derive(Debug, Parser)]
+#[command(name = "piaogen", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+struct Arguments {
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log to standard error as JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+    /// What to log: error, warn, info, debug, or a filter such as piaogen_order=debug.
+    #[arg(long, global = true, default_value = "warn", env = "PIAOGEN_LOG")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:\n  0  done, or the answer is yes\n  1  the answer is no: a \
+receipt that does not verify, a check that found something\n  2  the command line or its input is \
+wrong\n  3  busy: try again later\n  4  fatal: the state cannot be vouched for";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole way of a record on this machine, and leave a data folder to look at.
+    Demo(demo::Arguments),
+    /// Run a node.
+    Node(node::Arguments),
+    /// Make a secret key.
+    Keygen(keygen::Arguments),
+    /// Make a new chain: genesis, keys, trust root, configuration.
+    Genesis(genesis::Arguments),
+    /// Turn a UBL or 数电票 XML file into a document.
+    Import(import::Arguments),
+    /// Sign documents or registry changes, and send them into the stream.
+    Submit(submit::Arguments),
+    /// Make, renew or convert a receipt.
+    Receipt(receipt::Arguments),
+    /// Check a receipt offline.
+    Verify(verify::Arguments),
+    /// Execute the whole stream again and compare it with what is stored.
+    Fsck(fsck::Arguments),
+    /// Verify or query the archive.
+    Audit(audit::Arguments),
+    /// Print the commented configuration, or check one.
+    Config(ConfigArguments),
+    /// Show blocks, records, leaves, shards, checkpoints.
+    Inspect(inspect::Arguments),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArguments {
+    /// Check this file instead of printing the default one.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+/// Where a chain lies: a folder that `genesis` or `demo` made, or a configuration file.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// Folder of a chain, as `piaogen genesis` and `piaogen demo` make it.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Configuration file of a node.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    fn config(&self) -> Result<Config> {
+        match (&self.dir, &self.config) {
+            (_, Some(file)) => Config::load(file),
+            (Some(dir), None) => Config::load(&dir.join("node.toml")),
+            (None, None) => Ok(Config::of_dir(Path::new("."))),
+        }
+    }
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug)]
+struct Output {
+    json: bool,
+}
+
+/// The answer is no; it has been said already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct No(String);
+
+impl Output {
+    /// Prints JSON, or text made by `text`.
+    fn print(self, json: &serde_json::Value, text: impl FnOnce() -> String) -> Result<()> {
+        let text = if self.json { format!("{json:#}") } else { text() };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", text.trim_end()).context("writing to standard output")
+    }
+}
+
+/// A progress bar on a terminal; elsewhere nothing is drawn.
+fn progress(total: u64, what: &str) -> ProgressBar {
+    let template = "{msg:>12} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style).with_message(what.to_string())
+}
+
+/// Reads a text file, at most `limit` bytes; `-` is standard input.
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let name = path.display();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path)
+            .with_context(|| format!("opening {name}"))?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+    };
+    read.with_context(|| format!("reading {name}"))?;
+    anyhow::ensure!(bytes.len() as u64 <= limit, "{name} is longer than {limit} bytes");
+    Ok(bytes)
+}
+
+/// Reads a text file in UTF-8.
+fn read_text(path: &Path, limit: u64) -> Result<String> {
+    String::from_utf8(read_file(path, limit)?)
+        .with_context(|| format!("{} is not UTF-8 text", path.display()))
+}
+
+/// Most bytes of a JSON document.
+const DOCUMENT_MAX: u64 = 16 << 20;
+/// Most bytes of a receipt in either form.
+const RECEIPT_MAX: u64 = 1 << 20;
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(&arguments.log, arguments.log_json);
+    let output = Output { json: arguments.json };
+    exit_code(run(arguments.command, output))
+}
+
+/// Begins to log to standard error; a second call changes nothing.
+pub fn start_log(filter: &str, json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only where logging was started before.
+    let _ = if json { log.json().try_init() } else { log.try_init() };
+}
+
+/// Says what went wrong, and gives the code for it.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    if let Some(No(why)) = error.downcast_ref() {
+        eprintln!("{why}");
+        return ExitCode::from(1);
+    }
+    eprintln!("error: {error:#}");
+    let stream = error.chain().find_map(|cause| cause.downcast_ref::<StreamError>());
+    let store = error.chain().find_map(|cause| cause.downcast_ref::<StoreError>());
+    ExitCode::from(match (stream, store) {
+        (Some(StreamError::Busy(_)), _) | (_, Some(StoreError::Busy(_))) => 3,
+        (Some(StreamError::Fatal(_)), _) | (_, Some(StoreError::Fatal(_))) => 4,
+        _ => 2,
+    })
+}
+
+fn run(command: Command, output: Output) -> Result<()> {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments, output),
+        Command::Node(arguments) => node::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments, output),
+        Command::Genesis(arguments) => genesis::run(&arguments, output),
+        Command::Import(arguments) => import::run(&arguments, output),
+        Command::Submit(arguments) => submit::run(&arguments, output),
+        Command::Receipt(arguments) => receipt::run(&arguments, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Fsck(arguments) => fsck::run(&arguments, output),
+        Command::Audit(arguments) => audit::run(&arguments, output),
+        Command::Config(arguments) => config(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments, output),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "piaogen", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn config(arguments: &ConfigArguments) -> Result<()> {
+    match &arguments.check {
+        None => print!("{}", crate::config::COMMENTED),
+        Some(file) => {
+            Config::load(file)?;
+            println!("{} is a good configuration", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,195 @@
+//! `piaogen receipt`: makes receipts from a data folder, renews and converts them.
+
+use super::{DOCUMENT_MAX, Output, Place, read_text};
+use super::verify::read_receipt;
+use crate::config::Config;
+use crate::run::receipts::{Prover, Show, provable_at_rest};
+use crate::setup;
+use anyhow::{Context, Result, bail};
+use piaogen_storage::StoreReader;
+use piaogen_storage::archive::Archive;
+use piaogen_verify::consistency::Consistency;
+use piaogen_verify::fields::{DOCUMENT, Tag, by_name};
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::json;
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::record;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The record: by number, by place in the stream, or an old receipt.
+    #[command(flatten)]
+    which: Which,
+    /// The scheme of the number.
+    #[arg(long, default_value = "CN-EINV")]
+    scheme: String,
+    /// The seller, where the scheme numbers per seller.
+    #[arg(long)]
+    seller: Option<String>,
+    /// Fields to show, comma-separated; `all` shows all, nothing hides all.
+    #[arg(long, value_delimiter = ',')]
+    show: Vec<String>,
+    /// Where it goes; standard output without it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the compact form instead of JSON.
+    #[arg(long)]
+    compact: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The first accepted record with this number.
+    #[arg(long)]
+    number: Option<String>,
+    /// The record at this place of the stream.
+    #[arg(long, value_name = "PARTITION:OFFSET")]
+    at: Option<String>,
+    /// Lead this receipt to the newest header.
+    #[arg(long, value_name = "RECEIPT")]
+    renew: Option<PathBuf>,
+    /// Show fields of this receipt, from the holder's document; needs --document.
+    #[arg(long, value_name = "RECEIPT", requires = "document")]
+    reveal: Option<PathBuf>,
+    /// Not a receipt: that the newest header extends the one of this height.
+    #[arg(long, value_name = "HEIGHT")]
+    consistency: Option<u64>,
+    #[arg(skip)]
+    _none: (),
+}
+
+/// A data folder at rest, opened for reading.
+pub(super) struct Folder {
+    pub(super) genesis: Genesis,
+    pub(super) reader: StoreReader,
+    pub(super) archive: Archive,
+}
+
+impl Folder {
+    /// Opens what a configuration names.
+    pub(super) fn open(config: &Config) -> Result<Folder> {
+        let genesis = setup::genesis(&config.genesis)?;
+        let reader = StoreReader::open(&config.dir)?;
+        let archive = setup::archive_at_rest(config, Some(genesis.chain))?;
+        Ok(Folder { genesis, reader, archive })
+    }
+
+    /// What answers from it.
+    pub(super) fn prover(&self) -> Result<Prover<'_, StoreReader>> {
+        let provable = provable_at_rest(&self.reader)?;
+        Ok(Prover { store: &self.reader, archive: &self.archive, provable })
+    }
+}
+
+fn shown(names: &[String]) -> Result<Show> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(Show::All);
+    }
+    let tag = |name: &String| -> Result<Tag> {
+        let field = by_name(DOCUMENT, name);
+        Ok(field.with_context(|| format!("there is no field {name:?}; see verify/FORMAT.md"))?.tag)
+    };
+    Ok(Show::Only(names.iter().map(tag).collect::<Result<_>>()?))
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
+    let folder = Folder::open(&arguments.place.config()?)?;
+    let prover = folder.prover()?;
+    let which = &arguments.which;
+    if let Some(height) = which.consistency {
+        return consistency(arguments, &folder, &prover, height);
+    }
+    let receipt = if let Some(path) = &which.renew {
+        let mut receipt = read_receipt(path)??;
+        prover.renew(&mut receipt)?;
+        receipt
+    } else {
+        let (shard, index) = place(arguments, &folder, &prover)?;
+        let row = prover.row(shard, index)?.context("the record is not provable yet")?;
+        prover.receipt(shard, &row, &shown(&arguments.show)?)?
+    };
+    write(arguments, &receipt, output)
+}
+
+fn place(
+    arguments: &Arguments,
+    folder: &Folder,
+    prover: &Prover<'_, StoreReader>,
+) -> Result<(u32, u64)> {
+    if let Some(at) = &arguments.which.at {
+        let (partition, offset) = at
+            .split_once(':')
+            .and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)))
+            .with_context(|| format!("--at {at:?} is not PARTITION:OFFSET"))?;
+        let index = prover.index_of_offset(partition, offset)?;
+        let none = || format!("no provable record at partition {partition} offset {offset}");
+        return Ok((partition, index.with_context(none)?));
+    }
+    let Some(number) = &arguments.which.number else { bail!("which record?") };
+    let seller = arguments.seller.as_deref().map(str::as_bytes);
+    let subject = record::subject(arguments.scheme.as_bytes(), seller, number.as_bytes());
+    let shard = record::partition(&subject, folder.genesis.file.partitions);
+    let place = folder.reader.find(shard, &subject)?;
+    let none = || format!("{} {number} was not accepted (or is not flushed yet)", arguments.scheme);
+    Ok((shard, place.with_context(none)?.log_index))
+}
+
+fn consistency(
+    arguments: &Arguments,
+    folder: &Folder,
+    prover: &Prover<'_, StoreReader>,
+    height: u64,
+) -> Result<()> {
+    let block = folder.reader.block(height)?.with_context(|| format!("no block {height}"))?;
+    let (older, _) = crate::run::parse_block(&block)?;
+    let proof = Consistency {
+        older,
+        newer: prover.provable.header,
+        proof: prover.history(height)?,
+        certificate: prover.provable.finalization.clone(),
+    };
+    put(arguments, if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() })
+}
+
+fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()> {
+    let bytes = if arguments.compact {
+        receipt.encode()
+    } else {
+        receipt.to_json().into_bytes()
+    };
+    let length = bytes.len();
+    put(arguments, bytes)?;
+    match &arguments.out {
+        None => Ok(()),
+        Some(path) => {
+            let outcome = receipt.entry.outcome.name();
+            let json = serde_json::json!({ "receipt": path, "bytes": length, "outcome": outcome });
+            output.print(&json, || format!("{}: {length} bytes, {outcome}", path.display()))
+        }
+    }
+}
+
+fn put(arguments: &Arguments, bytes: Vec<u8>) -> Result<()> {
+    use std::io::Write;
+    match &arguments.out {
+        Some(path) => std::fs::write(path, bytes).with_context(|| path.display().to_string()),
+        None => std::io::stdout().write_all(&bytes).context("standard output"),
+    }
+}
+
+/// Shows fields of a receipt from the holder's own document: needs no node.
+pub(super) fn reveal(receipt: &Path, document: &Path, show: &[String]) -> Result<Receipt> {
+    let mut receipt = read_receipt(receipt)??;
+    let document = json::document_from_json(&read_text(document, DOCUMENT_MAX)?)?;
+    let tags: Vec<Tag> = match shown(show)? {
+        Show::All => document.fields.iter().map(|(tag, _)| tag).collect(),
+        Show::Only(tags) => tags,
+    };
+    receipt.hide_all();
+    receipt.show(&document, &tags)?;
+    Ok(receipt)
+}

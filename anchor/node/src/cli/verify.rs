@@ -1,0 +1,109 @@
+//! `piaogen verify`: checks a receipt offline, and a document against it.
+
+use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
+use anyhow::{Context, Result};
+use piaogen_verify::json;
+use piaogen_verify::receipt::{DifferenceKind, Receipt};
+use piaogen_verify::record::subject_parts;
+use piaogen_verify::refusal::{Refusal, Step};
+use piaogen_verify::trust_root::TrustRoot;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The receipt, JSON or compact; - is standard input.
+    receipt: PathBuf,
+    /// What you trust beforehand: the chain's trust-root.json.
+    #[arg(long, value_name = "FILE")]
+    trust_root: PathBuf,
+    /// Compare this document with the receipt, field by field.
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
+}
+
+/// Reads a receipt in either form.
+pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
+    let bytes = read_file(path, RECEIPT_MAX)?;
+    if bytes.starts_with(b"PT") {
+        return Ok(Receipt::decode(&bytes).map_err(Refusal::from));
+    }
+    let refused = |why: String| Refusal::new(Step::Decode, why);
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => return Ok(Err(refused("neither a compact receipt nor JSON".into()))),
+    };
+    Ok(Receipt::from_json(&text).map_err(|error| refused(error.to_string())))
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
+    let trust = read_text(&arguments.trust_root, RECEIPT_MAX)?;
+    let trust = TrustRoot::from_json(&trust)
+        .with_context(|| format!("trust root {}", arguments.trust_root.display()))?;
+    let document = match &arguments.document {
+        None => None,
+        Some(path) => {
+            let text = read_text(path, DOCUMENT_MAX)?;
+            let parsed = json::document_from_json(&text);
+            Some(parsed.with_context(|| format!("document {}", path.display()))?)
+        }
+    };
+    let verdict = read_receipt(&arguments.receipt)?
+        .and_then(|receipt| receipt.verify(&trust).map(|verified| (receipt, verified)));
+    let (receipt, verified) = match verdict {
+        Ok(both) => both,
+        Err(refusal) => {
+            let json = serde_json::json!({
+                "verified": false, "step": refusal.step.name(), "detail": refusal.detail,
+            });
+            output.print(&json, || format!("NOT VERIFIED: {refusal}"))?;
+            return Err(No("the receipt proves nothing".into()).into());
+        }
+    };
+    let differences = document.map(|document| receipt.compare(&document)).unwrap_or_default();
+    let entry = &receipt.entry;
+    let (scheme, number) = subject_parts(&entry.subject).unwrap_or(("", ""));
+    let named: Vec<serde_json::Value> = differences
+        .iter()
+        .map(|d| serde_json::json!({ "field": d.name, "how": how(d.kind) }))
+        .collect();
+    let json = serde_json::json!({
+        "verified": true, "outcome": entry.outcome.name(), "explanation": entry.outcome.explain(),
+        "scheme": scheme, "number": number, "height": verified.height,
+        "time_ms": verified.time_ms, "certified_height": verified.certified_height,
+        "signers": verified.signers, "document_matches": arguments.document.as_ref().map(|_| differences.is_empty()),
+        "differences": named,
+    });
+    output.print(&json, || {
+        let mut text = format!(
+            "VERIFIED: {scheme} {number}: {} {}\nin chain {} by block {} of {} ms, signed by {} \
+             validator(s)\n",
+            entry.outcome.name(),
+            entry.outcome.explain(),
+            trust.chain_id,
+            verified.height,
+            verified.time_ms,
+            verified.signers
+        );
+        for difference in &differences {
+            text.push_str(&format!("DIFFERS: {} {}\n", difference.name, how(difference.kind)));
+        }
+        if arguments.document.is_some() && differences.is_empty() {
+            text.push_str("the document is the one of the receipt, in every field\n");
+        }
+        text
+    })?;
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        let fields: Vec<&str> = differences.iter().map(|d| d.name.as_str()).collect();
+        Err(No(format!("the document was altered: {}", fields.join(", "))).into())
+    }
+}
+
+fn how(kind: DifferenceKind) -> &'static str {
+    match kind {
+        DifferenceKind::Differs => "has another value",
+        DifferenceKind::OnlyInReceipt => "is missing in the document",
+        DifferenceKind::OnlyInDocument => "is not in the receipt",
+    }
+}

@@ -1,0 +1,331 @@
+//! The configuration of a node: one TOML file, strict, every default in one place.
+//!
+//! The commented file that `piaogen config` prints is this module's constant; a test checks that it
+//! is what the defaults are, so that the manual cannot drift from the code.
+//!
+//! Invariants
+//! - Unknown keys are refused; units are in the names; limits are checked before anything starts.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What `piaogen config` prints: every key with its default.
+pub const COMMENTED: &str = include_str!("config.toml");
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The data folder.
+    pub dir: PathBuf,
+    /// The genesis file.
+    pub genesis: PathBuf,
+    /// The validator's secret key, PKCS#8 PEM.
+    pub key: PathBuf,
+    /// Where `/metrics`, `/health` and `/v1` are served; empty: nowhere.
+    #[serde(default = "default::listen")]
+    pub listen: String,
+    /// Workers that read, check, execute and hash; 0: one for each core.
+    #[serde(default)]
+    pub lanes: usize,
+    /// Where records come from.
+    #[serde(default)]
+    pub stream: StreamConfig,
+    /// What bounds memory.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// When blocks are made.
+    #[serde(default)]
+    pub blocks: BlocksConfig,
+    /// The state on disk.
+    #[serde(default)]
+    pub store: StorageConfig,
+    /// The archive.
+    #[serde(default)]
+    pub archive: ArchiveConfig,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// `embedded` or `kafka`.
+    pub carrier: Carrier,
+    /// Folder of the embedded log; empty: `stream` in the data folder.
+    pub embedded_dir: String,
+    /// Kafka brokers, `host:port`, comma-separated.
+    pub brokers: String,
+    /// The topic of records.
+    pub records_topic: String,
+    /// The topic of the registry.
+    pub registry_topic: String,
+    /// Further properties of the client: `security.protocol`, `ssl.ca.location`, `sasl.mechanism` …
+    pub kafka: BTreeMap<String, String>,
+}
+
+/// What carries the stream.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// Files of this machine.
+    Embedded,
+    /// Apache Kafka.
+    Kafka,
+}
+
+/// What bounds memory.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Most records of a batch that a lane takes at once.
+    pub batch_records: usize,
+    /// Most bytes of such a batch.
+    pub batch_mib: usize,
+    /// Checked records that wait for their block, all shards together.
+    pub queue_mib: usize,
+    /// Most records of one shard in a block.
+    pub block_shard_records: usize,
+    /// Fetched bytes that wait in each Kafka reader.
+    pub fetch_mib: usize,
+}
+
+/// When blocks are made.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlocksConfig {
+    /// Between blocks while there are records.
+    pub interval_ms: u64,
+    /// Between blocks otherwise.
+    pub idle_interval_ms: u64,
+}
+
+/// The state on disk.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// Cache of the index.
+    pub cache_mib: usize,
+    /// Longest time between flush points.
+    pub flush_interval_ms: u64,
+    /// Rows after which a flush is due.
+    pub flush_rows: u64,
+    /// Bytes in memory after which a flush is due.
+    pub flush_mib: u64,
+}
+
+/// The archive.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// A folder, or `s3://bucket/prefix`; empty: `archive` in the data folder.
+    pub location: String,
+    /// Options of the object store: `aws_region`, `aws_endpoint` …
+    pub options: BTreeMap<String, String>,
+    /// Rows of one shard that make a segment.
+    pub segment_rows: u64,
+    /// The longest that a row waits for its segment.
+    pub segment_age_ms: u64,
+}
+
+mod default {
+    pub(super) fn listen() -> String {
+        "127.0.0.1:9464".into()
+    }
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        StreamConfig {
+            carrier: Carrier::Embedded,
+            embedded_dir: String::new(),
+            brokers: "127.0.0.1:9092".into(),
+            records_topic: "records".into(),
+            registry_topic: "registry".into(),
+            kafka: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            batch_records: 2_048,
+            batch_mib: 4,
+            queue_mib: 256,
+            block_shard_records: 50_000,
+            fetch_mib: 16,
+        }
+    }
+}
+
+impl Default for BlocksConfig {
+    fn default() -> Self {
+        BlocksConfig { interval_ms: 250, idle_interval_ms: 10_000 }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        StorageConfig {
+            cache_mib: 256,
+            flush_interval_ms: 5_000,
+            flush_rows: 1_000_000,
+            flush_mib: 512,
+        }
+    }
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        ArchiveConfig {
+            location: String::new(),
+            options: BTreeMap::new(),
+            segment_rows: 250_000,
+            segment_age_ms: 60_000,
+        }
+    }
+}
+
+impl Config {
+    /// A configuration for a folder with the files that `piaogen genesis` makes, all else default.
+    pub fn of_dir(dir: &Path) -> Config {
+        Config {
+            dir: dir.join("data"),
+            genesis: dir.join("genesis.json"),
+            key: dir.join("validator.pem"),
+            listen: String::new(),
+            lanes: 0,
+            stream: StreamConfig {
+                embedded_dir: dir.join("stream").display().to_string(),
+                ..StreamConfig::default()
+            },
+            limits: LimitsConfig::default(),
+            blocks: BlocksConfig::default(),
+            store: StorageConfig::default(),
+            archive: ArchiveConfig {
+                location: dir.join("archive").display().to_string(),
+                ..ArchiveConfig::default()
+            },
+        }
+    }
+
+    /// Reads and checks a file. Relative paths in it are relative to the file.
+    pub fn load(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("reading configuration {}", path.display()))?;
+        let mut config = Config::parse(&text)
+            .with_context(|| format!("configuration {}", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        for path in [&mut config.dir, &mut config.genesis, &mut config.key] {
+            *path = base.join(&*path);
+        }
+        for path in [&mut config.stream.embedded_dir, &mut config.archive.location] {
+            if !path.is_empty() && !path.contains("://") {
+                *path = base.join(&*path).display().to_string();
+            }
+        }
+        Ok(config)
+    }
+
+    /// Reads and checks the text of a file.
+    pub fn parse(text: &str) -> Result<Config> {
+        let config: Config = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let within = |name: &str, value: u64, least: u64, most: u64| {
+            ensure!(
+                (least..=most).contains(&value),
+                "{name} = {value} is not within {least} to {most}; correct it"
+            );
+            Ok(())
+        };
+        within("lanes", self.lanes as u64, 0, 1_024)?;
+        within("limits.batch_records", self.limits.batch_records as u64, 1, 65_536)?;
+        within("limits.batch_mib", self.limits.batch_mib as u64, 1, 256)?;
+        within("limits.queue_mib", self.limits.queue_mib as u64, 8, 65_536)?;
+        within("limits.fetch_mib", self.limits.fetch_mib as u64, 4, 1_024)?;
+        let records = self.limits.block_shard_records as u64;
+        within("limits.block_shard_records", records, 1, 1_000_000)?;
+        within("blocks.interval_ms", self.blocks.interval_ms, 1, 60_000)?;
+        within("blocks.idle_interval_ms", self.blocks.idle_interval_ms, 10, 3_600_000)?;
+        within("store.cache_mib", self.store.cache_mib as u64, 8, 1 << 20)?;
+        within("store.flush_interval_ms", self.store.flush_interval_ms, 50, 600_000)?;
+        within("store.flush_rows", self.store.flush_rows, 1_000, 1 << 30)?;
+        within("store.flush_mib", self.store.flush_mib, 8, 1 << 20)?;
+        within("archive.segment_rows", self.archive.segment_rows, 1, 10_000_000)?;
+        within("archive.segment_age_ms", self.archive.segment_age_ms, 100, 86_400_000)?;
+        self.address()?;
+        Ok(())
+    }
+
+    /// Where to listen, if anywhere.
+    pub fn address(&self) -> Result<Option<SocketAddr>> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let parse = || format!("listen = {:?} is no address like 127.0.0.1:9464", self.listen);
+        Ok(Some(self.listen.parse().with_context(parse)?))
+    }
+
+    /// How many lanes.
+    pub fn lanes(&self) -> usize {
+        match self.lanes {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            lanes => lanes,
+        }
+    }
+
+    /// The folder of the embedded log.
+    pub fn embedded_dir(&self) -> PathBuf {
+        match self.stream.embedded_dir.as_str() {
+            "" => self.dir.join("stream"),
+            dir => dir.into(),
+        }
+    }
+
+    /// Where the archive lies.
+    pub fn archive_location(&self) -> String {
+        match self.archive.location.as_str() {
+            "" => self.dir.join("archive").display().to_string(),
+            location => location.into(),
+        }
+    }
+}
+
+/// Milliseconds of the file as a duration.
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_file_has_every_key_with_its_default() {
+        let commented = Config::parse(COMMENTED).unwrap();
+        let shortest =
+            "dir = \"data\"\ngenesis = \"genesis.json\"\nkey = \"validator.pem\"\n";
+        assert_eq!(commented, Config::parse(shortest).unwrap());
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_refused_by_name() {
+        let with = |line: &str| {
+            let text = format!("dir = \"d\"\ngenesis = \"g\"\nkey = \"k\"\n{line}\n");
+            format!("{:#}", Config::parse(&text).unwrap_err())
+        };
+        assert!(with("lane = 3").contains("lane"));
+        assert!(with("[blocks]\ninterval_ms = 0").contains("blocks.interval_ms = 0"));
+        assert!(with("[limits]\nqueue_mib = 1").contains("8 to 65536"));
+        assert!(with("listen = \"here\"").contains("127.0.0.1:9464"));
+        assert!(with("[stream]\ncarrier = \"pigeon\"").contains("pigeon"));
+    }
+}

@@ -1,0 +1,13 @@
+//! Runs a chain: joins streams, execution, ordering, storage and archive into the `piaogen` binary.
+//!
+//! Good starting points: [`run`] is the node; [`config`] is what an operator sets; [`cli`] has one
+//! file for each subcommand.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod run;
+pub mod serve;
+pub mod setup;
+pub mod sinks;

@@ -1,0 +1,182 @@
+//! Opens what a configuration names: genesis, key, streams, store, archive; makes new chains.
+//!
+//! Invariants
+//! - Nothing that exists is overwritten.
+
+use crate::config::{Carrier, Config, ms};
+use crate::run::NodeParts;
+use crate::run::archiver::ArchivePolicy;
+use crate::run::chain::BlockPolicy;
+use crate::run::intake::IntakeLimits;
+use anyhow::{Context, Result, bail};
+use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::{Digest, Lanes};
+use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
+use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
+use piaogen_ingest::stream::{Stream, StreamError};
+use piaogen_storage::StoreConfig;
+use piaogen_storage::archive::{Archive, ArchiveConfig};
+use piaogen_verify::genesis::Genesis;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads a genesis file.
+pub fn genesis(path: &Path) -> Result<Genesis> {
+    let bytes =
+        std::fs::read(path).with_context(|| format!("reading genesis {}", path.display()))?;
+    Genesis::parse(&bytes).with_context(|| path.display().to_string())
+}
+
+/// Reads a secret key in PKCS#8 PEM.
+pub fn secret_key(path: &Path) -> Result<SecretKey> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading secret key {}", path.display()))?;
+    SecretKey::from_pkcs8_pem(&text).with_context(|| format!("secret key {}", path.display()))
+}
+
+/// Writes a new file, readable by its owner only if it is `secret`; refuses to overwrite.
+pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mode = if secret { 0o600 } else { 0o644 };
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(|| format!("creating {} (nothing is overwritten)", path.display()))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())
+}
+
+/// A key from the system's randomness.
+pub fn random_key() -> Result<SecretKey> {
+    loop {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        // All but one in 2^32 candidates are keys.
+        if let Ok(key) = SecretKey::from_bytes(&bytes) {
+            return Ok(key);
+        }
+    }
+}
+
+/// How to reach Kafka.
+pub fn kafka_options(config: &Config) -> KafkaOptions {
+    KafkaOptions {
+        brokers: config.stream.brokers.clone(),
+        properties: config.stream.kafka.clone(),
+        fetch_bytes: config.limits.fetch_mib << 20,
+        ..KafkaOptions::default()
+    }
+}
+
+/// The two topics: records and registry. Those of the embedded log are created where they are
+/// missing; Kafka's must exist (`piaogen genesis --topics` or the broker's own tools).
+pub fn streams(config: &Config, genesis: &Genesis) -> Result<(Arc<dyn Stream>, Arc<dyn Stream>)> {
+    let names = [&config.stream.records_topic, &config.stream.registry_topic];
+    match config.stream.carrier {
+        Carrier::Kafka => {
+            let options = kafka_options(config);
+            let open = |topic: &str| {
+                KafkaStream::open(&options, topic)
+                    .map(|stream| Arc::new(stream) as Arc<dyn Stream>)
+                    .with_context(|| format!("Kafka topic {topic}"))
+            };
+            Ok((open(names[0])?, open(names[1])?))
+        }
+        Carrier::Embedded => {
+            let dir = config.embedded_dir();
+            let open = |topic: &str, partitions: u32| {
+                EmbeddedLog::create(&dir.join(topic), topic, partitions, LogOptions::default())
+                    .map(|stream| Arc::new(stream) as Arc<dyn Stream>)
+            };
+            Ok((open(names[0], genesis.file.partitions)?, open(names[1], 1)?))
+        }
+    }
+}
+
+/// Creates the topics in Kafka.
+pub fn create_topics(config: &Config, genesis: &Genesis, copies: u32) -> Result<(), StreamError> {
+    let options = kafka_options(config);
+    use piaogen_ingest::stream::kafka::ensure_topic;
+    ensure_topic(&options, &config.stream.records_topic, genesis.file.partitions, copies)?;
+    ensure_topic(&options, &config.stream.registry_topic, 1, copies)
+}
+
+/// The configuration of the archive.
+pub fn archive_config(config: &Config) -> ArchiveConfig {
+    ArchiveConfig {
+        options: config.archive.options.clone(),
+        scratch: Some(config.dir.join("sealing")),
+        segment_rows: config.archive.segment_rows.max(1 << 20),
+        ..ArchiveConfig::new(config.archive_location())
+    }
+}
+
+/// The archive for writing, with the genesis in it.
+pub fn archive(config: &Config, chain: Digest) -> Result<Archive> {
+    let archive = Archive::open(archive_config(config), chain).context("opening the archive")?;
+    let bytes = std::fs::read(&config.genesis)?;
+    archive.put_genesis(&bytes)?;
+    Ok(archive)
+}
+
+/// The archive for reading.
+pub fn archive_at_rest(config: &Config, chain: Option<Digest>) -> Result<Archive> {
+    Archive::open_read_only(archive_config(config), chain).context("opening the archive")
+}
+
+/// How storage is opened.
+pub fn store_config(config: &Config, genesis: &Genesis) -> StoreConfig {
+    StoreConfig {
+        cache_bytes: config.store.cache_mib << 20,
+        flush_rows: config.store.flush_rows,
+        flush_bytes: config.store.flush_mib << 20,
+        ..StoreConfig::new(genesis.chain, genesis.file.partitions)
+    }
+}
+
+/// Everything that a node of this configuration needs.
+pub fn node_parts(config: &Config) -> Result<NodeParts> {
+    let genesis = genesis(&config.genesis)?;
+    let key = secret_key(&config.key)?;
+    if !genesis.validators.keys().contains(&key.public_key()) {
+        bail!(
+            "the key in {} is not a validator of {}: name the right key, or a genesis with it",
+            config.key.display(),
+            config.genesis.display()
+        );
+    }
+    std::fs::create_dir_all(&config.dir)
+        .with_context(|| format!("creating {}", config.dir.display()))?;
+    let (records, registry) = streams(config, &genesis)?;
+    let archive = archive(config, genesis.chain)?;
+    Ok(NodeParts {
+        dir: config.dir.clone(),
+        key,
+        records,
+        registry,
+        lanes: Lanes::detect(),
+        intake: IntakeLimits {
+            workers: config.lanes(),
+            batch_records: config.limits.batch_records,
+            batch_bytes: config.limits.batch_mib << 20,
+            queue_bytes: config.limits.queue_mib << 20,
+        },
+        blocks: BlockPolicy {
+            interval: ms(config.blocks.interval_ms),
+            idle_interval: ms(config.blocks.idle_interval_ms),
+            shard_records: config.limits.block_shard_records,
+            clock_skew_ms: genesis.file.clock_skew_ms,
+        },
+        store: store_config(config, &genesis),
+        flush_interval: ms(config.store.flush_interval_ms),
+        archive,
+        archive_policy: ArchivePolicy {
+            segment_rows: config.archive.segment_rows,
+            segment_age: ms(config.archive.segment_age_ms),
+        },
+        signatures: true,
+        genesis,
+    })
+}
