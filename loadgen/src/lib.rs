@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-// pub mod cli;
+pub mod cli;
 pub mod drive;
 pub mod generator;
 pub mod genesis;

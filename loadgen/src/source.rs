@@ -54,11 +54,13 @@ pub enum Kind {
     WrongPartition,
     /// Bytes that are no record.
     Undecodable,
+    /// A good registry record.
+    Registry,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Blue,
         Kind::Red,
         Kind::BadSignature,
@@ -76,11 +78,12 @@ impl Kind {
         Kind::UnknownScheme,
         Kind::WrongPartition,
         Kind::Undecodable,
+        Kind::Registry,
     ];
 
     /// Whether a record of this kind has its effect.
     pub fn is_good(self) -> bool {
-        matches!(self, Kind::Blue | Kind::Red)
+        matches!(self, Kind::Blue | Kind::Red | Kind::Registry)
     }
 }
 
@@ -206,6 +209,47 @@ pub trait Source: Sync {
 
     /// The document of a record again, without signing it; `None` where there is none to be had.
     fn document(&self, index: u64) -> Option<Document>;
+}
+
+/// Registry records that must all be accepted, as a source.
+#[derive(Clone, Debug)]
+pub struct Registrations {
+    /// The records, in their order.
+    pub records: Vec<Vec<u8>>,
+    /// Partitions of the topic `records`: this number stands for the topic `registry`.
+    pub partitions: u32,
+}
+
+impl Source for Registrations {
+    fn len(&self) -> Option<u64> {
+        Some(self.records.len() as u64)
+    }
+
+    fn batch(&self, range: Range<u64>, _: Lanes) -> Result<Vec<Generated>, SourceError> {
+        let read = |index: u64| {
+            let bytes = &self.records[index as usize];
+            let bad = |what: &str| SourceError(format!("registration {index} {what}"));
+            let record = record::decode(bytes).map_err(|_| bad("does not decode"))?;
+            let subject = record.subject(&[]).map_err(|_| bad("has no subject"))?;
+            Ok(Generated {
+                index,
+                kind: Kind::Registry,
+                document: None,
+                partition: self.partitions,
+                subject,
+                record_kind: Some(record.kind),
+                commitment: record.commitment(),
+                signer: record.signer,
+                expected: Expected::Exactly(Outcome::Accepted),
+                record: bytes.clone(),
+            })
+        };
+        (range.start..range.end.min(self.records.len() as u64)).map(read).collect()
+    }
+
+    fn document(&self, _: u64) -> Option<Document> {
+        None
+    }
 }
 
 /// What is done to a record after it was signed, or in place of it.

@@ -17,6 +17,7 @@ use piaogen_ingest::stream::{Stream, StreamError};
 use piaogen_storage::StoreConfig;
 use piaogen_storage::archive::{Archive, ArchiveConfig};
 use piaogen_verify::genesis::Genesis;
+use piaogen_verify::trust_root::TrustRoot;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -179,4 +180,24 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         signatures: true,
         genesis,
     })
+}
+
+/// The part of node.toml that every chain in a folder of its own has.
+pub const BASE_TOML: &str = "# All keys with their defaults: piaogen config\ndir = \"data\"\n\
+     genesis = \"genesis.json\"\nkey = \"validator.pem\"\n\n[archive]\nlocation = \"archive\"\n";
+
+/// Writes the files of a chain into an empty folder.
+pub fn write_chain(
+    dir: &Path,
+    bytes: &[u8],
+    validator: &SecretKey,
+    authority: &SecretKey,
+) -> Result<Genesis> {
+    let genesis = Genesis::parse(bytes)?;
+    write_new(&dir.join("genesis.json"), bytes, false)?;
+    write_new(&dir.join("validator.pem"), validator.to_pkcs8_pem().as_bytes(), true)?;
+    write_new(&dir.join("authority.pem"), authority.to_pkcs8_pem().as_bytes(), true)?;
+    let trust = TrustRoot::of_genesis(&genesis).to_json();
+    write_new(&dir.join("trust-root.json"), trust.as_bytes(), false)?;
+    Ok(genesis)
 }

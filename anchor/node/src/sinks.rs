@@ -2,7 +2,7 @@
 
 use crate::run::Node;
 use crate::run::receipts::{Prover, Show};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use piaogen_ingest::stream::{self, Stream, StreamError, Writer};
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::{Ack, SendError, Sink};
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sends into two topics of any carrier.
 pub struct StreamSink {
@@ -220,4 +220,28 @@ fn split(mut body: &[u8]) -> Result<Vec<Vec<u8>>> {
         body = rest;
     }
     Ok(receipts)
+}
+
+/// Sends registry records and waits until they are executed, so that they count for what follows.
+pub fn register(
+    node: &Node,
+    sink: &mut dyn Sink,
+    records: &[Vec<u8>],
+    partitions: u32,
+) -> Result<()> {
+    for (token, record) in (0..).zip(records) {
+        sink.send(partitions, record, token)?;
+    }
+    sink.flush()?;
+    sink.poll_acks(&mut Vec::new())?;
+    let wanted = records.len() as u64;
+    let begun = Instant::now();
+    while node.chain.tip().shards[partitions as usize].log_size < wanted {
+        if let Some(failure) = node.failure() {
+            bail!(failure);
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(300), "registrations do not become final");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }

@@ -237,11 +237,7 @@ impl Draft<'_> {
     }
 
     /// Seals the document and checks it as a whole.
-    pub(crate) fn finish(
-        mut self,
-        kind: RecordKind,
-        tree: &Tree,
-    ) -> Result<Imported, ImportError> {
+    pub(crate) fn finish(mut self, kind: RecordKind, tree: &Tree) -> Result<Imported, ImportError> {
         let currency = self.carrier.currency;
         self.fields.set(tag::CURRENCY, value::currency(currency.code, currency.exponent));
         self.fields.set_text(tag::SCHEME, &self.options.scheme.code);

@@ -204,8 +204,7 @@ fn request_time(draft: &mut Draft<'_>, root: Element<'_>) -> Result<(), ImportEr
 }
 
 fn local_time(text: &[u8]) -> Option<i64> {
-    let shape: Vec<u8> =
-        text.iter().map(|b| if b.is_ascii_digit() { b'0' } else { *b }).collect();
+    let shape: Vec<u8> = text.iter().map(|b| if b.is_ascii_digit() { b'0' } else { *b }).collect();
     if !matches!(&shape[..], b"0000-00-00 00:00:00" | b"0000-00-00T00:00:00") {
         return None;
     }
@@ -229,11 +228,7 @@ fn accounts(draft: &mut Draft<'_>, root: Element<'_>) -> Result<(), ImportError>
     set_list(&mut draft.fields, 1017, seller, &[entry.pairs().to_vec()])
 }
 
-fn totals(
-    draft: &mut Draft<'_>,
-    data: Element<'_>,
-    kind: RecordKind,
-) -> Result<(), ImportError> {
+fn totals(draft: &mut Draft<'_>, data: Element<'_>, kind: RecordKind) -> Result<(), ImportError> {
     let basic = data.need("BasicInformation")?;
     let tolerance = draft.options.scheme.tolerance_totals;
     let lines = |draft: &Draft<'_>, tag| draft.lines.iter().map(|line| line.amount(tag)).sum();

@@ -121,11 +121,7 @@ pub fn import(xml: &[u8], options: &Options) -> Result<Imported, ImportError> {
     draft.finish(kind, &tree)
 }
 
-fn head(
-    draft: &mut Draft<'_>,
-    root: Element<'_>,
-    credit: bool,
-) -> Result<RecordKind, ImportError> {
+fn head(draft: &mut Draft<'_>, root: Element<'_>, credit: bool) -> Result<RecordKind, ImportError> {
     draft.map(HEAD, root)?;
     let number = root.need("cbc:ID")?;
     set_number(draft, number)?;
@@ -197,11 +193,8 @@ fn payment(draft: &mut Draft<'_>, root: Element<'_>, credit: bool) -> Result<(),
         (89, "cac:PaymentMandate/cbc:ID"),
         (91, "cac:PaymentMandate/cac:PayerFinancialAccount/cbc:ID"),
     ];
-    const ACCOUNT: &Map = &[
-        (84, "cbc:ID"),
-        (85, "cbc:Name"),
-        (86, "cac:FinancialInstitutionBranch/cbc:ID"),
-    ];
+    const ACCOUNT: &Map =
+        &[(84, "cbc:ID"), (85, "cbc:Name"), (86, "cac:FinancialInstitutionBranch/cbc:ID")];
     let carrier = draft.carrier;
     let mut accounts = Vec::new();
     for (place, means) in root.all("cac:PaymentMeans").enumerate() {
@@ -212,8 +205,10 @@ fn payment(draft: &mut Draft<'_>, root: Element<'_>, credit: bool) -> Result<(),
         }
         // Several means share one code; more values of the others are left for the notes.
         if place > 0 {
-            let code = means.find("cbc:PaymentMeansCode")?;
-            code.filter(|code| code.peek() == draft.fields.text(81)).map(Element::text);
+            for (tag, name) in [(81, "cbc:PaymentMeansCode"), (83, "cbc:PaymentID")] {
+                let same = |element: &Element<'_>| element.peek() == draft.fields.text(tag);
+                means.all(name).filter(same).for_each(|element| _ = element.text());
+            }
             continue;
         }
         draft.map(MEANS, means)?;

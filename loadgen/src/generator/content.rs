@@ -16,7 +16,7 @@ use piaogen_verify::scheme::{percent_of, round_div};
 use piaogen_verify::value;
 
 /// Most lines that the generator gives an invoice: as many as the largest of Online Retail.
-pub const LINES_MAX: u64 = 1_114;
+const LINES_MAX: u64 = 1_114;
 
 /// Quantiles of lines per invoice: millionths of all invoices, thousandths of a line. Log-normal
 /// with median 10 and 99th percentile 190, as Online Retail has it.

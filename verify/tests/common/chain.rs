@@ -169,6 +169,7 @@ pub(crate) fn red() -> Document {
 pub(crate) fn wrong_totals() -> Document {
     let mut document = blue();
     document.secret = *b"example secret 3";
+    document.seal();
     text(&mut document.fields, DOCUMENT, "number", "26442000000000000003");
     document.fields.set_amount(tag::TOTAL_GROSS, 13_421);
     document

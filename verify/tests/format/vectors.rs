@@ -78,7 +78,7 @@ fn documents() -> Value {
 }
 
 fn case(name: &str, document: &Document) -> Value {
-    assert_eq!(document.check(), Ok(()));
+    assert_eq!(document.check(), Ok(()), "{name}");
     let values: Map<String, Value> =
         document.fields.iter().map(|(tag, bytes)| (name_of(tag), hexed(bytes))).collect();
     let digests: Map<String, Value> =

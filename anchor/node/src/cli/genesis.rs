@@ -7,9 +7,8 @@ use crate::setup::{self, random_key, write_new};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_import::schemes;
-use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
-use piaogen_verify::trust_root::TrustRoot;
-use std::path::{Path, PathBuf};
+use piaogen_verify::genesis::{FORMAT, Founder, GenesisFile};
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -44,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     ensure!(!occupied, "{} is not empty; a chain is made in a new folder", dir.display());
     let (validator, authority) = (random_key()?, random_key()?);
     let bytes = genesis_file(arguments, &validator, &authority)?;
-    let genesis = write_chain(dir, &bytes, &validator, &authority)?;
+    let genesis = setup::write_chain(dir, &bytes, &validator, &authority)?;
     let toml = node_toml(arguments);
     write_new(&dir.join("node.toml"), toml.as_bytes(), false)?;
     if let Some(copies) = arguments.topics {
@@ -60,22 +59,6 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             dir.display()
         )
     })
-}
-
-/// Writes the files of a chain into an empty folder.
-pub(super) fn write_chain(
-    dir: &Path,
-    bytes: &[u8],
-    validator: &SecretKey,
-    authority: &SecretKey,
-) -> Result<Genesis> {
-    let genesis = Genesis::parse(bytes)?;
-    write_new(&dir.join("genesis.json"), bytes, false)?;
-    write_new(&dir.join("validator.pem"), validator.to_pkcs8_pem().as_bytes(), true)?;
-    write_new(&dir.join("authority.pem"), authority.to_pkcs8_pem().as_bytes(), true)?;
-    let trust = TrustRoot::of_genesis(&genesis).to_json();
-    write_new(&dir.join("trust-root.json"), trust.as_bytes(), false)?;
-    Ok(genesis)
 }
 
 fn genesis_file(
@@ -105,7 +88,7 @@ fn genesis_file(
 }
 
 fn node_toml(arguments: &Arguments) -> String {
-    let mut toml = base_toml();
+    let mut toml = setup::BASE_TOML.to_string();
     if let Some(brokers) = &arguments.kafka {
         let prefix = &arguments.topic_prefix;
         toml.push_str(&format!(
@@ -116,11 +99,4 @@ fn node_toml(arguments: &Arguments) -> String {
         toml.push_str("\n[stream]\ncarrier = \"embedded\"\nembedded_dir = \"stream\"\n");
     }
     toml
-}
-
-/// The part of node.toml that every chain in a folder has.
-pub(super) fn base_toml() -> String {
-    "# All keys with their defaults: piaogen config\ndir = \"data\"\ngenesis = \"genesis.json\"\n\
-     key = \"validator.pem\"\n\n[archive]\nlocation = \"archive\"\n"
-        .into()
 }

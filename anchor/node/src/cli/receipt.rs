@@ -52,14 +52,9 @@ struct Which {
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
     renew: Option<PathBuf>,
-    /// Show fields of this receipt, from the holder's document; needs --document.
-    #[arg(long, value_name = "RECEIPT", requires = "document")]
-    reveal: Option<PathBuf>,
     /// Not a receipt: that the newest header extends the one of this height.
     #[arg(long, value_name = "HEIGHT")]
     consistency: Option<u64>,
-    #[arg(skip)]
-    _none: (),
 }
 
 /// A data folder at rest, opened for reading.

@@ -151,6 +151,24 @@ impl Metrics {
         (self.checked.get(), self.executed.get(), self.archived.get())
     }
 
+    /// Median and 99th percentile of the time from stream to finality in seconds, as upper bounds of
+    /// the histogram's buckets.
+    pub fn finality_quantiles(&self) -> (f64, f64) {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == "piaogen_finality_seconds");
+        let Some(metric) = family.and_then(|family| family.get_metric().first()) else {
+            return (0.0, 0.0);
+        };
+        let histogram = metric.get_histogram();
+        let quantile = |q: f64| {
+            let wanted = (histogram.get_sample_count() as f64 * q).ceil() as u64;
+            let mut buckets = histogram.get_bucket().iter();
+            let bucket = buckets.find(|bucket| bucket.cumulative_count() >= wanted);
+            bucket.map_or(f64::INFINITY, prometheus::proto::Bucket::upper_bound)
+        };
+        (quantile(0.5), quantile(0.99))
+    }
+
     /// How many records had this outcome since the start.
     pub fn outcome(&self, name: &str) -> u64 {
         self.outcomes.with_label_values(&[name]).get()

@@ -186,8 +186,9 @@ fn rate(element: Element<'_>) -> Result<Rate, ImportError> {
         _ => {}
     }
     let (mantissa, scale) = match text.strip_suffix(['%', '％']) {
-        Some(percent) => parse_decimal(percent.trim())
-            .ok_or_else(|| element.malformed("is no percentage"))?,
+        Some(percent) => {
+            parse_decimal(percent.trim()).ok_or_else(|| element.malformed("is no percentage"))?
+        }
         None => fraction(element)?,
     };
     let normal = value::decimal_of(&value::decimal(mantissa, scale));

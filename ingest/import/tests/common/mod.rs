@@ -1,6 +1,8 @@
 //! What the tests of both formats share: where the data is, and what every import must satisfy.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+pub mod full;
 
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_import::{Imported, Options, schemes};
@@ -12,9 +14,9 @@ use std::path::PathBuf;
 
 /// A folder of the shared data, or `None` with a loud line.
 pub fn data(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("PIAOGEN_DATA").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data")
-    });
+    let root = std::env::var_os("PIAOGEN_DATA")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
     let path = root.join(folder);
     if path.is_dir() {
         return Some(path);

@@ -1,0 +1,447 @@
+//! Executes the whole stream again and compares everything with what is stored.
+//!
+//! The blocks say which records belong together; from those and the genesis alone every leaf, every
+//! interior hash, every place in the index and every root must come out as it is stored. It uses the
+//! executing code itself, over an index that shows only what was there at the time.
+//!
+//! Invariants
+//! - Nothing is changed.
+//! - What is wrong is a finding; only what keeps from looking is an error.
+
+use crate::run::{parse_block, receipts, shard_entries};
+use anyhow::{Context as _, Result, bail};
+use piaogen_anchor::log::Log;
+use piaogen_anchor::registry::Registry;
+use piaogen_anchor::{Context, Effects, Index, Place, Shard};
+use piaogen_crypto::sm2::PublicKey;
+use piaogen_crypto::{Digest, Lanes};
+use piaogen_ingest::check::{CheckContext, Checker};
+use piaogen_ingest::stream::{Batch, Reader, Stream};
+use piaogen_storage::archive::Archive;
+use piaogen_storage::{StoreError, StoreReader};
+use piaogen_verify::certificate::{Certificate, verify_final};
+use piaogen_verify::checked::CheckedBatch;
+use piaogen_verify::entry::Outcome;
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
+use piaogen_verify::merkle;
+use rayon::prelude::*;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub place: String,
+    /// What.
+    pub what: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The height up to which everything was checked.
+    pub height: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Records executed again.
+    pub records: u64,
+    /// Of them, accepted.
+    pub accepted: u64,
+    /// Records in the stream beyond the last flushed block.
+    pub unexecuted: u64,
+}
+
+/// A check of a data folder at rest.
+pub struct Fsck<'a> {
+    /// The chain.
+    pub genesis: &'a Genesis,
+    /// The store.
+    pub reader: &'a StoreReader,
+    /// The archive.
+    pub archive: &'a Archive,
+    /// The topic of records.
+    pub records: &'a dyn Stream,
+    /// The topic of the registry.
+    pub registry: &'a dyn Stream,
+    /// Whether signatures are checked again.
+    pub signatures: bool,
+    /// Told how many more records are done.
+    pub advance: &'a (dyn Fn(u64) + Sync),
+}
+
+/// A block as far as execution needs it.
+struct Step {
+    height: u64,
+    header: Header,
+    /// The time of the header before.
+    time_before: i64,
+    cut: Cut,
+}
+
+/// The registry after each block that changed it, oldest first.
+struct Registries(Vec<(u64, Arc<Registry>)>);
+
+impl Registries {
+    /// As it was before the block of this height.
+    fn before(&self, height: u64) -> Arc<Registry> {
+        let at = self.0.partition_point(|(changed, _)| *changed < height);
+        self.0[at - 1].1.clone()
+    }
+}
+
+/// The stored index as it was when the log had `below` leaves.
+struct Then<'a> {
+    reader: &'a StoreReader,
+    shard: u32,
+    below: u64,
+}
+
+impl Index for Then<'_> {
+    type Error = StoreError;
+
+    fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, StoreError> {
+        let found = self.reader.find_many(self.shard, subjects)?;
+        let then = |place: piaogen_storage::IdPlace| {
+            (place.log_index < self.below).then_some(Place {
+                log_index: place.log_index,
+                issue_index: place.issue_index,
+                commitment: place.commitment,
+            })
+        };
+        Ok(found.into_iter().map(|place| place.and_then(then)).collect())
+    }
+}
+
+/// What executing one shard again gave: the shard after each block, and what differs.
+#[derive(Default)]
+struct Outcomes {
+    entries: Vec<ShardEntry>,
+    findings: Vec<Finding>,
+    records: u64,
+    accepted: u64,
+}
+
+/// Most findings of one shard: one fault shows in everything after it.
+const SHARD_FINDINGS_MAX: usize = 20;
+
+impl Fsck<'_> {
+    /// Checks everything.
+    pub fn run(&self) -> Result<(Summary, Vec<Finding>)> {
+        let mut findings = Vec::new();
+        let steps = self.steps(&mut findings)?;
+        let point = self.reader.flushed();
+        let (registry, registries) = self.registry(&steps)?;
+        let partitions = self.genesis.file.partitions;
+        let mut shards: Vec<Outcomes> = (0..partitions)
+            .into_par_iter()
+            .map(|shard| self.shard(shard, &steps, &registries))
+            .collect::<Result<_>>()?;
+        shards.push(registry);
+        self.roots(&steps, &shards, &mut findings);
+        for (stored, again) in shard_entries(&point.shards).iter().zip(&shards) {
+            if again.entries.last().is_some_and(|last| last != stored) {
+                findings.push(Finding {
+                    place: format!("shard {}", stored.shard),
+                    what: format!("is stored as {stored:?}, executed it is {:?}", again.entries.last()),
+                });
+            }
+        }
+        let mut summary = Summary { height: point.height, blocks: steps.len() as u64, ..Summary::default() };
+        for shard in &mut shards {
+            summary.records += shard.records;
+            summary.accepted += shard.accepted;
+            findings.append(&mut shard.findings);
+        }
+        for partition in 0..partitions {
+            let next = point.shards[partition as usize].next_offset;
+            summary.unexecuted += self.records.end_offset(partition)?.saturating_sub(next);
+        }
+        Ok((summary, findings))
+    }
+
+    /// Reads the blocks up to the flush point and checks headers and certificates.
+    fn steps(&self, findings: &mut Vec<Finding>) -> Result<Vec<Step>> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut before = self.genesis.header();
+        let mut history = Log::default();
+        let stored = |level: u8, index: u64| self.reader.history_hash(level, index);
+        for block in self.reader.blocks_from(0) {
+            let block = block?;
+            let (header, cut) = parse_block(&block)?;
+            let mut find = |what: &str| {
+                let place = format!("block {}", block.height);
+                findings.push(Finding { place, what: what.into() });
+            };
+            if block.height == 0 {
+                if header != before {
+                    find("is not the genesis");
+                }
+            } else {
+                if header.parent != before.digest() || header.height != before.height + 1 {
+                    find("does not follow the block before");
+                }
+                if header.history_root != history.root() {
+                    find("has another history root");
+                }
+                if !block.finalization.is_empty() && !self.certified(&header, &block.finalization) {
+                    find("has a certificate that does not hold");
+                }
+                if block.height <= self.reader.flushed().height {
+                    let (height, time_before) = (block.height, before.time_ms);
+                    steps.push(Step { height, header, time_before, cut });
+                }
+            }
+            let index = history.size();
+            let leaf = merkle::leaf(&header.digest());
+            if index < self.reader.history_size() && stored(0, index)? != Some(leaf) {
+                find("has another hash in the history");
+            }
+            history.append(Lanes::detect(), vec![leaf]);
+            before = header;
+        }
+        Ok(steps)
+    }
+
+    fn certified(&self, header: &Header, finalization: &[u8]) -> bool {
+        Certificate::decode(finalization).is_ok_and(|certificate| {
+            verify_final(header, &certificate, &self.genesis.validators).is_ok()
+        })
+    }
+
+    fn registry(&self, steps: &[Step]) -> Result<(Outcomes, Registries)> {
+        let number = self.genesis.file.partitions;
+        let mut registry = Registry::genesis(self.genesis);
+        let mut registries = vec![(0, Arc::new(registry.clone()))];
+        let mut feed = self.feed(number)?;
+        let mut again = Again::new(self, number);
+        for step in steps {
+            let cut = step.cut.0[number as usize];
+            let keys = key_map(&registry);
+            let batch = feed.take(cut, &keys)?;
+            let context = self.context(&registry, step);
+            let mut after = registry.clone();
+            let effects = again.shard.execute_registry(&context, &mut after, &batch, cut);
+            if !effects.registered.is_empty() {
+                registry = after;
+                registries.push((step.height, Arc::new(registry.clone())));
+            }
+            again.compare(&effects, &batch)?;
+        }
+        Ok((again.outcomes, Registries(registries)))
+    }
+
+    fn shard(&self, number: u32, steps: &[Step], registries: &Registries) -> Result<Outcomes> {
+        let mut feed = self.feed(number)?;
+        let mut again = Again::new(self, number);
+        let mut known: Option<(Arc<Registry>, HashMap<Digest, PublicKey>)> = None;
+        for step in steps {
+            let registry = registries.before(step.height);
+            if known.as_ref().is_none_or(|(held, _)| !Arc::ptr_eq(held, &registry)) {
+                known = Some((registry.clone(), key_map(&registry)));
+            }
+            let Some((_, keys)) = &known else { continue };
+            let cut = step.cut.0[number as usize];
+            let batch = feed.take(cut, keys)?;
+            let below = again.shard.entry().log_size;
+            let index = Then { reader: self.reader, shard: number, below };
+            let context = self.context(&registry, step);
+            let effects = again.shard.execute(&context, &index, &batch, cut)?;
+            again.compare(&effects, &batch)?;
+        }
+        Ok(again.outcomes)
+    }
+
+    fn context<'a>(&'a self, registry: &'a Registry, step: &Step) -> Context<'a> {
+        Context {
+            chain: &self.genesis.chain,
+            registry,
+            time_ms: step.time_before,
+            clock_skew_ms: self.genesis.file.clock_skew_ms,
+            lanes: Lanes::detect(),
+            signatures: self.signatures,
+        }
+    }
+
+    fn feed(&self, number: u32) -> Result<Feed> {
+        let (stream, partition) = match number == self.genesis.file.partitions {
+            true => (self.registry, 0),
+            false => (self.records, number),
+        };
+        let start = stream.start_offset(partition)?;
+        if start > 0 && self.reader.flushed().shards[number as usize].log_size > 0 {
+            bail!(
+                "topic {} partition {partition} begins at offset {start}: what came before is gone, \
+                 and cannot be executed again; use `piaogen audit verify` on the archive",
+                stream.name()
+            );
+        }
+        let context = CheckContext {
+            chain: self.genesis.chain,
+            schemes: Arc::new(self.genesis.file.schemes.clone()),
+            partitions: self.genesis.file.partitions,
+            signatures: self.signatures,
+        };
+        Ok(Feed {
+            number,
+            reader: stream.reader(partition, start)?,
+            checker: Checker::new(context, Lanes::detect()),
+            batch: Batch::new(2_048, 4 << 20),
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// Each header must carry the roots after the block before it.
+    fn roots(&self, steps: &[Step], shards: &[Outcomes], findings: &mut Vec<Finding>) {
+        let empty: Vec<ShardEntry> =
+            (0..=self.genesis.file.partitions).map(ShardEntry::empty).collect();
+        for (i, step) in steps.iter().enumerate() {
+            let entries: Vec<ShardEntry> = match i {
+                0 => empty.clone(),
+                _ => shards.iter().map(|shard| shard.entries[i - 1]).collect(),
+            };
+            if shards_root(&entries) != step.header.shards_root {
+                let place = format!("block {}", step.height);
+                findings.push(Finding { place, what: "has another shards root".into() });
+                return;
+            }
+        }
+    }
+}
+
+fn key_map(registry: &Registry) -> HashMap<Digest, PublicKey> {
+    registry.keys().map(|key| (key.public_key.key_id(), key.public_key.clone())).collect()
+}
+
+/// A shard executed again, beside what is stored of it.
+struct Again<'a> {
+    fsck: &'a Fsck<'a>,
+    number: u32,
+    shard: Shard,
+    outcomes: Outcomes,
+    /// Next index on each level.
+    written: Vec<u64>,
+}
+
+impl<'a> Again<'a> {
+    fn new(fsck: &'a Fsck<'a>, number: u32) -> Again<'a> {
+        let shard = Shard::new(&ShardEntry::empty(number), Log::default());
+        Again { fsck, number, shard, outcomes: Outcomes::default(), written: Vec::new() }
+    }
+
+    fn find(&mut self, index: u64, what: &str) {
+        if self.outcomes.findings.len() < SHARD_FINDINGS_MAX {
+            let place = format!("shard {} log index {index}", self.number);
+            self.outcomes.findings.push(Finding { place, what: what.into() });
+        }
+    }
+
+    fn compare(&mut self, effects: &Effects, batch: &CheckedBatch) -> Result<()> {
+        self.compare_hashes(effects)?;
+        let first = self.outcomes.records;
+        let mut at = 0;
+        while at < batch.records.len() {
+            let from = first + at as u64;
+            let wanted = (batch.records.len() - at) as u64;
+            let rows =
+                receipts::rows(self.fsck.archive, self.fsck.reader, self.number, from, wanted)?;
+            if rows.is_empty() {
+                self.find(from, "the row is neither in the archive nor in tail/");
+                break;
+            }
+            let fresh = effects.iter().zip(&batch.records).skip(at).zip(&rows);
+            let mut wrong = Vec::new();
+            for ((entry, record), row) in fresh {
+                if row.entry != entry {
+                    wrong.push((row.log_index, "the stored entry is another"));
+                } else if row.record != batch.bytes(record) {
+                    wrong.push((row.log_index, "the stored record is not the stream's"));
+                }
+            }
+            wrong.into_iter().for_each(|(index, what)| self.find(index, what));
+            at += rows.len();
+        }
+        for (subject, place) in &effects.ids {
+            let stored = self.fsck.reader.find(self.number, subject)?;
+            let same = stored.is_some_and(|stored| {
+                stored.log_index == place.log_index
+                    && stored.issue_index == place.issue_index
+                    && stored.commitment == place.commitment
+            });
+            if !same {
+                self.find(place.log_index, "the index does not have its number");
+            }
+        }
+        let records = batch.records.len() as u64;
+        self.outcomes.records += records;
+        self.outcomes.accepted +=
+            effects.outcomes.get(&Outcome::Accepted.code()).copied().unwrap_or(0);
+        self.outcomes.entries.push(self.shard.entry());
+        (self.fsck.advance)(records);
+        Ok(())
+    }
+
+    fn compare_hashes(&mut self, effects: &Effects) -> Result<()> {
+        for (level, hashes) in effects.levels.iter().enumerate() {
+            if self.written.len() == level {
+                self.written.push(0);
+            }
+            for hash in hashes {
+                let index = self.written[level];
+                let stored = self.fsck.reader.log_hash(self.number, level as u8, index)?;
+                if stored != Some(*hash) {
+                    self.find(index << level, &format!("the hash on level {level} is another"));
+                }
+                self.written[level] += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records of one partition, checked, in stream order.
+struct Feed {
+    number: u32,
+    reader: Box<dyn Reader>,
+    checker: Checker,
+    batch: Batch,
+    waiting: VecDeque<(u64, Vec<u8>)>,
+}
+
+/// How long the stream may give nothing while records are missing.
+const PATIENCE: u32 = 300;
+
+impl Feed {
+    /// The records below an offset that were not taken yet.
+    fn take(&mut self, cut: u64, keys: &HashMap<Digest, PublicKey>) -> Result<CheckedBatch> {
+        let mut idle = 0;
+        while self.reader.next_offset() < cut {
+            self.batch.clear();
+            self.reader.poll(&mut self.batch, Duration::from_millis(100))?;
+            idle = if self.batch.is_empty() { idle + 1 } else { 0 };
+            if idle > PATIENCE {
+                let (at, number) = (self.reader.next_offset(), self.number);
+                bail!("shard {number}: the stream gives nothing after offset {at}, blocks say {cut}");
+            }
+            self.waiting
+                .extend(self.batch.iter().map(|entry| (entry.offset, entry.payload.to_vec())));
+        }
+        let (mut arena, mut places): (Vec<u8>, Vec<(u64, Range<u32>)>) = Default::default();
+        while self.waiting.front().is_some_and(|(offset, _)| *offset < cut) {
+            let Some((offset, bytes)) = self.waiting.pop_front() else { break };
+            let begin = u32::try_from(arena.len()).context("a block of more than 4 GiB")?;
+            arena.extend_from_slice(&bytes);
+            places.push((offset, begin..arena.len() as u32));
+        }
+        Ok(self.checker.check(self.number, arena, &places, keys))
+    }
+}

@@ -1,0 +1,217 @@
+//! `piaogen inspect`: shows what lies in a data folder or a file.
+
+use super::receipt::{Folder, reveal};
+use super::verify::read_receipt;
+use super::{Output, Place, read_file};
+use crate::run::parse_block;
+use crate::setup;
+use anyhow::{Context, Result};
+use piaogen_crypto::Digest;
+use piaogen_order::Finalized;
+use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::entry::Entry;
+use piaogen_verify::json::record_to_json;
+use piaogen_verify::merkle::{self, Hashes};
+use piaogen_verify::record;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Folder of a chain; not needed to look at files.
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+    /// Configuration file of a node, in place of --dir.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// The chain: heights, shards, participants' log, sizes.
+    Chain,
+    /// A block: header, cut, certificate.
+    Block {
+        /// Its height.
+        height: u64,
+    },
+    /// A leaf of a record log, and the record behind it.
+    Leaf {
+        /// The shard; the registry is the one after the last partition.
+        shard: u32,
+        /// The log index.
+        index: u64,
+    },
+    /// The newest checkpoint over all headers, signed by this validator.
+    Checkpoint,
+    /// A record in a file, compact.
+    Record {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A receipt in either form, as JSON; with a document, showing fields of it.
+    Receipt {
+        /// The file.
+        file: PathBuf,
+        /// The holder's document.
+        #[arg(long, value_name = "FILE")]
+        document: Option<PathBuf>,
+        /// Fields to show from it.
+        #[arg(long, value_delimiter = ',', requires = "document")]
+        show: Vec<String>,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
+    match &arguments.what {
+        What::Record { file } => {
+            let bytes = read_file(file, 1 << 20)?;
+            let record = record::decode(&bytes).map_err(|unreadable| {
+                let outcome =
+                    piaogen_verify::entry::Outcome::of_flaw(unreadable.tag, unreadable.flaw);
+                anyhow::anyhow!("{}: {}", file.display(), outcome.explain())
+            })?;
+            println!("{}", record_to_json(&record));
+            Ok(())
+        }
+        What::Receipt { file, document: None, .. } => {
+            println!("{}", read_receipt(file)??.to_json());
+            Ok(())
+        }
+        What::Receipt { file, document: Some(document), show } => {
+            println!("{}", reveal(file, document, show)?.to_json());
+            Ok(())
+        }
+        _ => in_folder(arguments, output),
+    }
+}
+
+fn in_folder(arguments: &Arguments, output: Output) -> Result<()> {
+    let place = Place { dir: arguments.dir.clone(), config: arguments.config.clone() };
+    anyhow::ensure!(
+        place.dir.is_some() || place.config.is_some(),
+        "--dir DIR or --config FILE is needed"
+    );
+    let config = place.config()?;
+    let folder = Folder::open(&config)?;
+    match &arguments.what {
+        What::Chain => chain(&folder, output),
+        What::Block { height } => block(&folder, *height, output),
+        What::Leaf { shard, index } => leaf(&folder, *shard, *index, output),
+        What::Checkpoint => {
+            let key = setup::secret_key(&config.key)?;
+            let size = folder.reader.history_size();
+            let root = merkle::root(&History(&folder), size)?;
+            let mut checkpoint = Checkpoint::new(&folder.genesis.file.chain_id, size, root);
+            checkpoint.sign(&key);
+            print!("{}", checkpoint.to_note());
+            Ok(())
+        }
+        What::Record { .. } | What::Receipt { .. } => Ok(()),
+    }
+}
+
+struct History<'a>(&'a Folder);
+
+impl Hashes for History<'_> {
+    type Error = anyhow::Error;
+
+    fn get(&self, level: u8, index: u64) -> Result<Digest> {
+        let hash = self.0.reader.history_hash(level, index)?;
+        hash.with_context(|| format!("history: hash {index} of level {level} is missing"))
+    }
+}
+
+fn chain(folder: &Folder, output: Output) -> Result<()> {
+    let point = folder.reader.flushed();
+    let shards: Vec<serde_json::Value> = crate::run::shard_entries(&point.shards)
+        .iter()
+        .map(|shard| {
+            serde_json::json!({
+                "shard": shard.shard, "next_offset": shard.next_offset, "log_size": shard.log_size,
+                "log_root": hex::encode(shard.log_root), "invoices": shard.invoices,
+                "status_root": hex::encode(shard.status_root),
+            })
+        })
+        .collect();
+    let json = serde_json::json!({
+        "chain_id": folder.genesis.file.chain_id, "chain": hex::encode(folder.genesis.chain),
+        "flushed_height": point.height, "tip": folder.reader.tip(), "shards": shards,
+    });
+    output.print(&json, || {
+        let mut text = format!(
+            "chain {} {}\nflushed height {}, last final block {}\n{:>6} {:>12} {:>12} {:>12}  log \
+             root\n",
+            folder.genesis.file.chain_id,
+            hex::encode(folder.genesis.chain),
+            point.height,
+            folder.reader.tip().unwrap_or(0),
+            "shard",
+            "next offset",
+            "log size",
+            "invoices"
+        );
+        for (shard, state) in point.shards.iter().enumerate() {
+            let name = if shard + 1 == point.shards.len() { "reg".into() } else { shard.to_string() };
+            text.push_str(&format!(
+                "{name:>6} {:>12} {:>12} {:>12}  {}\n",
+                state.next_offset,
+                state.log_size,
+                state.invoices,
+                hex::encode(state.log_root)
+            ));
+        }
+        text
+    })
+}
+
+fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
+    let block = folder.reader.block(height)?.with_context(|| format!("there is no block {height}"))?;
+    let (header, cut) = parse_block(&block)?;
+    let certificate = match block.finalization.is_empty() {
+        true => None,
+        false => Some(Finalized::decode(&block.finalization).context("the certificate")?),
+    };
+    let json = serde_json::json!({
+        "digest": hex::encode(header.digest()), "height": header.height, "epoch": header.epoch,
+        "time_ms": header.time_ms, "parent": hex::encode(header.parent), "cut": cut.0,
+        "shards_root": hex::encode(header.shards_root),
+        "history_root": hex::encode(header.history_root),
+        "validators": hex::encode(header.validators), "shards": header.shards,
+        "records": header.records, "certificate": hex::encode(&block.finalization),
+    });
+    output.print(&json, || {
+        let certificate = certificate.map_or("none".into(), |certificate| certificate.to_string());
+        format!(
+            "block {height} {}\ntime {} ms, parent {}\n{} records in {} shards before it\nshards \
+             root  {}\nhistory root {}\ncut {:?}\ncertificate {certificate}",
+            hex::encode(header.digest()),
+            header.time_ms,
+            hex::encode(header.parent),
+            header.records,
+            header.shards,
+            hex::encode(header.shards_root),
+            hex::encode(header.history_root),
+            cut.0
+        )
+    })
+}
+
+fn leaf(folder: &Folder, shard: u32, index: u64, output: Output) -> Result<()> {
+    let prover = folder.prover()?;
+    let row = prover.row(shard, index)?.with_context(|| format!("no leaf {index} in shard {shard}"))?;
+    let entry = Entry::decode(&row.entry).context("the stored entry")?;
+    let record = record::decode(&row.record).ok().map(|record| record_to_json(&record));
+    let record = record.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let (scheme, number) = record::subject_parts(&entry.subject).unwrap_or(("", ""));
+    let json = serde_json::json!({
+        "leaf": hex::encode(entry.leaf()), "height": row.height, "offset": entry.offset,
+        "kind": entry.kind.map(|kind| kind.name()), "scheme": scheme, "number": number,
+        "outcome": entry.outcome.name(), "explanation": entry.outcome.explain(),
+        "commitment": hex::encode(entry.commitment), "signer": hex::encode(entry.signer),
+        "issue": entry.issue, "status": hex::encode(entry.status),
+        "record": record.unwrap_or(serde_json::Value::Null),
+    });
+    output.print(&json, || format!("{json:#}"))
+}

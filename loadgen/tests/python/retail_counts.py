@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Counts what must become of the UCI Online Retail file, from the CSV alone.
+
+Shares nothing with the Rust conversion: it exists to disagree with it. Prints one "name number" a
+line. Usage: retail_counts.py FOLDER (with online_retail.csv.gz and reversal_pairs.csv).
+"""
+
+import csv
+import gzip
+import os
+import sys
+from collections import defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+
+
+def pennies(row):
+    """Quantity times price, rounded half away from zero to the penny."""
+    pounds = Decimal(row["Quantity"]) * Decimal(row["UnitPrice"])
+    return int(pounds.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) * 100)
+
+
+def main(folder):
+    with gzip.open(os.path.join(folder, "online_retail.csv.gz"), "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    invoices = defaultdict(list)
+    for row in rows:
+        invoices[row["InvoiceNo"]].append(row)
+    originals = defaultdict(set)
+    with open(os.path.join(folder, "reversal_pairs.csv"), encoding="utf-8", newline="") as file:
+        for pair in csv.DictReader(file):
+            originals[pair["credit_invoice"]].add(pair["original_invoice"])
+
+    counts = defaultdict(int)
+    counts["rows"] = len(rows)
+    # These stay zero for the real file; they are printed to be compared.
+    counts["rows_SIGN"] = counts["rows_UNREADABLE"] = 0
+    for number, lines in invoices.items():
+        if number.startswith("A"):
+            counts["refused_TYPE_NOT_ACCEPTED"] += 1
+            counts["lines"] += len(lines)
+            continue
+        credit = number.startswith("C")
+        usable = [r for r in lines if int(r["Quantity"]) > 0 and Decimal(r["UnitPrice"]) > 0]
+        if not credit and not usable:
+            counts["not_invoices"] += 1
+            counts["rows_NOT_AN_INVOICE"] += len(lines)
+            continue
+        # A free item stays on a sale; a line of the other sign does not.
+        fitting = [
+            r for r in lines
+            if (int(r["Quantity"]) < 0) == credit and Decimal(r["UnitPrice"]) >= 0
+        ]
+        counts["rows_SIGN"] += len(lines) - len(fitting)
+        counts["lines"] += len(fitting)
+        gross = sum(pennies(r) for r in fitting)
+        counts["gross_pennies"] += gross
+        if credit:
+            counts["accepted_credits"] += 1
+            counts["gross_pennies_credits"] += gross
+            counts["credits_with_originals"] += bool(originals[number])
+            counts["originals_named"] += min(len(originals[number]), 64)
+        else:
+            counts["accepted_sales"] += 1
+            counts["gross_pennies_sales"] += gross
+    for name, count in sorted(counts.items()):
+        print(name, count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

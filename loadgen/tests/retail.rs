@@ -1,0 +1,123 @@
+//! Compares the replay of the real file with counts that an independent script derives from it.
+
+use piaogen_crypto::Lanes;
+use piaogen_loadgen::genesis::demo_chain;
+use piaogen_loadgen::replay::Replay;
+use piaogen_loadgen::retail::{Reason, Retail};
+use piaogen_loadgen::source::{Kind, Source};
+use piaogen_verify::entry::Outcome;
+use piaogen_verify::fields::tag;
+use piaogen_verify::record::{self, RecordKind};
+use piaogen_verify::scheme::check_invoice;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+fn folder() -> Option<PathBuf> {
+    let root = match std::env::var_os("PIAOGEN_DATA") {
+        Some(root) => PathBuf::from(root),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    };
+    let folder = root.join("uci-online-retail");
+    folder.join("online_retail.csv.gz").exists().then_some(folder)
+}
+
+fn read(folder: &std::path::Path) -> Retail {
+    let pairs = folder.join("reversal_pairs.csv");
+    Retail::read(&folder.join("online_retail.csv.gz"), Some(&pairs)).unwrap()
+}
+
+/// What the replay makes of the file, in the words of the script.
+fn counts(replay: &Replay) -> BTreeMap<String, i128> {
+    let retail = replay.retail();
+    let mut counts: BTreeMap<String, i128> = BTreeMap::new();
+    let mut add = |name: &str, n: i128| *counts.entry(name.into()).or_default() += n;
+    let length = replay.len().unwrap();
+    for begin in (0..length).step_by(4_096) {
+        for generated in replay.batch(begin..(begin + 4_096).min(length), Lanes::detect()).unwrap()
+        {
+            let record = record::decode(&generated.record).unwrap();
+            let outcome = check_invoice(&record, &piaogen_loadgen::genesis::schemes());
+            let outcome = outcome.err().unwrap_or(Outcome::Accepted);
+            assert!(generated.expected.matches(&outcome), "{}", record.text(tag::NUMBER));
+            let document = generated.document.unwrap();
+            assert_eq!(document.check(), Ok(()), "{}", record.text(tag::NUMBER));
+            add("lines", document.lines.len() as i128);
+            if outcome != Outcome::Accepted {
+                assert_eq!(generated.kind, Kind::TypeNotAccepted);
+                add(&format!("refused_{}", outcome.name()), 1);
+                continue;
+            }
+            let gross = record.amount(tag::TOTAL_GROSS);
+            add("gross_pennies", gross);
+            if record.kind == RecordKind::Issue {
+                add("accepted_sales", 1);
+                add("gross_pennies_sales", gross);
+                continue;
+            }
+            add("accepted_credits", 1);
+            add("gross_pennies_credits", gross);
+            let named = document.fields.get(tag::PRECEDING);
+            add("credits_with_originals", i128::from(named.is_some()));
+            let entries = named.map_or(0, |b| piaogen_verify::value::entries_of(b).unwrap().len());
+            add("originals_named", entries as i128);
+        }
+    }
+    add("rows", i128::from(retail.rows));
+    add("not_invoices", i128::from(retail.not_invoices));
+    for reason in [Reason::NotAnInvoice, Reason::Unreadable, Reason::Sign] {
+        let rows = retail.reported.iter().filter(|r| r.reason == reason).count();
+        add(&format!("rows_{}", reason.name()), rows as i128);
+    }
+    counts
+}
+
+#[test]
+fn the_replay_equals_what_an_independent_script_counts() {
+    let Some(folder) = folder() else {
+        println!("SKIPPED: no Online Retail data; set PIAOGEN_DATA to the folder that has it");
+        return;
+    };
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python/retail_counts.py");
+    let output = match std::process::Command::new("python3").arg(script).arg(&folder).output() {
+        Ok(output) => output,
+        Err(error) => {
+            println!("SKIPPED: no python3 here: {error}");
+            return;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected: BTreeMap<String, i128> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, n)| (name.to_string(), n.parse().unwrap()))
+        .collect();
+    let chain = demo_chain(1, 8, 1, 1_795_000_000_000);
+    let replay = Replay::new(read(&folder), 1, 1, &chain.genesis);
+    assert_eq!(counts(&replay), expected);
+    let (lines, reported) = (expected["lines"], replay.retail().reported.len() as i128);
+    assert_eq!(lines + reported, expected["rows"]);
+}
+
+#[test]
+fn rounds_have_new_numbers_originals_and_buyers() {
+    let Some(folder) = folder() else {
+        println!("SKIPPED: no Online Retail data; set PIAOGEN_DATA to the folder that has it");
+        return;
+    };
+    let retail = read(&folder);
+    let chain = demo_chain(1, 8, 1, 1_795_000_000_000);
+    let at = retail.invoices.iter().position(|i| !i.originals.is_empty()).unwrap() as u64;
+    let per_round = retail.invoices.len() as u64;
+    let replay = Replay::new(retail, 1, 3, &chain.genesis);
+    assert_eq!(replay.len(), Some(3 * per_round));
+    let first = replay.document(at).unwrap();
+    let third = replay.document(at + 2 * per_round).unwrap();
+    let (number, buyer) = (first.fields.text(tag::NUMBER), first.fields.text(2007));
+    assert_eq!(third.fields.text(tag::NUMBER), format!("{number}-r2"));
+    assert_eq!(third.fields.text(2007), format!("{buyer}-r2"));
+    assert_ne!(first.secret, third.secret);
+    let entries = piaogen_verify::value::entries_of(third.fields.get(tag::PRECEDING).unwrap());
+    assert!(entries.unwrap()[0].iter().any(|(tag, b)| *tag == 25 && b.ends_with(b"-r2")));
+    assert_eq!(first.fields.amount(tag::TOTAL_GROSS), third.fields.amount(tag::TOTAL_GROSS));
+}
