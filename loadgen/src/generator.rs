@@ -22,7 +22,7 @@
 mod content;
 mod spoil;
 
-use crate::genesis::{CN_EINV, schemes};
+use crate::genesis::CN_EINV;
 use crate::parties::{Parties, Style, register};
 use crate::rng::{Purpose, Rng};
 use crate::source::{
@@ -138,7 +138,7 @@ struct Plan {
 }
 
 /// How often an earlier good invoice is looked for before a record becomes a blue invoice.
-const TRIES: u32 = 64;
+const TRIES: u64 = 64;
 /// Nothing is dated closer to the base time, so that re-signing a second later is no clock skew.
 const MARGIN_MS: i64 = 10_000;
 const DAY_MS: i64 = 86_400_000;
@@ -194,7 +194,7 @@ impl Generator {
         let target = match kind {
             // One red invoice of twenty does not know its original.
             Kind::Red if rng.chance(50) => None,
-            Kind::Red | Kind::Replay | Kind::DupDifferent => (0..TRIES.min(index as u32))
+            Kind::Red | Kind::Replay | Kind::DupDifferent => (0..index.min(TRIES))
                 .map(|_| rng.below(index))
                 .find(|earlier| self.rolled(*earlier) == Kind::Blue),
             _ => None,
@@ -426,9 +426,4 @@ impl Source for Generator {
     fn document(&self, index: u64) -> Option<Document> {
         self.prepare(index).document
     }
-}
-
-/// The schemes that generated records need on their chain, beside others.
-pub fn needs_schemes() -> Vec<piaogen_verify::scheme::Scheme> {
-    schemes().into_iter().filter(|scheme| scheme.code == CN_EINV).collect()
 }

@@ -8,8 +8,9 @@
 //! - Lengths are bounded before anything is allocated.
 //!
 //! Format: `"piaogen/pack/1\n"`, chain (32), `u32` partitions, `u64` records, `u16` number of
-//! registrations, each `u32` length and bytes; then for each record `u8` kind, `u32` partition, `u32`
-//! length and bytes of the expected entry (`verify/FORMAT.md` section 5), `u32` length and record.
+//! registrations, each `u32` length and bytes; then for each record `u8` kind, `u32` partition,
+//! `u32` length and bytes of the expected entry (`verify/FORMAT.md` section 5), `u32` length and
+//! bytes of the record.
 
 use crate::source::{Expected, Generated, Kind, Source, SourceError};
 use piaogen_crypto::{Digest, Lanes};

@@ -43,7 +43,6 @@ pub struct Replay {
     partitions: u32,
     seed: u64,
     rounds: u64,
-    signatures: Signatures,
 }
 
 impl Replay {
@@ -56,7 +55,6 @@ impl Replay {
             partitions: genesis.file.partitions,
             seed,
             rounds: rounds.max(1),
-            signatures: Signatures::Real,
         }
     }
 
@@ -73,7 +71,7 @@ impl Replay {
 
     /// Records of a range, signed on all threads, in order.
     pub fn generate_batch(&self, range: Range<u64>, lanes: Lanes) -> Vec<Generated> {
-        sign_range(range, &self.chain, lanes, self.signatures, |index| self.prepare(index))
+        sign_range(range, &self.chain, lanes, Signatures::Real, |index| self.prepare(index))
     }
 
     fn prepare(&self, index: u64) -> Prepared<'_> {

@@ -39,6 +39,9 @@ pub enum RetailError {
     },
 }
 
+/// Year, month, day.
+pub type Day = (u32, u32, u32);
+
 /// One line of an invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -77,7 +80,7 @@ pub struct Invoice {
     /// Time of its first row, milliseconds since 1970, the file's clock taken as UTC.
     pub at_ms: i64,
     /// Its day.
-    pub date: (u32, u32, u32),
+    pub date: Day,
     /// Customer; empty for a consumer.
     pub customer: String,
     /// Country of the customer.
@@ -86,7 +89,7 @@ pub struct Invoice {
     pub lines: Vec<Line>,
     /// Originals that a credit names, in the order of the pairs, and the day of each where it is
     /// in the file.
-    pub originals: Vec<(String, Option<(u32, u32, u32)>)>,
+    pub originals: Vec<(String, Option<Day>)>,
     /// How many more originals there are than can be named.
     pub originals_left_out: usize,
 }
@@ -233,7 +236,7 @@ impl Retail {
 
     /// Reads the pairs of credits and originals.
     pub fn read_pairs(&mut self, reader: impl Read, name: &str) -> Result<(), RetailError> {
-        let days: HashMap<String, (u32, u32, u32)> =
+        let days: HashMap<String, Day> =
             self.invoices.iter().map(|i| (i.number.clone(), i.date)).collect();
         let mut places: HashMap<String, usize> = HashMap::new();
         for (at, invoice) in self.invoices.iter().enumerate() {
@@ -297,7 +300,7 @@ fn fits(sort: Sort, line: &Line) -> bool {
     }
 }
 
-type Moment = ((u32, u32, u32), i64);
+type Moment = (Day, i64);
 
 fn read_line(row: u64, record: &csv::StringRecord) -> Option<(Line, Moment)> {
     let number = record[0].trim();

@@ -141,7 +141,8 @@ pub struct Generated {
     pub document: Option<Document>,
     /// The compact bytes.
     pub record: Vec<u8>,
-    /// Where it goes. The number of partitions, one above the last, stands for the topic `registry`.
+    /// Where it goes. The number of partitions, one above the last, stands for the topic
+    /// `registry`.
     pub partition: u32,
     /// What it is about; empty where that cannot be read.
     pub subject: Vec<u8>,

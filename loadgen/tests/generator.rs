@@ -2,6 +2,7 @@
 //!
 //! The executor below follows the table of `anchor/PROTOCOL.md` section 2 and shares nothing with
 //! the generator but the formats. Every record must have exactly the outcome that was foretold.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as its test does")]
 
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes, sm2};
@@ -223,4 +224,4 @@ fn the_bytes_of_a_seed_do_not_change_between_versions() {
     assert_eq!(hex::encode(digest), FROZEN, "a changed digest makes old recordings incomparable");
 }
 
-const FROZEN: &str = "";
+const FROZEN: &str = "66d6f0b2509f784d7f676ec91301e32d08626eeb16ed39d12bd7926feaf6859c";

@@ -149,7 +149,9 @@ pub fn record_from_json(text: &str) -> core::result::Result<Vec<u8>, JsonError> 
     Ok(bytes)
 }
 
-fn read_body(kind: RecordKind, body: &Json) -> Result<(Secret, Vec<(Tag, Vec<u8>)>)> {
+type Body = (Secret, Vec<(Tag, Vec<u8>)>);
+
+fn read_body(kind: RecordKind, body: &Json) -> Result<Body> {
     if !kind.is_invoice() {
         return Ok(([0; 16], read_fields(REGISTRY, body, 0)?));
     }

@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //! - The signature covers the commitment, never the encoding.
-//! - Decoding a record that was encoded here gives the same record, and no other bytes decode to it.
+//! - Decoding a record that was encoded here gives the same record; no other bytes decode to it.
 
 use crate::document::{SECRET_LEN, Secret, commitment, field_digest, find};
 use crate::encoding::{Reader, put_bytes, put_vint};

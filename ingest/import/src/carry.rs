@@ -205,13 +205,27 @@ pub(crate) struct Draft<'o> {
     pub(crate) carrier: Carrier,
     pub(crate) fields: Fields,
     pub(crate) lines: Vec<Fields>,
-    pub(crate) notes: Vec<Note>,
+    notes: Vec<Note>,
+    left_out: u32,
 }
 
-impl Draft<'_> {
+/// Most remarks and differences that are kept: a path costs a walk over the elements beside it.
+const NOTES_MAX: usize = 1_000;
+
+impl<'o> Draft<'o> {
+    /// A document without fields.
+    pub(crate) fn new(options: &'o Options, carrier: Carrier) -> Draft<'o> {
+        let (fields, lines, notes) = (Fields::new(), Vec::new(), Vec::new());
+        Draft { options, carrier, fields, lines, notes, left_out: 0 }
+    }
+
     /// Adds a remark about an element.
     pub(crate) fn remark(&mut self, element: Element<'_>, text: impl Into<String>) {
-        self.notes.push(Note::Remark { path: element.path(), text: text.into() });
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(Note::Remark { path: element.path(), text: text.into() });
+        } else {
+            self.left_out += 1;
+        }
     }
 
     /// Compares an amount with what the others make it: refused beyond the tolerance, a note
@@ -226,10 +240,15 @@ impl Draft<'_> {
         if expected == found {
             return Ok(());
         }
+        let within = expected.abs_diff(found) <= u128::from(tolerance);
+        if within && self.notes.len() >= NOTES_MAX {
+            self.left_out += 1;
+            return Ok(());
+        }
         let exponent = self.carrier.currency.exponent;
         let element = element.path();
         let difference = Difference { rule, element, expected, found, tolerance, exponent };
-        if expected.abs_diff(found) > u128::from(tolerance) {
+        if !within {
             return Err(ImportError::Totals(difference));
         }
         self.notes.push(Note::Difference(difference));
@@ -256,6 +275,10 @@ impl Draft<'_> {
             value: shorten(document.fields.text(tag)),
             cause: format!("{flaw:?}"),
         })?;
+        if self.left_out > 0 {
+            let text = format!("{} more remarks and differences are left out", self.left_out);
+            self.notes.push(Note::Remark { path: tree.root().path(), text });
+        }
         self.notes.extend(tree.unused());
         Ok(Imported { document, kind, scheme: scheme.code.clone(), notes: self.notes })
     }

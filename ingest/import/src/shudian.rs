@@ -83,8 +83,7 @@ pub fn import(xml: &[u8], options: &Options) -> Result<Imported, ImportError> {
         root.need(path)?;
     }
     let currency = Currency { code: *b"CNY", exponent: 2 };
-    let (fields, lines, notes) = (Fields::new(), Vec::new(), Vec::new());
-    let mut draft = Draft { options, carrier: Carrier { currency }, fields, lines, notes };
+    let mut draft = Draft::new(options, Carrier { currency });
     draft.map(HEAD, root)?;
     number(&mut draft, root)?;
     let vat = root.need("EInvoiceData/BasicInformation/TotalTaxAm")?;

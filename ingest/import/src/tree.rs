@@ -434,7 +434,7 @@ impl<'t> Element<'t> {
         self.path_with(|element, parent| {
             let alike = || parent.all(element.name());
             let place = alike().position(|other| other.id == element.id).unwrap_or(0) + 1;
-            (alike().nth(1).is_some()).then(|| format!("[{place}]")).unwrap_or_default()
+            if alike().nth(1).is_some() { format!("[{place}]") } else { String::new() }
         })
     }
 

@@ -103,8 +103,7 @@ pub fn import(xml: &[u8], options: &Options) -> Result<Imported, ImportError> {
     let code = root.need("cbc:DocumentCurrencyCode")?;
     let currency = Currency::of(code.text())
         .ok_or_else(|| code.malformed("is no currency code of three upper-case letters"))?;
-    let (fields, lines, notes) = (Fields::new(), Vec::new(), Vec::new());
-    let mut draft = Draft { options, carrier: Carrier { currency }, fields, lines, notes };
+    let mut draft = Draft::new(options, Carrier { currency });
     let kind = head(&mut draft, root, credit)?;
     draft.map(TOTALS, root.need("cac:LegalMonetaryTotal")?)?;
     party::parties(&mut draft, root)?;
@@ -316,10 +315,7 @@ fn breakdown(draft: &mut Draft<'_>, total: Element<'_>) -> Result<(), ImportErro
 /// Uses the tax scheme of a tax category, which says `VAT` wherever it says anything.
 fn use_vat(category: Option<Element<'_>>) -> Result<(), ImportError> {
     let Some(category) = category else { return Ok(()) };
-    if let Some(scheme) = category.find("cac:TaxScheme/cbc:ID")? {
-        if scheme.peek().eq_ignore_ascii_case("VAT") {
-            scheme.text();
-        }
-    }
+    let scheme = category.find("cac:TaxScheme/cbc:ID")?;
+    scheme.filter(|scheme| scheme.peek().eq_ignore_ascii_case("VAT")).map(Element::text);
     Ok(())
 }

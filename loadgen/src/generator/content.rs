@@ -112,7 +112,7 @@ impl Content {
         let mut rng = Rng::new(seed, Purpose::Content, index);
         // The square of a fraction: some sellers issue far more than others.
         let wide = rng.below(1 << 20);
-        let seller = ((wide * wide) >> 20) as usize * sellers >> 20;
+        let seller = (((wide * wide) >> 20) as usize * sellers) >> 20;
         let buyer = (!rng.chance(200)).then(|| rng.below(BUYERS));
         let currency = weighted(&mut rng, CURRENCIES, |c| c.2);
         let main_rate = weighted(&mut rng, RATES, |r| r.1).0;
@@ -149,19 +149,19 @@ impl Content {
         full: bool,
     ) -> Document {
         let mut fields = Fields::new();
-        fields.set_text(tag::SCHEME, scheme);
-        fields.set_text(tag::NUMBER, &head.number);
+        put_text(&mut fields, tag::SCHEME, scheme);
+        put_text(&mut fields, tag::NUMBER, &head.number);
         fields.set(tag::ISSUE_DATE, value::date(head.date.0, head.date.1, head.date.2));
-        fields.set_text(tag::TYPE_CODE, if sign < 0 { "381" } else { "380" });
+        put_text(&mut fields, tag::TYPE_CODE, if sign < 0 { "381" } else { "380" });
         fields.set(tag::CURRENCY, value::currency(self.currency.0, self.currency.1));
         fields.set(REQUESTED_AT, value::time(head.signed_at - 1_500));
         let mut rng = self.rng.clone();
         self.put_parties(&mut fields, seed, parties, &mut rng);
         self.put_totals(&mut fields, sign);
         let chinese = parties.get(self.seller).chinese;
-        fields.set_text(DRAWER, &names::person(&mut rng, chinese));
+        put_text(&mut fields, DRAWER, &names::person(&mut rng, chinese));
         if rng.chance(400) {
-            fields.set_text(REMARK, &remark(&mut rng, chinese));
+            put_text(&mut fields, REMARK, &remark(&mut rng, chinese));
         }
         let lines = match full {
             true => (1..).zip(&self.lines).map(|(id, l)| l.fields(id, sign, chinese)).collect(),
@@ -180,24 +180,24 @@ impl Content {
 
     fn put_parties(&self, fields: &mut Fields, seed: u64, parties: &Parties, rng: &mut Rng) {
         let seller = parties.get(self.seller);
-        fields.set_text(tag::SELLER_PARTY, &seller.id);
-        fields.set_text(tag::SELLER_NAME, &seller.name);
-        fields.set_text(SELLER_ADDRESS, &seller.address);
-        fields.set_text(VAT_TYPE, if self.buyer.is_some() { "01" } else { "02" });
+        put_text(fields, tag::SELLER_PARTY, &seller.id);
+        put_text(fields, tag::SELLER_NAME, &seller.name);
+        put_text(fields, SELLER_ADDRESS, &seller.address);
+        put_text(fields, VAT_TYPE, if self.buyer.is_some() { "01" } else { "02" });
         let account = format!("6222{:015}", rng.below(1_000_000_000_000_000));
         let bank = if seller.chinese { "中国工商银行深圳分行" } else { "ICBC Shenzhen" };
         fields.set(ACCOUNTS, value::list(&[vec![(84, account.into_bytes()), (86, bank.into())]]));
         let Some(buyer) = self.buyer else {
-            fields.set_text(tag::BUYER_NAME, &names::person(rng, seller.chinese));
+            put_text(fields, tag::BUYER_NAME, &names::person(rng, seller.chinese));
             return;
         };
         let mut rng = Rng::new(seed, Purpose::Party, FIRST_BUYER + buyer);
         let chinese = rng.chance(600);
         let (name, city) = names::company(&mut rng, chinese);
-        fields.set_text(tag::BUYER_NAME, &name);
-        fields.set_text(BUYER_ADDRESS, &names::address(&mut rng, chinese, city));
+        put_text(fields, tag::BUYER_NAME, &name);
+        put_text(fields, BUYER_ADDRESS, &names::address(&mut rng, chinese, city));
         let code = names::credit_code(&mut rng, city.2);
-        fields.set_text(BUYER_PARTY, &format!("CN-USCC:{code}"));
+        put_text(fields, BUYER_PARTY, &format!("CN-USCC:{code}"));
     }
 
     fn put_totals(&self, fields: &mut Fields, sign: i128) {
@@ -235,6 +235,13 @@ const VAT_TYPE: Tag = 2020;
 const REQUESTED_AT: Tag = 2022;
 const DRAWER: Tag = 2023;
 const REMARK: Tag = 2024;
+
+/// Sets a text that is in NFC already, as all texts of [`names`] are; the tests check documents.
+fn put_text(fields: &mut Fields, tag: Tag, text: &str) {
+    if !text.is_empty() {
+        fields.set(tag, text.as_bytes().to_vec());
+    }
+}
 
 fn category(rate: u8) -> Vec<u8> {
     if rate == 0 { b"Z".to_vec() } else { b"S".to_vec() }
@@ -284,18 +291,18 @@ impl Line {
     fn fields(&self, id: u32, sign: i128, chinese: bool) -> Fields {
         let choose = |zh, en| if chinese { zh } else { en };
         let mut fields = Fields::new();
-        fields.set_text(126, &id.to_string());
+        put_text(&mut fields, 126, &id.to_string());
         fields.set(129, value::decimal(sign * self.quantity.0, self.quantity.1));
-        fields.set_text(130, choose(self.goods.unit.0, self.goods.unit.1));
+        put_text(&mut fields, 130, choose(self.goods.unit.0, self.goods.unit.1));
         fields.set_amount(tag::LINE_NET, sign * self.net);
         fields.set(146, value::decimal(self.price.0, self.price.1));
         fields.set(151, category(self.rate));
         fields.set(152, value::decimal(i128::from(self.rate), 0));
-        fields.set_text(153, choose(self.goods.chinese, self.goods.latin));
+        put_text(&mut fields, 153, choose(self.goods.chinese, self.goods.latin));
         let class = vec![(158, self.goods.code.into()), (2158, b"CN-SPBM".to_vec())];
         fields.set(1158, value::list(&[class]));
         fields.set_amount(2131, sign * self.tax);
-        fields.set_text(2153, self.goods.model);
+        put_text(&mut fields, 2153, self.goods.model);
         fields
     }
 }

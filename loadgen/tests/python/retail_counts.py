@@ -20,7 +20,8 @@ def pennies(row):
 
 
 def main(folder):
-    with gzip.open(os.path.join(folder, "online_retail.csv.gz"), "rt", encoding="utf-8", newline="") as file:
+    path = os.path.join(folder, "online_retail.csv.gz")
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     invoices = defaultdict(list)
     for row in rows:

@@ -196,7 +196,7 @@ pub(crate) fn properties(
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(1_024)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns(Some(vec![SortingColumn::new(0, false, false)]))
+        .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
         .set_key_value_metadata(Some(metadata.collect()));
     for field in schema.fields() {
         let name = field.name().as_str();
@@ -221,7 +221,7 @@ pub(crate) fn properties(
             "number" => {
                 properties = properties
                     .set_column_bloom_filter_enabled(column(), true)
-                    .set_column_bloom_filter_ndv(column(), row_group_rows as u64)
+                    .set_column_bloom_filter_max_ndv(column(), row_group_rows as u64)
                     .set_column_bloom_filter_fpp(column(), 0.01);
             }
             "fields" | "raw" | "header" | "outcome_data" => {

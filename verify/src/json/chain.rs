@@ -280,7 +280,6 @@ pub(crate) fn header_from_json(json: &Json) -> Result<Header> {
     })
 }
 
-/// A header for an answer that is not a receipt.
 impl Header {
     /// The header as JSON.
     pub fn to_json(&self) -> Json {

@@ -199,7 +199,7 @@ impl Json {
 
     /// Indented text, for files that people open.
     pub fn pretty(&self) -> String {
-        // Strings as keys and no foreign types: there is nothing in the tree that cannot be written.
+        // Keys are strings and no type is foreign: nothing in the tree cannot be written.
         serde_json::to_string_pretty(self).expect("every tree can be written")
     }
 }

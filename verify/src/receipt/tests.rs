@@ -75,10 +75,12 @@ fn a_good_receipt_holds_in_both_forms() {
     assert_eq!(Receipt::from_json(&text), Ok(receipt));
 }
 
+type Spoil = fn(&mut Receipt);
+
 #[test]
 fn each_step_refuses_by_its_name() {
     let (good, trust) = receipt();
-    let cases: [(Step, fn(&mut Receipt)); 12] = [
+    let cases: [(Step, Spoil); 12] = [
         (Step::Decode, |r| r.certificate.clear()),
         (Step::Document, |r| r.fields[0].tag += 1),
         (Step::Document, |r| drop(r.fields.pop())),

@@ -21,9 +21,11 @@ fn hash(seed: u64, encode: impl Fn(&mut Random) -> Vec<u8>) -> Value {
     Value::String(hex::encode(hasher.finalize()))
 }
 
+type Encode = fn(&mut Random) -> Vec<u8>;
+
 /// The hash of each type.
 pub(crate) fn all() -> Value {
-    let types: [(&str, fn(&mut Random) -> Vec<u8>); 17] = [
+    let types: [(&str, Encode); 17] = [
         ("value", |r| {
             let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
             common::value_of(r, field.kind)

@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use piaogen_verify::Digest;
 use piaogen_verify::certificate::{Certificate, verify_final};
 use piaogen_verify::encoding::Reader;
 use piaogen_verify::entry::{Entry, Outcome};

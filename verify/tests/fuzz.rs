@@ -1,0 +1,255 @@
+//! Mutates encodings of every kind: decoding must never panic, and whatever decodes must encode to
+//! the same bytes again.
+//!
+//! The seed is fixed. `PIAOGEN_FUZZ_SECONDS` makes each target run that long; a failure prints the
+//! seed and the input.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Random;
+use common::chain::genesis_file;
+use piaogen_verify::certificate::Certificate;
+use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::consistency::Consistency;
+use piaogen_verify::encoding::Reader;
+use piaogen_verify::entry::Entry;
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::header::{Cut, Header};
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::status::StatusProof;
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::{json, record};
+use std::time::{Duration, Instant};
+
+const ROUNDS: u32 = 3_000;
+
+/// Changes some bytes: flips, overwrites, inserts, removes, repeats, cuts.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len() as u64 + 1) as usize;
+        let end = (at + random.below(9) as usize).min(bytes.len());
+        let interesting = [0, 1, 0x7f, 0x80, 0xff, b'0', b'"', b'}'][random.below(8) as usize];
+        match random.below(7) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 if at < bytes.len() => bytes[at] = interesting,
+            2 => bytes.insert(at, interesting),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            5 if random.below(4) == 0 => bytes.truncate(at),
+            _ if at < bytes.len() => bytes[at] = random.next() as u8,
+            _ => {}
+        }
+    }
+}
+
+/// Runs one target: `seed` makes an encoding, `again` decodes and encodes it, `None` if refused.
+fn target(
+    name: &str,
+    seed: impl Fn(&mut Random) -> Vec<u8>,
+    again: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) {
+    let seconds = std::env::var("PIAOGEN_FUZZ_SECONDS").ok();
+    let seconds = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
+    let begin = Instant::now();
+    let (mut rounds, mut accepted) = (0u32, 0u32);
+    loop {
+        let goes_on = seconds.map_or(rounds < ROUNDS, |limit| begin.elapsed() < limit);
+        if !goes_on {
+            break;
+        }
+        let mut random = Random(u64::from(rounds) << 8);
+        let original = seed(&mut random);
+        assert_eq!(again(&original).as_ref(), Some(&original), "{name}: seed {rounds}");
+        for _ in 0..4 {
+            let mut changed = original.clone();
+            mutate(&mut random, &mut changed);
+            if let Some(bytes) = again(&changed) {
+                accepted += 1;
+                assert_eq!(
+                    hex::encode(&bytes),
+                    hex::encode(&changed),
+                    "{name}: two encodings of one value, seed {rounds}"
+                );
+            }
+        }
+        rounds += 1;
+    }
+    println!("{name}: {rounds} rounds, {accepted} changed inputs were accepted");
+}
+
+#[test]
+fn records() {
+    target("record", common::record_of, |bytes| {
+        let record = record::decode(bytes).ok()?;
+        Some(record.draft().encode(&record.signer, &record.signature))
+    });
+}
+
+#[test]
+fn entries() {
+    target(
+        "entry",
+        |r| common::entry_of(r).encode(),
+        |bytes| Some(Entry::decode(bytes).ok()?.encode()),
+    );
+}
+
+#[test]
+fn receipts() {
+    target(
+        "receipt",
+        |r| common::receipt_of(r).encode(),
+        |bytes| {
+            let receipt = Receipt::decode(bytes).ok()?;
+            // What decodes has a JSON form; with canonical values it comes back the same.
+            if let Ok(other) = Receipt::from_json(&receipt.to_json()) {
+                assert_eq!(other, receipt);
+            }
+            Some(receipt.encode())
+        },
+    );
+}
+
+#[test]
+fn certificates() {
+    target(
+        "certificate",
+        |r| common::certificate_of(r).encode(),
+        |bytes| Some(Certificate::decode(bytes).ok()?.encode()),
+    );
+}
+
+#[test]
+fn cuts_and_headers() {
+    target("cut", |r| common::cut_of(r).encode(), |bytes| Some(Cut::decode(bytes).ok()?.encode()));
+    target(
+        "header",
+        |r| common::header_of(r).encode().to_vec(),
+        |bytes| {
+            let mut reader = Reader::new(bytes);
+            let header = Header::decode(&mut reader).ok()?;
+            reader.end().ok()?;
+            Some(header.encode().to_vec())
+        },
+    );
+}
+
+#[test]
+fn status_proofs() {
+    target(
+        "status proof",
+        |r| {
+            let mut out = Vec::new();
+            common::status_proof_of(r).encode(&mut out);
+            out
+        },
+        |bytes| {
+            let mut reader = Reader::new(bytes);
+            let proof = StatusProof::decode(&mut reader).ok()?;
+            reader.end().ok()?;
+            let mut out = Vec::new();
+            proof.encode(&mut out);
+            Some(out)
+        },
+    );
+}
+
+#[test]
+fn consistency_proofs_and_checkpoints() {
+    target(
+        "consistency",
+        |r| common::consistency_of(r).encode(),
+        |bytes| Some(Consistency::decode(bytes).ok()?.encode()),
+    );
+    target(
+        "checkpoint",
+        |r| common::checkpoint_of(r).to_note().into_bytes(),
+        |bytes| {
+            let note = std::str::from_utf8(bytes).ok()?;
+            Some(Checkpoint::parse(note).ok()?.to_note().into_bytes())
+        },
+    );
+}
+
+/// JSON has white space and order, so here the value that is read must survive its own encoding.
+fn json_target<T: PartialEq + std::fmt::Debug>(
+    name: &str,
+    seed: impl Fn(&mut Random) -> String,
+    read: impl Fn(&str) -> Option<T>,
+    write: impl Fn(&T) -> String,
+) {
+    target(
+        name,
+        |r| seed(r).into_bytes(),
+        |bytes| {
+            let text = std::str::from_utf8(bytes).ok()?;
+            let value = read(text)?;
+            let written = write(&value);
+            assert_eq!(read(&written), Some(value), "{name}: {text}");
+            Some(bytes.to_vec())
+        },
+    );
+}
+
+#[test]
+fn documents_as_json() {
+    json_target(
+        "document.json",
+        |r| json::document_to_json(&common::document_of(r)),
+        |text| json::document_from_json(text).ok(),
+        json::document_to_json,
+    );
+}
+
+#[test]
+fn records_as_json() {
+    json_target(
+        "record.json",
+        |r| {
+            let bytes = common::record_of(r);
+            json::record_to_json(&record::decode(&bytes).unwrap())
+        },
+        |text| json::record_from_json(text).ok(),
+        |bytes| json::record_to_json(&record::decode(bytes).expect("what JSON gives decodes")),
+    );
+}
+
+#[test]
+fn receipts_as_json() {
+    json_target(
+        "receipt.json",
+        |r| common::receipt_of(r).to_json(),
+        |text| {
+            let receipt = Receipt::from_json(text).ok()?;
+            assert_eq!(Receipt::decode(&receipt.encode()).as_ref(), Ok(&receipt));
+            Some(receipt)
+        },
+        Receipt::to_json,
+    );
+}
+
+#[test]
+fn genesis_files_and_trust_roots() {
+    let file = genesis_file();
+    let trust = TrustRoot::of_genesis(&Genesis::parse(&file).unwrap()).to_json();
+    json_target(
+        "trust root",
+        |_| trust.clone(),
+        |text| TrustRoot::from_json(text).ok(),
+        TrustRoot::to_json,
+    );
+    target(
+        "genesis",
+        |_| file.clone(),
+        |bytes| {
+            let genesis = Genesis::parse(bytes).ok()?;
+            assert_eq!(genesis.header().shards, genesis.file.partitions + 1);
+            Some(bytes.to_vec())
+        },
+    );
+}

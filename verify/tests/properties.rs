@@ -1,0 +1,119 @@
+//! Properties: what is encoded comes back, what is changed is refused, and trees agree with an
+//! oracle and with published roots.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::chain::{Chain, blue};
+use common::{Random, document_of, entry_of, receipt_of, record_of};
+use piaogen_crypto::Digest;
+use piaogen_verify::entry::Entry;
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::{json, merkle, record};
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+static CHAIN: LazyLock<Chain> = LazyLock::new(Chain::build);
+
+/// The root by the words of RFC 6962, over the data of the leaves.
+fn naive_root(data: &[Vec<u8>]) -> Digest {
+    match data.len() {
+        0 => piaogen_crypto::sm3::hash(b""),
+        1 => piaogen_crypto::sm3::hash_parts(&[&[0], &data[0]]),
+        n => {
+            let k = (0..).map(|i| 1 << i).take_while(|k| *k < n).last().unwrap();
+            let (left, right) = (naive_root(&data[..k]), naive_root(&data[k..]));
+            piaogen_crypto::sm3::hash_parts(&[&[1], &left, &right])
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn documents_round_trip(seed: u64) {
+        let document = document_of(&mut Random(seed));
+        let read = json::document_from_json(&json::document_to_json(&document)).unwrap();
+        prop_assert_eq!(read.commitment(), document.commitment());
+        prop_assert_eq!(read, document);
+    }
+
+    #[test]
+    fn records_round_trip(seed: u64) {
+        let bytes = record_of(&mut Random(seed));
+        let record = record::decode(&bytes).unwrap();
+        prop_assert_eq!(json::record_from_json(&json::record_to_json(&record)).unwrap(), bytes);
+    }
+
+    #[test]
+    fn entries_and_receipts_round_trip(seed: u64) {
+        let mut random = Random(seed);
+        let entry = entry_of(&mut random);
+        prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        let receipt = receipt_of(&mut random);
+        prop_assert_eq!(&Receipt::decode(&receipt.encode()).unwrap(), &receipt);
+        prop_assert_eq!(&Receipt::from_json(&receipt.to_json()).unwrap(), &receipt);
+    }
+
+    #[test]
+    fn no_changed_receipt_holds(at: prop::sample::Index, change in 1u8.., which in 0usize..4) {
+        let name = ["blue", "refused", "unreadable", "register"][which];
+        let mut receipt = CHAIN.receipt(name, which % 2 == 0);
+        if name == "blue" {
+            receipt.show(&blue(), &[1, 112]).unwrap();
+        }
+        let mut bytes = receipt.encode();
+        let at = at.index(bytes.len());
+        bytes[at] ^= change;
+        if let Ok(changed) = Receipt::decode(&bytes) {
+            prop_assert!(changed.verify(&CHAIN.trust).is_err(), "{name}: byte {at} ^ {change}");
+        }
+    }
+
+    #[test]
+    fn trees_agree_with_the_naive_root(n in 0usize..70, seed: u64) {
+        let mut random = Random(seed);
+        let data: Vec<Vec<u8>> = (0..n).map(|_| random.array::<5>().to_vec()).collect();
+        let leaves: Vec<Digest> = data.iter().map(|item| merkle::leaf(item)).collect();
+        let expected = naive_root(&data);
+        prop_assert_eq!(merkle::root_of_leaves(&leaves), expected);
+        prop_assert_eq!(merkle::root(&leaves[..], n as u64).unwrap(), expected);
+        if n > 0 {
+            let index = random.below(n as u64);
+            let proof = merkle::prove_inclusion(&leaves[..], index, n as u64).unwrap();
+            let leaf = leaves[index as usize];
+            let root = merkle::root_from_inclusion(&leaf, index, n as u64, &proof);
+            prop_assert_eq!(root, Some(expected));
+            let old = 1 + random.below(n as u64);
+            let old_root = naive_root(&data[..old as usize]);
+            let proof = merkle::prove_consistency(&leaves[..], old, n as u64).unwrap();
+            prop_assert!(merkle::verify_consistency(old, n as u64, &old_root, &expected, &proof));
+        }
+    }
+}
+
+#[test]
+fn trees_have_the_published_roots() {
+    let folder = std::env::var("PIAOGEN_DATA")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").into());
+    let path = format!("{folder}/merkle-transparency-dev/rfc6962_reference.json");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("SKIPPED: {path} is not there; set PIAOGEN_DATA to the folder of data");
+        return;
+    };
+    let vectors: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let strings = |name: &str| -> Vec<String> {
+        let items = vectors[name].as_array().unwrap().iter();
+        items.map(|item| item.as_str().unwrap().to_owned()).collect()
+    };
+    let inputs = strings("leaf_inputs_hex");
+    let leaves: Vec<Digest> =
+        inputs.iter().map(|input| merkle::leaf(&hex::decode(input).unwrap())).collect();
+    let roots = strings("sm3_roots_by_size");
+    assert_eq!(roots.len(), leaves.len() + 1);
+    for (size, expected) in roots.iter().enumerate() {
+        assert_eq!(&hex::encode(merkle::root_of_leaves(&leaves[..size])), expected, "size {size}");
+    }
+}

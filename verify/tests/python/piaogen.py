@@ -1,0 +1,605 @@
+"""Reads and checks what FORMAT.md describes from records up to checkpoints."""
+
+import base64
+import re
+
+from sm import key_id, sm2_verify, sm3
+from values import (
+    Bad, blob, check, check_members, entries_of, exponent_in, fields_from_json, inclusion_root,
+    interior, keys_of, leaf, Reader, TABLES, tag_of, u16, u32, u64, unhex, value_from_json, vint,
+    zint,
+)
+
+
+# --- commitment (sections 2.3 to 2.5) -----------------------------------------------------------
+
+def salt(secret, i):
+    block = sm3(b"\x02", secret, u32(i // 2))
+    return block[16:] if i & 1 else block[:16]
+
+
+def field_digest(tag, salt_, value):
+    return sm3(b"\x03", u16(tag), salt_, value)
+
+
+def commitment_of(digests):
+    return sm3(b"\x04", vint(len(digests)), *(u16(tag) + digest for tag, digest in digests))
+
+
+def digests_of(secret, fields):
+    return [(tag, field_digest(tag, salt(secret, tag), value)) for tag, value in fields]
+
+
+# --- totals (section 2.6) -----------------------------------------------------------------------
+
+def amount_in(fields, table, name):
+    data = dict(fields).get(tag_of(table, name))
+    return 0 if data is None else Reader(data).zint()
+
+
+def half_away(n, d):
+    q, r = divmod(abs(n), d)
+    q += r * 2 >= d
+    return -q if n < 0 else q
+
+
+def totals(fields, tolerance, tolerance_tax):
+    """None, or number and difference of the first rule that does not hold."""
+    def get(name):
+        return amount_in(fields, "document", name)
+
+    def has(name):
+        return tag_of("document", name) in dict(fields)
+
+    rules = [(1, get("total_gross") - get("total_net") - get("total_vat"), tolerance)]
+    if has("lines_net"):
+        lines = get("lines_net") - get("allowances_total") + get("charges_total")
+        rules.append((2, get("total_net") - lines, tolerance))
+    if has("amount_due"):
+        due = get("total_gross") - get("prepaid") + get("rounding")
+        rules.append((3, get("amount_due") - due, tolerance))
+    if has("vat_breakdown"):
+        table = "document.vat_breakdown"
+        taxable = tax = worst = 0
+        for entry in entries_of(dict(fields)[tag_of("document", "vat_breakdown")]):
+            own, own_tax = amount_in(entry, table, "taxable"), amount_in(entry, table, "tax")
+            taxable, tax = taxable + own, tax + own_tax
+            rate = dict(entry).get(tag_of(table, "rate"))
+            if rate is not None:
+                r = Reader(rate)
+                scale, n = r.uint(1), r.zint()
+                difference = own_tax - half_away(own * n, 10 ** (scale + 2))
+                if abs(difference) > abs(worst):
+                    worst = difference
+        rules += [(4, taxable - get("total_net"), tolerance),
+                  (5, tax - get("total_vat"), tolerance),
+                  (6, worst, tolerance_tax)]
+    for rule, difference, allowed in rules:
+        if abs(difference) > allowed:
+            return {"rule": rule, "difference": str(difference)}
+    return None
+
+
+# --- records (section 4) ------------------------------------------------------------------------
+
+KINDS = {1: "issue", 2: "issue_red", 64: "register", 65: "rotate", 66: "revoke"}
+
+
+def refused(tag, bad):
+    if bad.limit:
+        detail = {"tag": tag, "value": bad.limit[0], "limit": bad.limit[1]}
+        return {"outcome": "LIMIT", "detail": detail}
+    return {"outcome": "MALFORMED", "detail": {"tag": tag, "cause": bad.cause}}
+
+
+def read_record(data):
+    """A record, or the outcome that it is refused with."""
+    if len(data) > 65536:
+        return refused(0, Bad("record", None, (len(data), 65536)))
+    if len(data) < 44 + 64 or data[:3] != b"PR\x01":
+        return refused(0, Bad("envelope"))
+    if data[3] not in KINDS:
+        return refused(0, Bad("kind", "unknown_kind"))
+    kind, body, signature = KINDS[data[3]], data[44:-64], data[-64:]
+    invoice = data[3] in (1, 2)
+    table = "document" if invoice else "registry"
+    secret = body[:16] if invoice else b""
+    if invoice and len(body) < 16:
+        return refused(0, Bad("secret"))
+    r, at, fields = Reader(body[16:] if invoice else body), 0, []
+    try:
+        for _ in range(r.count(128)):
+            at = 0
+            tag = r.vint()
+            if tag > 0xFFFF:
+                raise Bad("tag", "unknown_tag")
+            at = tag
+            if tag not in TABLES[table]:
+                raise Bad("tag", "unknown_tag")
+            if fields and fields[-1][0] >= tag:
+                raise Bad("order", "order")
+            value = r.bytes(65536)
+            check(TABLES[table][tag][1], value)
+            fields.append((tag, value))
+        at = 0
+        r.end()
+    except Bad as bad:
+        return refused(at, bad)
+    if invoice:
+        commitment = commitment_of(digests_of(secret, fields))
+    else:
+        commitment = sm3(b"\x0d", body)
+    return {"kind": kind, "code": data[3], "signer": data[4:36],
+            "signed_at": int.from_bytes(data[36:44], "big", signed=True),
+            "secret": secret, "fields": fields, "commitment": commitment, "signature": signature}
+
+
+def signed_of(chain, record):
+    return (b"piaogen/rec/1\n" + chain + bytes([record["code"]])
+            + record["signed_at"].to_bytes(8, "big", signed=True) + record["commitment"])
+
+
+def put_fields(fields):
+    return vint(len(fields)) + b"".join(vint(tag) + blob(value) for tag, value in fields)
+
+
+def record_from_json(value):
+    keys_of(value, ["format", "kind", "signer", "signed_at", "body", "signature"])
+    if value["format"] != "piaogen/record/1":
+        raise Bad("format")
+    code = next(code for code, name in KINDS.items() if name == value["kind"])
+    if code in (1, 2):
+        keys_of(value["body"], ["secret", "fields"])
+        fields = value["body"]["fields"]
+        body = unhex(value["body"]["secret"], 16)
+        body += put_fields(fields_from_json("document", fields, exponent_in(fields)))
+    else:
+        body = put_fields(fields_from_json("registry", value["body"], 0))
+    return (b"PR\x01" + bytes([code]) + unhex(value["signer"], 32)
+            + value["signed_at"].to_bytes(8, "big", signed=True) + body
+            + unhex(value["signature"], 64))
+
+
+def subject_of(scheme, seller, number):
+    return blob(scheme) + blob(number if seller is None else seller + b":" + number)
+
+
+def partition_of(subject, partitions):
+    return int.from_bytes(sm3(b"\x08", subject)[:8], "big") % partitions
+
+
+def subject_of_record(record, genesis):
+    fields = dict(record["fields"])
+    if record["kind"] in ("issue", "issue_red"):
+        scheme, number = fields.get(2001), fields.get(1)
+        if scheme is None or number is None:
+            return None
+        per_seller = any(s["code"].encode() == scheme and s["per_seller"]
+                         for s in genesis["schemes"])
+        if per_seller and 2006 not in fields:
+            return None
+        return subject_of(scheme, fields[2006] if per_seller else None, number)
+    if record["kind"] == "revoke":
+        name = fields.get(3005)
+        name = None if name is None else name.hex().encode()
+    else:
+        name = fields.get(3001)
+    return None if name is None else subject_of(b"REGISTRY", None, name)
+
+
+# --- entries (section 5) ------------------------------------------------------------------------
+
+OUTCOMES = {0: "ACCEPTED", 1: "REPLAY", 2: "DUP_DIFFERENT", 10: "BAD_SIGNATURE",
+            11: "NOT_REGISTERED", 12: "KEY_REVOKED", 13: "WRONG_ROLE", 14: "WRONG_ACTOR",
+            20: "MALFORMED", 21: "LIMIT", 22: "TOTALS", 23: "CLOCK_SKEW",
+            24: "TYPE_NOT_ACCEPTED", 25: "UNKNOWN_SCHEME", 26: "WRONG_PARTITION",
+            30: "PARTY_EXISTS", 31: "KEY_IN_USE", 32: "NOT_FOUND"}
+CAUSES = ["encoding", "unknown_tag", "order", "missing", "not_canonical", "not_allowed",
+          "characters", "range", "sign", "check_digit", "unknown_kind"]
+
+
+def read_detail(name, data):
+    r, out = Reader(data), {}
+    if name in ("REPLAY", "DUP_DIFFERENT"):
+        out["first"] = r.uint(8)
+        if name == "DUP_DIFFERENT":
+            out["commitment"] = r.take(32).hex()
+    elif name == "MALFORMED":
+        out["tag"], cause = r.uint(2), r.uint(1)
+        if not 1 <= cause <= len(CAUSES):
+            raise Bad("cause")
+        out["cause"] = CAUSES[cause - 1]
+    elif name == "LIMIT":
+        out = {"tag": r.uint(2), "value": r.vint(), "limit": r.vint()}
+    elif name == "TOTALS":
+        out = {"rule": r.uint(1), "difference": str(r.zint())}
+    elif name == "CLOCK_SKEW":
+        out["tag"] = r.uint(2)
+    elif name == "WRONG_PARTITION":
+        out["partition"] = r.uint(4)
+    r.end()
+    return out
+
+
+def put_detail(name, d):
+    if name == "REPLAY":
+        return u64(d["first"])
+    if name == "DUP_DIFFERENT":
+        return u64(d["first"]) + unhex(d["commitment"], 32)
+    if name == "MALFORMED":
+        return u16(d["tag"]) + bytes([CAUSES.index(d["cause"]) + 1])
+    if name == "LIMIT":
+        return u16(d["tag"]) + vint(d["value"]) + vint(d["limit"])
+    if name == "TOTALS":
+        return bytes([d["rule"]]) + zint(int(d["difference"]))
+    if name == "CLOCK_SKEW":
+        return u16(d["tag"])
+    return u32(d["partition"]) if name == "WRONG_PARTITION" else b""
+
+
+def readable_subject(subject):
+    try:
+        r = Reader(subject)
+        scheme, number = r.bytes(64).decode("utf-8"), r.bytes(256).decode("utf-8")
+        r.end()
+        return scheme, number
+    except (Bad, UnicodeDecodeError):
+        return None
+
+
+def read_entry(data):
+    """The entry as its JSON."""
+    r, out = Reader(data), {}
+    if r.uint(1) != 1:
+        raise Bad("version")
+    kind = r.uint(1)
+    if kind != 0 and kind not in KINDS:
+        raise Bad("kind")
+    out["kind"] = KINDS.get(kind)
+    out["offset"] = r.uint(8)
+    subject = r.bytes(256)
+    if subject:
+        parts = readable_subject(subject)
+        if parts is None:
+            out["subject"] = subject.hex()
+        else:
+            out["scheme"], out["number"] = parts
+    code = r.uint(1)
+    if code not in OUTCOMES:
+        raise Bad("outcome")
+    out["outcome"] = OUTCOMES[code]
+    detail = read_detail(OUTCOMES[code], r.bytes(64))
+    if detail:
+        out["detail"] = detail
+    out["commitment"], out["signer"] = r.take(32).hex(), r.take(32).hex()
+    issue = r.vint()
+    if issue:
+        out["issue"] = issue - 1
+    out["status"] = r.take(32).hex()
+    r.end()
+    return out
+
+
+def entry_from_json(value):
+    kind = next((code for code, name in KINDS.items() if name == value["kind"]), 0)
+    code = next(code for code, name in OUTCOMES.items() if name == value["outcome"])
+    if "scheme" in value:
+        subject = subject_of(value["scheme"].encode(), None, value["number"].encode())
+    else:
+        subject = unhex(value.get("subject", ""))
+    issue = value["issue"] + 1 if "issue" in value else 0
+    return (bytes([1, kind]) + u64(value["offset"]) + blob(subject) + bytes([code])
+            + blob(put_detail(value["outcome"], value.get("detail")))
+            + unhex(value["commitment"], 32) + unhex(value["signer"], 32) + vint(issue)
+            + unhex(value["status"], 32))
+
+
+# --- status (section 6) -------------------------------------------------------------------------
+
+ZERO = bytes(32)
+
+
+def status_interior(left, right):
+    return ZERO if left == right == ZERO else interior(left, right)
+
+
+def status_root(record, index, data):
+    r = Reader(data)
+    bitmap, hash_ = r.uint(5), record
+    if index >> 40:
+        return None
+    for level in range(40):
+        sibling = ZERO
+        if bitmap >> level & 1:
+            sibling = r.take(32)
+            if sibling == ZERO:
+                raise Bad("a zero sibling is not sent")
+        right = index >> level & 1
+        hash_ = status_interior(*((sibling, hash_) if right else (hash_, sibling)))
+    r.end()
+    return hash_
+
+
+# --- headers and certificates (sections 7 and 8) ------------------------------------------------
+
+def read_shard(r):
+    raw = r.take(92)
+    s = Reader(raw)
+    return {"raw": raw, "shard": s.uint(4), "next_offset": s.uint(8), "log_size": s.uint(8),
+            "log_root": s.take(32), "invoices": s.uint(8), "status_root": s.take(32)}
+
+
+HASHES = ["parent", "cut", "shards_root", "history_root", "validators"]
+
+
+def read_header(r):
+    raw = r.take(232)
+    if raw[:4] != b"PH\x01\x00":
+        raise Bad("magic of a header")
+    h = Reader(raw[4:])
+    out = {"raw": raw, "chain": h.take(32), "height": h.uint(8), "epoch": h.uint(8),
+           "time_ms": h.i64()}
+    for name in HASHES:
+        out[name] = h.take(32)
+    out["shards"], out["records"] = h.uint(4), h.uint(8)
+    out["digest"] = sm3(b"\x0a", raw)
+    return out
+
+
+def read_certificate(data):
+    r = Reader(data)
+    out = {"epoch": r.vint(), "view": r.vint(), "parent": r.vint(), "payload": r.take(32)}
+    out["proposal"] = data[:r.at]
+    n = out["validators"] = r.uint(8)
+    if n > 1024:
+        raise Bad("validators")
+    bitmap = int.from_bytes(r.take((n + 7) // 8), "little")
+    if bitmap >> n:
+        raise Bad("unused bits")
+    out["signers"] = [i for i in range(n) if bitmap >> i & 1]
+    count = r.count(1024)
+    if count == 0 or count != len(out["signers"]):
+        raise Bad("count")
+    out["signatures"] = [r.take(64) for _ in range(count)]
+    r.end()
+    return out
+
+
+def vote_message(chain, certificate):
+    return blob(b"piaogen/order/1\n" + chain + b"_FINALIZE") + certificate["proposal"]
+
+
+class Refused(Exception):
+    def __init__(self, step):
+        super().__init__(step)
+        self.step = step
+
+
+def need(step, holds):
+    if not holds:
+        raise Refused(step)
+
+
+def read_trust_root(value):
+    keys_of(value, ["format", "chain_id", "chain", "validators"])
+    if value["format"] != "piaogen/trust-root/1":
+        raise Bad("format")
+    keys = sorted(unhex(key, 33) for key in value["validators"])
+    return {"chain_id": value["chain_id"], "chain": unhex(value["chain"], 32), "keys": keys,
+            "digest": sm3(b"\x0c", vint(len(keys)), *keys)}
+
+
+SEEN = {}
+
+
+def sm2_verify_once(key, message, signature):
+    known = (key, message, signature)
+    if known not in SEEN:
+        SEEN[known] = sm2_verify(*known)
+    return SEEN[known]
+
+
+def check_final(header, certificate, trust):
+    keys = trust["keys"]
+    need("validators", header["validators"] == trust["digest"])
+    need("quorum", certificate["payload"] == header["digest"])
+    need("quorum", certificate["epoch"] == header["epoch"])
+    need("quorum", certificate["validators"] == len(keys))
+    need("quorum", len(certificate["signers"]) >= len(keys) - (len(keys) - 1) // 3)
+    message = vote_message(header["chain"], certificate)
+    for i, signature in zip(certificate["signers"], certificate["signatures"]):
+        need("signature", sm2_verify_once(keys[i], message, signature))
+
+
+def check_history(older, newer, proof):
+    root = inclusion_root(leaf(older["digest"]), older["height"], newer["height"], proof)
+    need("history", root == newer["history_root"])
+
+
+# --- receipts (section 9) -----------------------------------------------------------------------
+
+def read_receipt(data):
+    if len(data) > 262144:
+        raise Bad("too long")
+    r = Reader(data)
+    if r.take(3) != b"PT\x01":
+        raise Bad("magic")
+    out, fields = {}, []
+    for _ in range(r.count(128)):
+        tag = r.vint()
+        if tag > 0xFFFF or (fields and fields[-1][0] >= tag):
+            raise Bad("tag")
+        mark = r.uint(1)
+        if mark == 0:
+            fields.append((tag, r.take(32), None, None))
+        elif mark == 1:
+            salt_, value = r.take(16), r.bytes(65536)
+            fields.append((tag, field_digest(tag, salt_, value), salt_, value))
+        else:
+            raise Bad("mark of a field")
+    out["fields"] = fields
+    out["entry_bytes"] = r.bytes(1024)
+    out["entry"] = read_entry(out["entry_bytes"])
+    out["log_index"] = r.vint()
+    out["inclusion"] = r.digests(64)
+    out["shard"] = read_shard(r)
+    out["shard_proof"] = r.digests(32)
+    out["header"] = read_header(r)
+    mark = r.uint(1)
+    if mark > 1:
+        raise Bad("mark of the history")
+    out["history"] = (read_header(r), r.digests(64)) if mark else None
+    out["certificate_bytes"] = r.bytes(66000)
+    out["certificate"] = read_certificate(out["certificate_bytes"])
+    r.end()
+    return out
+
+
+def verify_receipt(data, trust):
+    """None, or the name of the step that refuses."""
+    try:
+        receipt = read_receipt(data)
+    except Bad:
+        return "decode"
+    try:
+        if receipt["fields"]:
+            for tag, _, _, value in receipt["fields"]:
+                if value is not None:
+                    try:
+                        check_members("document", [(tag, value)])
+                    except Bad:
+                        raise Refused("document") from None
+            digests = [(tag, digest) for tag, digest, _, _ in receipt["fields"]]
+            need("document", commitment_of(digests).hex() == receipt["entry"]["commitment"])
+        shard, header = receipt["shard"], receipt["header"]
+        root = inclusion_root(leaf(receipt["entry_bytes"]), receipt["log_index"],
+                              shard["log_size"], receipt["inclusion"])
+        need("inclusion", root == shard["log_root"])
+        root = inclusion_root(leaf(shard["raw"]), shard["shard"], header["shards"],
+                              receipt["shard_proof"])
+        need("shard", root == header["shards_root"])
+        need("chain", header["chain"] == trust["chain"])
+        last = header
+        if receipt["history"]:
+            last, proof = receipt["history"]
+            need("chain", last["chain"] == trust["chain"])
+            check_history(header, last, proof)
+        check_final(last, receipt["certificate"], trust)
+    except Refused as refusal:
+        return refusal.step
+    return None
+
+
+def header_from_json(value):
+    keys_of(value, ["chain", "height", "epoch", "time_ms", *HASHES, "shards", "records"])
+    return (b"PH\x01\x00" + unhex(value["chain"], 32) + u64(value["height"]) + u64(value["epoch"])
+            + value["time_ms"].to_bytes(8, "big", signed=True)
+            + b"".join(unhex(value[name], 32) for name in HASHES)
+            + u32(value["shards"]) + u64(value["records"]))
+
+
+def receipt_from_json(value):
+    keys_of(value, ["format", "fields", "entry", "log_index", "inclusion", "shard", "shard_proof",
+                    "header", "history", "certificate"])
+    if value["format"] != "piaogen/receipt/1":
+        raise Bad("format")
+    shown = {name: field["value"] for name, field in value["fields"].items() if "value" in field}
+    exponent = exponent_in(shown)
+    fields = []
+    for name, field in value["fields"].items():
+        tag = tag_of("document", name)
+        if tag is None:
+            tag = int(re.fullmatch(r"tag_(\d+)", name)[1])
+        if "digest" in field:
+            fields.append((tag, b"\x00" + unhex(field["digest"], 32)))
+        else:
+            data = value_from_json(TABLES["document"][tag][1], field["value"], exponent)
+            fields.append((tag, b"\x01" + unhex(field["salt"], 16) + blob(data)))
+
+    def digests(items):
+        return vint(len(items)) + b"".join(unhex(item, 32) for item in items)
+
+    s = value["shard"]
+    out = b"PT\x01" + vint(len(fields)) + b"".join(vint(tag) + data for tag, data in sorted(fields))
+    out += blob(entry_from_json(value["entry"])) + vint(value["log_index"])
+    out += digests(value["inclusion"])
+    out += (u32(s["shard"]) + u64(s["next_offset"]) + u64(s["log_size"])
+            + unhex(s["log_root"], 32) + u64(s["invoices"]) + unhex(s["status_root"], 32))
+    out += digests(value["shard_proof"]) + header_from_json(value["header"])
+    if "history" in value:
+        out += b"\x01" + header_from_json(value["history"]["header"])
+        out += digests(value["history"]["proof"])
+    else:
+        out += b"\x00"
+    return out + blob(unhex(value["certificate"]))
+
+
+# --- consistency and checkpoints (sections 11 and 12) -------------------------------------------
+
+def verify_consistency(data, trust):
+    try:
+        r = Reader(data)
+        if r.take(3) != b"PC\x01":
+            raise Bad("magic")
+        older, newer, proof = read_header(r), read_header(r), r.digests(64)
+        certificate = read_certificate(r.bytes(66000))
+        r.end()
+    except Bad:
+        return "decode"
+    try:
+        need("chain", older["chain"] == newer["chain"] == trust["chain"])
+        check_history(older, newer, proof)
+        check_final(newer, certificate, trust)
+    except Refused as refusal:
+        return refusal.step
+    return None
+
+
+def unbase64(text):
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Bad("base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise Bad("base64")
+    return data
+
+
+def read_note(note):
+    text, blank, lines = note.partition("\n\n")
+    match = re.fullmatch(r"piaogen/([a-z0-9-]{1,32})\n([1-9][0-9]*)\n([^\n]+)", text)
+    if not blank or not match or int(match[2]) >= 1 << 64 or (lines and lines[-1] != "\n"):
+        raise Bad("note")
+    if len(unbase64(match[3])) != 32:
+        raise Bad("root")
+    signatures = []
+    for line in lines.split("\n")[:-1]:
+        parts = re.fullmatch(r"— ([^\s+]+) (\S+)", line)
+        if not parts:
+            raise Bad("signature line")
+        data = unbase64(parts[2])
+        if not 4 < len(data) <= 1024:
+            raise Bad("signature line")
+        signatures.append((parts[1], data))
+    return match[1], text + "\n", signatures
+
+
+def verify_note(note, trust):
+    """The step that refuses and the signers."""
+    try:
+        chain_id, text, signatures = read_note(note)
+    except Bad:
+        return "decode", None
+    if chain_id != trust["chain_id"]:
+        return "chain", None
+    signers = []
+    for i, key in enumerate(trust["keys"]):
+        own = [data for name, data in signatures
+               if name == key.hex()[:16] and data[:4] == key_id(key)[:4]]
+        for data in own:
+            message = b"piaogen/ckpt/1\n" + text.encode()
+            if len(data) != 68 or not sm2_verify(key, message, data[4:]):
+                return "signature", None
+        if own:
+            signers.append(i)
+    return (None, signers) if signers else ("quorum", None)
