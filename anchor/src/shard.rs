@@ -21,6 +21,9 @@ use piaogen_verify::status;
 use std::collections::HashMap;
 use std::ops::Range;
 
+/// A day begins up to 14 hours before it does in UTC, and the record does not say where it is.
+const FIRST_ZONE_MS: i64 = 14 * 3_600_000;
+
 /// Where a number was used first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -241,7 +244,7 @@ fn late(context: &Context<'_>, record: &Checked) -> Option<Outcome> {
     let latest = context.time_ms.saturating_add(context.clock_skew_ms);
     if record.signed_at > latest {
         Some(Outcome::ClockSkew { tag: 0 })
-    } else if record.issued_ms > latest {
+    } else if record.issued_ms > latest.saturating_add(FIRST_ZONE_MS) {
         Some(Outcome::ClockSkew { tag: tag::ISSUE_DATE })
     } else {
         None

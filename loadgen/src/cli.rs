@@ -91,9 +91,9 @@ pub struct Delivery {
     /// Folder of an embedded log.
     #[arg(long)]
     pub embedded: Option<PathBuf>,
-    /// Folder of a node, for receipts.
-    #[arg(long)]
-    pub node: Option<PathBuf>,
+    /// Where a node serves receipts (its `listen`), `host:port`; without it none are checked.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub receipts: Option<String>,
     /// Records a second; as fast as it goes without it.
     #[arg(long)]
     pub rate: Option<u64>,

@@ -197,8 +197,8 @@ pub fn exit_code(result: Result<()>) -> ExitCode {
     let stream = error.chain().find_map(|cause| cause.downcast_ref::<StreamError>());
     let store = error.chain().find_map(|cause| cause.downcast_ref::<StoreError>());
     ExitCode::from(match (stream, store) {
-        (Some(StreamError::Busy(_)), _) | (_, Some(StoreError::Busy(_))) => 3,
-        (Some(StreamError::Fatal(_)), _) | (_, Some(StoreError::Fatal(_))) => 4,
+        (Some(StreamError::Busy(_)), _) | (_, Some(StoreError::Busy { .. })) => 3,
+        (Some(StreamError::Fatal(_)), _) | (_, Some(StoreError::Fatal { .. })) => 4,
         _ => 2,
     })
 }

@@ -100,8 +100,11 @@ fn the_first_check_that_fails_is_the_outcome() {
         (Checked { content: Some(totals), seller: 0..0, ..base() }, totals),
         (Checked { content: Some(totals), signed_at: 111, ..base() }, totals),
         (Checked { signed_at: 111, ..base() }, Outcome::ClockSkew { tag: 0 }),
-        (Checked { issued_ms: 111, ..base() }, Outcome::ClockSkew { tag: tag::ISSUE_DATE }),
-        (Checked { signed_at: 110, issued_ms: 110, ..base() }, Outcome::Accepted),
+        (
+            Checked { issued_ms: 111 + FIRST_ZONE_MS, ..base() },
+            Outcome::ClockSkew { tag: tag::ISSUE_DATE },
+        ),
+        (Checked { signed_at: 110, issued_ms: 110 + FIRST_ZONE_MS, ..base() }, Outcome::Accepted),
         // An authority issues for any seller, an issuer for itself only.
         (checked(0, 1, 2, 1), Outcome::Accepted),
     ];

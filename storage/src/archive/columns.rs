@@ -128,7 +128,9 @@ fn push_preceding(list: &mut ListBuilder<StructBuilder>, bytes: &[u8]) -> Option
             if *day {
                 let day = member.map(days);
                 // An absent day is null; a present one is a day.
-                members.field_builder::<Date32Builder>(i)?.append_option(day.map_or(Some(None), |d| d.map(Some))?);
+                members
+                    .field_builder::<Date32Builder>(i)?
+                    .append_option(day.map_or(Some(None), |d| d.map(Some))?);
             } else {
                 let text = member.map(std::str::from_utf8).transpose().ok()?;
                 members.field_builder::<StringBuilder>(i)?.append_option(text);
@@ -230,7 +232,8 @@ impl Columns {
         self.entries.push(0);
         self.entries.extend_from_slice(row.entry);
         self.ranges.push(begin..self.entries.len() as u32);
-        self.push_record(&entry, row.record).ok_or_else(|| refuse("its record is not canonical"))?;
+        self.push_record(&entry, row.record)
+            .ok_or_else(|| refuse("its record is not canonical"))?;
         self.push_entry(&entry, row.entry).ok_or_else(|| refuse("its entry is not canonical"))?;
         self.rows += 1;
         Ok(())
@@ -331,7 +334,8 @@ impl Columns {
         self.entries.clear();
         self.ranges.clear();
         self.rows = 0;
-        RecordBatch::try_new(schema::records(), out).during(|| "cannot build a batch of rows".into())
+        RecordBatch::try_new(schema::records(), out)
+            .during(|| "cannot build a batch of rows".into())
     }
 }
 

@@ -277,7 +277,8 @@ impl Remote {
         prefix: StorePath,
         scratch: Option<&Path>,
     ) -> Result<Self> {
-        let scratch = scratch.map_or_else(|| std::env::temp_dir().join("piaogen-archive"), Into::into);
+        let scratch =
+            scratch.map_or_else(|| std::env::temp_dir().join("piaogen-archive"), Into::into);
         create_folder(&scratch)?;
         Ok(Self { store, prefix, scratch, runtime: Arc::new(Runtime::new()?) })
     }
@@ -344,7 +345,8 @@ impl Medium for Remote {
         let upload = async move {
             let local = |source| object_store::Error::Generic { store: "scratch", source };
             let mut file = File::open(&from).map_err(|error| local(error.into()))?;
-            let mut upload = WriteMultipart::new_with_chunk_size(store.put_multipart(&at).await?, PART);
+            let mut upload =
+                WriteMultipart::new_with_chunk_size(store.put_multipart(&at).await?, PART);
             loop {
                 let mut part = Vec::with_capacity(PART);
                 let read = (&mut file).take(PART as u64).read_to_end(&mut part);

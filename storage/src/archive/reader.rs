@@ -87,8 +87,7 @@ impl Archive {
         }
         let file = self.medium.open(&segment.path)?;
         let file = file.ok_or_else(|| self.missing(&segment.path))?;
-        let options =
-            ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options)
             .map_err(|error| self.unreadable(&segment.path, &error))?;
         self.cache.put(&segment.path, (file.clone(), metadata.clone()));
@@ -106,8 +105,7 @@ impl Archive {
         let file = self.medium.open_whole(path)?.ok_or_else(|| self.missing(path))?;
         let file = Ranged::of_file(file)
             .map_err(|error| self.unreadable(path, &ParquetError::External(Box::new(error))))?;
-        let options =
-            ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
         builder
             .and_then(|builder| {
@@ -184,7 +182,8 @@ impl Archive {
     ) -> Result<Vec<(u32, u64)>> {
         let mut found = Vec::new();
         for segment in self.segments() {
-            let Some(of) = segment.shard.filter(|of| shard.is_none_or(|wanted| wanted == *of)) else {
+            let Some(of) = segment.shard.filter(|of| shard.is_none_or(|wanted| wanted == *of))
+            else {
                 continue;
             };
             let rows = self
@@ -225,9 +224,10 @@ fn find_in_file(
 ) -> std::result::Result<Vec<u64>, ParquetError> {
     let column = |name: &str| {
         let columns = metadata.parquet_schema().columns();
-        columns.iter().position(|column| column.path().string() == name).ok_or_else(|| {
-            ParquetError::General(format!("the file has no column {name}"))
-        })
+        columns
+            .iter()
+            .position(|column| column.path().string() == name)
+            .ok_or_else(|| ParquetError::General(format!("the file has no column {name}")))
     };
     let (number_at, scheme_at) = (column("number")?, column("scheme")?);
     let mask = ProjectionMask::leaves(
@@ -235,7 +235,8 @@ fn find_in_file(
         [column("log_index")?, number_at, scheme_at],
     );
     let mut groups = Vec::new();
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone());
+    let builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone());
     for group in 0..metadata.metadata().num_row_groups() {
         let filter = builder.get_row_group_column_bloom_filter(group, number_at)?;
         if filter.is_none_or(|filter| filter.check(&number)) {
@@ -430,7 +431,11 @@ fn read_blocks(
         .map(|row| {
             let offsets = cuts.value(row);
             let offsets = offsets.as_primitive::<Int64Type>();
-            let cut = offsets.values().iter().map(|n| index(*n)).collect::<std::result::Result<_, String>>()?;
+            let cut = offsets
+                .values()
+                .iter()
+                .map(|n| index(*n))
+                .collect::<std::result::Result<_, String>>()?;
             let mut digest = [0; 32];
             digest.copy_from_slice(digests.value(row));
             let certificate =

@@ -107,7 +107,9 @@ impl FieldColumn<'_> {
             Self::Text(column) => (column.is_valid(row), 0),
             Self::Date(column) => (column.is_valid(row), 0),
             Self::Amount(column) => (column.is_valid(row), 0),
-            Self::Currency(code, exponent) => (code.is_valid(row), usize::from(exponent.is_null(row))),
+            Self::Currency(code, exponent) => {
+                (code.is_valid(row), usize::from(exponent.is_null(row)))
+            }
             Self::Lines(count, root) => (count.is_valid(row), usize::from(root.is_null(row))),
             Self::Flag(column) => (column.is_valid(row) && column.value(row), 0),
             Self::Preceding(column) => (column.is_valid(row), 0),
@@ -239,10 +241,9 @@ impl<'a> Batch<'a> {
                 Shape::Text => FieldColumn::Text(next().as_string()),
                 Shape::Date => FieldColumn::Date(next().as_primitive::<Date32Type>()),
                 Shape::Amount => FieldColumn::Amount(next().as_primitive::<Decimal128Type>()),
-                Shape::Currency => FieldColumn::Currency(
-                    next().as_string(),
-                    next().as_primitive::<Int8Type>(),
-                ),
+                Shape::Currency => {
+                    FieldColumn::Currency(next().as_string(), next().as_primitive::<Int8Type>())
+                }
                 Shape::Lines => FieldColumn::Lines(
                     next().as_primitive::<Int32Type>(),
                     next().as_fixed_size_binary(),
@@ -304,11 +305,8 @@ impl<'a> Batch<'a> {
         for row in 0..self.rows {
             self.parse(row, &mut parsed).map_err(|what| BadRow { row, what: what.into() })?;
         }
-        let pairs: Vec<(Tag, &[u8])> = parsed
-            .pairs
-            .iter()
-            .map(|(tag, range)| (*tag, &parsed.values[range.clone()]))
-            .collect();
+        let pairs: Vec<(Tag, &[u8])> =
+            parsed.pairs.iter().map(|(tag, range)| (*tag, &parsed.values[range.clone()])).collect();
         let commitments = self.commitments(&parsed, &pairs, lanes, committer, wanted);
         (0..self.rows)
             .map(|row| {
@@ -441,12 +439,7 @@ impl<'a> Batch<'a> {
         Ok(Rebuilt { log_index, offset, height, time_ms, entry, record, commitment, issue, status })
     }
 
-    fn subject(
-        &self,
-        row: usize,
-        kind: Option<RecordKind>,
-        fields: &[(Tag, &[u8])],
-    ) -> Vec<u8> {
+    fn subject(&self, row: usize, kind: Option<RecordKind>, fields: &[(Tag, &[u8])]) -> Vec<u8> {
         match kind {
             _ if self.subject.is_valid(row) => self.subject.value(row).to_vec(),
             Some(kind) if self.raw.is_null(row) => {

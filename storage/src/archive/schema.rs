@@ -67,7 +67,8 @@ pub(crate) const COLUMNS: &[(Tag, Shape)] = &[
 ];
 
 /// The members of an entry of `preceding`: tag and whether it is a day; the others are text.
-pub(crate) const PRECEDING: &[(Tag, bool)] = &[(25, false), (26, true), (2004, false), (2005, false)];
+pub(crate) const PRECEDING: &[(Tag, bool)] =
+    &[(25, false), (26, true), (2004, false), (2005, false)];
 const PRECEDING_NAMES: [&str; 4] = ["number", "issue_date", "scheme", "slip_number"];
 
 /// Columns before those of the fields.
@@ -196,7 +197,11 @@ pub(crate) fn properties(
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(1_024)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
+        .set_sorting_columns(Some(vec![SortingColumn {
+            column_idx: 0,
+            descending: false,
+            nulls_first: false,
+        }]))
         .set_key_value_metadata(Some(metadata.collect()));
     for field in schema.fields() {
         let name = field.name().as_str();

@@ -24,10 +24,10 @@ use piaogen_crypto::sm3;
 use piaogen_verify::encoding::Reader;
 use piaogen_verify::header::{Cut, HEADER_LEN, Header};
 
+use super::Archive;
 use super::columns::Columns;
 use super::manifest::{FORMAT, Linked, SegmentInfo, Series, date, day, follows};
 use super::schema::{self, LAYOUT};
-use super::Archive;
 use crate::effects::RowRef;
 use crate::error::{During, Result, StoreError};
 use crate::files::delete;
@@ -86,7 +86,12 @@ impl Drop for Segment<'_> {
 }
 
 impl<'a> Segment<'a> {
-    fn create(archive: &'a Archive, series: Series, schema: SchemaRef, first: Place) -> Result<Self> {
+    fn create(
+        archive: &'a Archive,
+        series: Series,
+        schema: SchemaRef,
+        first: Place,
+    ) -> Result<Self> {
         let scratch = archive.medium.scratch()?;
         let file = File::create(&scratch).at("create", &scratch)?;
         let file = BufWriter::with_capacity(1 << 20, file);
@@ -108,8 +113,8 @@ impl<'a> Segment<'a> {
         let properties = schema::properties(&schema, group, metadata);
         let options =
             ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(hashing, schema, options)
-            .at("begin", &scratch)?;
+        let writer =
+            ArrowWriter::try_new_with_options(hashing, schema, options).at("begin", &scratch)?;
         Ok(Self { archive, series, scratch, writer: Some(writer), first, last: first, rows: 0 })
     }
 
@@ -299,7 +304,8 @@ impl Archive {
                 )));
             }
             next += 1;
-            let place = Place { index: header.height, height: header.height, time_ms: header.time_ms };
+            let place =
+                Place { index: header.height, height: header.height, time_ms: header.time_ms };
             if segment.is_none() {
                 segment = Some(Segment::create(self, Series::Blocks, schema::blocks(), place)?);
             }
@@ -360,7 +366,8 @@ impl BlockColumns {
     }
 
     fn push(&mut self, block: &BlockRef<'_>) -> Result<Header> {
-        let refuse = |what: &str| StoreError::Refused(format!("a block cannot be archived: {what}"));
+        let refuse =
+            |what: &str| StoreError::Refused(format!("a block cannot be archived: {what}"));
         let mut reader = Reader::new(block.header);
         let header = Header::decode(&mut reader).map_err(|error| refuse(&error.to_string()))?;
         reader.end().map_err(|error| refuse(&error.to_string()))?;
@@ -375,7 +382,8 @@ impl BlockColumns {
             self.cut.values().append_value(i64::try_from(*offset).map_err(wide)?);
         }
         self.cut.append(true);
-        self.certificate.append_option((!block.certificate.is_empty()).then_some(block.certificate));
+        self.certificate
+            .append_option((!block.certificate.is_empty()).then_some(block.certificate));
         self.rows += 1;
         Ok(header)
     }

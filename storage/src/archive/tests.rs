@@ -174,7 +174,8 @@ fn gaps_overlaps_strangers_and_early_blocks_are_refused() {
     let rows = &chain.shards[0];
     let seal = |rows: &[MiniRow]| archive.seal(0, rows.iter().map(row)).map(|_| ());
     assert!(refused(seal(&rows[..1])), "overlap");
-    let gap = MiniRow { log_index: rows.len() as u64 + 1, entry: vec![], record: vec![], ..rows[0] };
+    let gap =
+        MiniRow { log_index: rows.len() as u64 + 1, entry: vec![], record: vec![], ..rows[0] };
     assert!(refused(seal(&[gap])), "gap");
     assert!(refused(archive.put_genesis(b"{}")));
     assert!(refused(Archive::open(config(dir.path()), [9; 32]).map(|_| ())));
@@ -229,7 +230,8 @@ fn a_true_archive_is_clean_and_covered() {
     assert_eq!(report.rows, chain.rows() as u64);
     assert_eq!(report.height, Some(PLAN.blocks));
     assert_eq!(report.blocks, PLAN.blocks + 1);
-    let last: u64 = chain.shards.iter().flatten().filter(|r| r.height == PLAN.blocks).count() as u64;
+    let last: u64 =
+        chain.shards.iter().flatten().filter(|r| r.height == PLAN.blocks).count() as u64;
     assert_eq!(report.rows_covered, report.rows - last);
     assert!(report.signatures > report.rows * 3 / 4);
     let seen = seen.into_inner().unwrap();
@@ -250,8 +252,7 @@ fn rewrite(dir: &Path, path: &str, change: impl Fn(&RecordBatch) -> RecordBatch)
     let batches: Vec<_> = reader.map(|batch| change(&batch.unwrap())).collect();
     let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
     let file = File::create(&path).unwrap();
-    let mut writer =
-        ArrowWriter::try_new_with_options(file, batches[0].schema(), options).unwrap();
+    let mut writer = ArrowWriter::try_new_with_options(file, batches[0].schema(), options).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
 }
@@ -353,7 +354,11 @@ fn rows_and_files_that_are_dropped_swapped_or_missing_are_named() {
         },
         &|archive| {
             let (a, b) = (segment(archive, series, 0), segment(archive, series, 1));
-            vec![(a.path.clone(), None, Check::Digest), (b.path, None, Check::Digest), (a.path, Some(0), Check::Order)]
+            vec![
+                (a.path.clone(), None, Check::Digest),
+                (b.path, None, Check::Digest),
+                (a.path, Some(0), Check::Order),
+            ]
         },
     );
     // A file is missing, or cut short.
@@ -383,17 +388,22 @@ fn a_segment_that_is_replaced_with_its_manifest_is_found_by_the_headers() {
     let forged = MiniChain::make(Plan { seed: 8, ..PLAN });
     std::fs::remove_dir_all(dir.path().join("manifest/0001")).unwrap();
     let archive = Archive::open(config(dir.path()), chain.genesis.chain).unwrap();
-    let rows = forged.shards[1].iter().zip(&chain.shards[1]).map(|(forged, original)| {
-        row(if forged.log_index == 200 { forged } else { original })
-    });
+    let rows = forged.shards[1]
+        .iter()
+        .zip(&chain.shards[1])
+        .map(|(forged, original)| row(if forged.log_index == 200 { forged } else { original }));
     archive.seal(1, rows).unwrap();
     let report = audit(&archive, &chain, false);
     let height = chain.shards[1][200].height;
     let found = found(&report);
     let blocks = found.iter().find(|(.., check)| *check == Check::ShardsRoot).unwrap();
     assert_eq!(blocks.1, Some(height + 1), "{found:?}");
-    assert!(report.findings.iter().any(|f| f.detail.contains("shards [1]")
-        || f.detail.contains("shards [0, 1]")));
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.detail.contains("shards [1]") || f.detail.contains("shards [0, 1]"))
+    );
     assert_eq!(report.height, Some(height));
 }
 
@@ -581,7 +591,8 @@ fn a_failure_at_any_step_loses_nothing_and_doubles_nothing() {
                 let medium = Arc::new(Failing { inner, left, fault, dies });
                 let own = config(dir.path());
                 let chain_id = Some(chain.genesis.chain);
-                let archive = Archive::open_on(medium.clone(), own.clone(), chain_id, true).unwrap();
+                let archive =
+                    Archive::open_on(medium.clone(), own.clone(), chain_id, true).unwrap();
                 if seal_all(&archive, &chain).is_ok() {
                     // The step lies behind the last operation.
                     assert!(step > 12);

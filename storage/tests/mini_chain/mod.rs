@@ -324,7 +324,10 @@ pub fn invoice(rng: &mut Rng, red: bool, unknown: bool, sparse: bool) -> Fields 
     let net = i128::from(rng.below(1 << rng.below(32) as u32) + 1) * sign;
     let vat = (net * 13 + 50) / 100;
     let mut fields = Fields::new();
-    fields.set_text(tag::NUMBER, &format!("26{:04}{:014}", seller % 10_000, rng.below(10_000_000_000)));
+    fields.set_text(
+        tag::NUMBER,
+        &format!("26{:04}{:014}", seller % 10_000, rng.below(10_000_000_000)),
+    );
     fields.set_text(tag::SCHEME, "CN-EINV");
     fields.set(tag::ISSUE_DATE, value::date(2026, 11, 1 + rng.below(21) as u32));
     fields.set_text(tag::SELLER_PARTY, &party(seller));

@@ -150,6 +150,7 @@ fn text(report: &Report) -> String {
     text
 }
 
+#[cfg(feature = "query")]
 fn query(archive: &Archive, sql: &str, format: Format, memory_mib: usize) -> Result<()> {
     let format = match format {
         Format::Table => piaogen_query::Format::Table,
@@ -163,6 +164,11 @@ fn query(archive: &Archive, sql: &str, format: Format, memory_mib: usize) -> Res
     let out = std::io::stdout().lock();
     piaogen_query::query(archive, sql, format, &options, out)?;
     Ok(())
+}
+
+#[cfg(not(feature = "query"))]
+fn query(_: &Archive, _: &str, _: Format, _: usize) -> Result<()> {
+    anyhow::bail!("this binary was built without the feature `query`; build it with default features")
 }
 
 /// Answers a question about an archive as a table, for the demo.

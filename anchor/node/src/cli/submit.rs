@@ -199,7 +199,7 @@ fn registry_fields(what: &What) -> Result<(RecordKind, Fields)> {
             RecordKind::Rotate
         }
         What::Revoke { key_id, reason } => {
-            let id = hex::decode(key_id).context("--key-id is not hex")?;
+            let id = hex::decode(key_id).map_err(|_| anyhow::anyhow!("--key-id is not hex"))?;
             ensure!(id.len() == 32, "--key-id has {} bytes, not 32", id.len());
             fields.set(tag::REVOKED_KEY, id);
             fields.set_text(tag::REASON, reason.as_deref().unwrap_or(""));

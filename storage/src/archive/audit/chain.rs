@@ -171,7 +171,8 @@ impl Chain<'_> {
         if header.cut != archived.cut.digest() {
             wrong(Check::Cut, "the cut is not the one of the header".into());
         }
-        if archived.cut.0.len() != self.shards.len() || header.shards as usize != self.shards.len() {
+        if archived.cut.0.len() != self.shards.len() || header.shards as usize != self.shards.len()
+        {
             wrong(Check::Cut, format!("it has not {} shards", self.shards.len()));
         }
         match before {
@@ -235,8 +236,9 @@ impl Chain<'_> {
         for (at, block) in window.iter().enumerate() {
             self.compare(block, &touched);
             touched.clear();
-            for state in
-                changes.iter_mut().filter_map(|of_shard| of_shard.next_if(|(place, _)| *place == at))
+            for state in changes
+                .iter_mut()
+                .filter_map(|of_shard| of_shard.next_if(|(place, _)| *place == at))
             {
                 let shard = state.1.shard as usize;
                 if let (Some(held), Some(leaf)) =

@@ -177,7 +177,10 @@ impl<'a> ShardAudit<'a> {
             wrong(format!("it is of block {}, behind rows of {}", row.height, block.height));
         }
         if row.time_ms != block.time_ms {
-            wrong(format!("its block time is {}, that of its block {}", row.time_ms, block.time_ms));
+            wrong(format!(
+                "its block time is {}, that of its block {}",
+                row.time_ms, block.time_ms
+            ));
         }
         if !(from_offset..block.next_offset).contains(&row.offset) {
             wrong(format!(
@@ -268,8 +271,7 @@ impl<'a> ShardAudit<'a> {
             Err(what) => return Ok(self.damaged(path, Check::Columns, &what)),
         };
         let lanes = self.audit.archive.lanes;
-        let wanted =
-            Wanted { records: self.audit.options.signatures, trust_commitments: false };
+        let wanted = Wanted { records: self.audit.options.signatures, trust_commitments: false };
         let rebuilt = match columns.rebuild(lanes, &mut self.committer, wanted) {
             Ok(rebuilt) => rebuilt,
             Err(bad) => {
@@ -381,7 +383,9 @@ impl<'a> ShardAudit<'a> {
         for (held, verdict) in held.iter().zip(verdicts) {
             match (held.valid, verdict) {
                 (true, false) => find(held.index, "its signature does not hold"),
-                (false, true) => find(held.index, "its signature holds, its outcome says otherwise"),
+                (false, true) => {
+                    find(held.index, "its signature holds, its outcome says otherwise")
+                }
                 _ => {}
             }
         }
