@@ -1,8 +1,8 @@
 //! The flush: what was applied up to one height is frozen, written out and let go.
 //!
 //! Every step that changes the disk is a [`Step`], so that the tests can let each fail, before and
-//! after it took effect. Blocks go on being applied meanwhile; only freezing and letting go take the
-//! locks that `apply` takes.
+//! after it took effect. Blocks go on being applied meanwhile; only freezing and letting go take
+//! the locks that `apply` takes.
 
 use super::Store;
 use crate::effects::FlushPoint;

@@ -1,7 +1,7 @@
 //! What the tests of the whole system share: chains in temporary folders, nodes as processes,
 //! streams filled beforehand, roots read from folders.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use piaogen_loadgen::generator::Generator;
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};

@@ -141,7 +141,7 @@ impl Chain<'_> {
                 self.find(&block, Check::History, detail);
                 block.good = false;
             }
-            self.history.push(header.digest());
+            self.history.push(header.leaf());
             window.push(block);
         }
         window.par_iter_mut().for_each(|block| block.good &= self.check_certificate(block));
