@@ -97,12 +97,7 @@ pub struct Shard {
 impl Shard {
     /// A shard that stands at `entry`, with the edge of its log.
     pub fn new(entry: &ShardEntry, log: Log) -> Shard {
-        Shard {
-            number: entry.shard,
-            next_offset: entry.next_offset,
-            invoices: entry.invoices,
-            log,
-        }
+        Shard { number: entry.shard, next_offset: entry.next_offset, invoices: entry.invoices, log }
     }
 
     /// Where it stands.
@@ -190,8 +185,8 @@ impl Shard {
     }
 
     fn put(&self, record: &Checked, outcome: Outcome, effects: &mut Effects) {
-        let issued = outcome == Outcome::Accepted
-            && record.kind.is_some_and(RecordKind::is_invoice);
+        let issued =
+            outcome == Outcome::Accepted && record.kind.is_some_and(RecordKind::is_invoice);
         let entry = Entry {
             kind: record.kind,
             offset: record.offset,

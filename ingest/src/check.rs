@@ -21,6 +21,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
+/// A document as the committer takes it: secret and fields.
+type Committed<'a> = (Secret, &'a [(Tag, &'a [u8])]);
+
 /// The keys that a chain knows, by id. Grows as the registry does; a key never changes.
 #[derive(Debug, Default)]
 pub struct KeyDirectory(RwLock<Arc<HashMap<Digest, PublicKey>>>);
@@ -104,7 +107,7 @@ impl Checker {
     }
 
     fn commit(&mut self, decoded: &[Result<Record<'_>, record::Unreadable>]) {
-        let documents: Vec<(Secret, &[(Tag, &[u8])])> = decoded
+        let documents: Vec<Committed<'_>> = decoded
             .iter()
             .flatten()
             .filter(|record| record.kind.is_invoice())

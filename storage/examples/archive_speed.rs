@@ -29,13 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("commitments stored: {commitments}");
         let begin = Instant::now();
         for (shard, rows) in (0..).zip(&chain.shards) {
-            archive.seal(shard, rows.iter().map(|row| RowRef {
-                log_index: row.log_index,
-                height: row.height,
-                time_ms: row.time_ms,
-                entry: &row.entry,
-                record: &row.record,
-            }))?;
+            archive.seal(
+                shard,
+                rows.iter().map(|row| RowRef {
+                    log_index: row.log_index,
+                    height: row.height,
+                    time_ms: row.time_ms,
+                    entry: &row.entry,
+                    record: &row.record,
+                }),
+            )?;
         }
         let sealed = begin.elapsed().as_secs_f64();
         let encoded: Vec<_> = chain
@@ -43,9 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .iter()
             .map(|block| (block.header.encode(), block.cut.encode(), &block.certificate))
             .collect();
-        archive.seal_blocks(
-            encoded.iter().map(|(header, cut, certificate)| BlockRef { header, cut, certificate }),
-        )?;
+        archive.seal_blocks(encoded.iter().map(|(header, cut, certificate)| BlockRef {
+            header,
+            cut,
+            certificate,
+        }))?;
         let segments = archive.segments();
         let size: u64 = segments.iter().filter(|s| s.shard.is_some()).map(|s| s.bytes).sum();
         println!("  sealed   {:>9.0} rows/s, {:.1} bytes a row", rows / sealed, size as f64 / rows);
@@ -59,7 +64,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  one row  {:>9.2} ms", begin.elapsed().as_secs_f64() * 5.0);
         let trust = TrustRoot::of_genesis(&chain.genesis);
         let report = verify(&archive, &trust, &AuditOptions::default(), &|_| {})?;
-        println!("  audited  {:>9.0} rows/s, {} wrong", report.rows_per_second(), report.findings.len());
+        println!(
+            "  audited  {:>9.0} rows/s, {} wrong",
+            report.rows_per_second(),
+            report.findings.len()
+        );
     }
     Ok(())
 }

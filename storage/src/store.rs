@@ -221,13 +221,6 @@ impl Store {
         Ok(applied.rows >= self.config.flush_rows || applied.bytes >= self.config.flush_bytes)
     }
 
-    /// Whether so much is applied and not flushed that `apply` is busy.
-    pub fn is_full(&self) -> Result<bool> {
-        let applied = lock(&self.applied)?;
-        let (rows, bytes) = (self.config.flush_rows, self.config.flush_bytes);
-        Ok(applied.rows >= 4 * rows || applied.bytes >= 4 * bytes)
-    }
-
     fn check_alive(&self) -> Result<()> {
         if self.poisoned.load(Ordering::Acquire) {
             return Err(StoreError::damaged(

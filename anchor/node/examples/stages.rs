@@ -21,8 +21,8 @@ use piaogen_node::run::shard_entries;
 use piaogen_storage::archive::{Archive, ArchiveConfig};
 use piaogen_storage::{RowChunk, ShardEffects, ShardState, Store, StoreConfig};
 use piaogen_verify::checked::CheckedBatch;
-use piaogen_verify::record;
 use piaogen_verify::header::ShardEntry;
+use piaogen_verify::record;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -69,7 +69,9 @@ fn say(stage: &str, records: usize, took: Duration) {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let records: usize = arguments.next().map_or(Ok(200_000), |text| text.parse())?;
-    let folder = arguments.next().unwrap_or_else(|| std::env::temp_dir().join("piaogen-stages").display().to_string());
+    let folder = arguments
+        .next()
+        .unwrap_or_else(|| std::env::temp_dir().join("piaogen-stages").display().to_string());
     let folder = Path::new(&folder);
     let chain = demo_chain(1, 1, 1, 1_790_000_000_000);
     let config = GeneratorConfig {
@@ -132,13 +134,19 @@ fn read(stream: &dyn Stream, records: usize) -> Result<Vec<Block>> {
 
 fn decode(payloads: &[Vec<u8>]) {
     let begun = Instant::now();
-    let fields: usize =
-        payloads.iter().filter_map(|bytes| record::decode(bytes).ok()).map(|r| r.fields.len()).sum();
+    let fields: usize = payloads
+        .iter()
+        .filter_map(|bytes| record::decode(bytes).ok())
+        .map(|r| r.fields.len())
+        .sum();
     say("decode and check values", payloads.len(), begun.elapsed());
     println!("mean fields: {}", fields / payloads.len());
 }
 
-fn check(genesis: &piaogen_verify::genesis::Genesis, blocks: Vec<Block>) -> Result<Vec<CheckedBatch>> {
+fn check(
+    genesis: &piaogen_verify::genesis::Genesis,
+    blocks: Vec<Block>,
+) -> Result<Vec<CheckedBatch>> {
     let context = CheckContext {
         chain: genesis.chain,
         schemes: Arc::new(genesis.file.schemes.clone()),
@@ -149,10 +157,8 @@ fn check(genesis: &piaogen_verify::genesis::Genesis, blocks: Vec<Block>) -> Resu
     let keys = HashMap::new();
     let records: usize = blocks.iter().map(|(_, places)| places.len()).sum();
     let begun = Instant::now();
-    let checked = blocks
-        .into_iter()
-        .map(|(arena, places)| checker.check(0, arena, &places, &keys))
-        .collect();
+    let checked =
+        blocks.into_iter().map(|(arena, places)| checker.check(0, arena, &places, &keys)).collect();
     say("check: decode, commit, rules", records, begun.elapsed());
     Ok(checked)
 }
@@ -211,7 +217,12 @@ fn store(
     let header = vec![0; 232];
     for height in 0..=(records / 2_048 + 2) as u64 {
         let (cut, finalization) = (vec![0], vec![0]);
-        store.append_block(&piaogen_storage::Block { height, header: header.clone(), cut, finalization })?;
+        store.append_block(&piaogen_storage::Block {
+            height,
+            header: header.clone(),
+            cut,
+            finalization,
+        })?;
     }
     for (height, batch) in (1..).zip(&batches) {
         let begun = Instant::now();
@@ -230,7 +241,13 @@ fn store(
     say("store: flush", records, begun.elapsed());
     let sizes = store.sizes()?;
     let each = |bytes: u64| bytes as f64 / records as f64;
-    println!("log {:.1} index {:.1} status {:.1} tail {:.1} bytes a record", each(sizes.log), each(sizes.index), each(sizes.status), each(sizes.tail));
+    println!(
+        "log {:.1} index {:.1} status {:.1} tail {:.1} bytes a record",
+        each(sizes.log),
+        each(sizes.index),
+        each(sizes.status),
+        each(sizes.tail)
+    );
     let archive = Archive::open(
         ArchiveConfig::new(folder.join("archive").display().to_string()),
         genesis.chain,

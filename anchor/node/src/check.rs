@@ -152,11 +152,15 @@ impl Fsck<'_> {
             if again.entries.last().is_some_and(|last| last != stored) {
                 findings.push(Finding {
                     place: format!("shard {}", stored.shard),
-                    what: format!("is stored as {stored:?}, executed it is {:?}", again.entries.last()),
+                    what: format!(
+                        "is stored as {stored:?}, executed it is {:?}",
+                        again.entries.last()
+                    ),
                 });
             }
         }
-        let mut summary = Summary { height: point.height, blocks: steps.len() as u64, ..Summary::default() };
+        let mut summary =
+            Summary { height: point.height, blocks: steps.len() as u64, ..Summary::default() };
         for shard in &mut shards {
             summary.records += shard.records;
             summary.accepted += shard.accepted;
@@ -430,7 +434,9 @@ impl Feed {
             idle = if self.batch.is_empty() { idle + 1 } else { 0 };
             if idle > PATIENCE {
                 let (at, number) = (self.reader.next_offset(), self.number);
-                bail!("shard {number}: the stream gives nothing after offset {at}, blocks say {cut}");
+                bail!(
+                    "shard {number}: the stream gives nothing after offset {at}, blocks say {cut}"
+                );
             }
             self.waiting
                 .extend(self.batch.iter().map(|entry| (entry.offset, entry.payload.to_vec())));

@@ -136,7 +136,8 @@ impl Output {
 /// A progress bar on a terminal; elsewhere nothing is drawn.
 fn progress(total: u64, what: &str) -> ProgressBar {
     let template = "{msg:>12} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(what.to_string())
 }
 

@@ -217,8 +217,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading configuration {}", path.display()))?;
-        let mut config = Config::parse(&text)
-            .with_context(|| format!("configuration {}", path.display()))?;
+        let mut config =
+            Config::parse(&text).with_context(|| format!("configuration {}", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         for path in [&mut config.dir, &mut config.genesis, &mut config.key] {
             *path = base.join(&*path);
@@ -311,8 +311,7 @@ mod tests {
     #[test]
     fn the_commented_file_has_every_key_with_its_default() {
         let commented = Config::parse(COMMENTED).unwrap();
-        let shortest =
-            "dir = \"data\"\ngenesis = \"genesis.json\"\nkey = \"validator.pem\"\n";
+        let shortest = "dir = \"data\"\ngenesis = \"genesis.json\"\nkey = \"validator.pem\"\n";
         assert_eq!(commented, Config::parse(shortest).unwrap());
     }
 

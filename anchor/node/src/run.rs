@@ -261,8 +261,7 @@ impl Node {
         let opened = open_chain(genesis, &store)?;
         let readers = open_readers(&parts, &opened)?;
         let keys = Arc::new(KeyDirectory::default());
-        let intake =
-            Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
+        let intake = Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
         let entries = &opened.start.tip.shards;
         let registry_shard = genesis.file.partitions;
         let registry_size = entries[registry_shard as usize].log_size;
@@ -331,8 +330,7 @@ impl Node {
             threads.push(spawn(&format!("lane-{i}"), move || intake.work(context, lanes))?);
         }
         let (executing, main) = (chain.clone(), chain.clone());
-        let executor =
-            spawn("execute", move || executing.execute(executor, &receiver))?;
+        let executor = spawn("execute", move || executing.execute(executor, &receiver))?;
         let archiver = Arc::new(Archiver::new(
             parts.archive,
             store.clone(),
@@ -466,8 +464,8 @@ impl Keeper {
         let mut last = Instant::now();
         while !self.ended() {
             std::thread::sleep(Duration::from_millis(20));
-            let due = self.store.should_flush().unwrap_or(false)
-                || last.elapsed() >= self.flush_interval;
+            let due =
+                self.store.should_flush().unwrap_or(false) || last.elapsed() >= self.flush_interval;
             if !due {
                 continue;
             }

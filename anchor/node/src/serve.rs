@@ -19,9 +19,7 @@ impl Answers {
             return Ok(Vec::new());
         };
         let rows = prover.rows(partition, first, count)?;
-        rows.iter()
-            .map(|row| Ok(prover.receipt(partition, row, &Show::All)?.encode()))
-            .collect()
+        rows.iter().map(|row| Ok(prover.receipt(partition, row, &Show::All)?.encode())).collect()
     }
 }
 
@@ -55,10 +53,8 @@ pub fn start(
     drop(std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let until = async move {
             // Either way, the node ends.
             let _ = ended.await;

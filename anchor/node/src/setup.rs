@@ -40,12 +40,13 @@ pub fn secret_key(path: &Path) -> Result<SecretKey> {
 pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mode = if secret { 0o600 } else { 0o644 };
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .with_context(|| format!("creating {} (nothing is overwritten)", path.display()))?;
+    let mut file =
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+            .with_context(|| format!("creating {} (nothing is overwritten)", path.display()))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())
 }
 

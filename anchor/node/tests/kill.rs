@@ -4,6 +4,8 @@
 //! SIGKILL in the middle of its work. In the end every log and status root must be the same.
 //! `PIAOGEN_KILL_RECORDS` sets another volume, `PIAOGEN_KILL_SEED` other moments.
 
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
 mod common;
 
 use common::{Carrier, Chain, generator, kafka, send_all, send_registrations};

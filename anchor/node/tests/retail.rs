@@ -1,5 +1,7 @@
 //! A year of a real retailer from its CSV to verified receipts, through Kafka and the embedded log.
 
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
 mod common;
 
 use common::{Carrier, Chain, data, kafka, send_all, send_registrations};
@@ -16,8 +18,8 @@ use std::process::Command;
 
 /// Counts derived from the CSV by a script that shares nothing with this project.
 fn expected(csv: &Path) -> BTreeMap<String, i128> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../loadgen/tests/python/retail_counts.py");
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../loadgen/tests/python/retail_counts.py");
     let folder = csv.parent().unwrap();
     let output = Command::new("python3").arg(script).arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -83,10 +85,7 @@ fn a_year_of_a_retailer_has_the_same_roots_on_both_ways() {
     let outcomes = verify_all(&embedded);
     let accepted = expected["accepted_sales"] + expected["accepted_credits"];
     assert_eq!(i128::from(outcomes["ACCEPTED"]), accepted);
-    assert_eq!(
-        i128::from(outcomes["TYPE_NOT_ACCEPTED"]),
-        expected["refused_TYPE_NOT_ACCEPTED"]
-    );
+    assert_eq!(i128::from(outcomes["TYPE_NOT_ACCEPTED"]), expected["refused_TYPE_NOT_ACCEPTED"]);
     assert_eq!(outcomes.len(), 2, "{outcomes:?}");
     assert_eq!(outcomes.values().sum::<u64>(), records);
     // All numbers of the file are accounted for: 22,061 sales, 3,836 credits, 3 adjustments.

@@ -86,10 +86,7 @@ fn each_record_gets_its_own_verdict() {
     assert_eq!(batch.seller(&batch.records[0]), b"S1");
     assert_eq!(batch.bytes(&batch.records[5]), records[5]);
     assert_eq!(batch.records[5].offset, 15);
-    assert_eq!(
-        batch.records[0].commitment,
-        record::decode(&records[0]).unwrap().commitment()
-    );
+    assert_eq!(batch.records[0].commitment, record::decode(&records[0]).unwrap().commitment());
 }
 
 #[test]

@@ -162,10 +162,8 @@ async fn run(
 ) -> Result<u64, QueryError> {
     let plan = context.state().create_logical_plan(sql).await;
     let plan = plan.map_err(|error| explain(&error, options))?;
-    let read_only = SQLOptions::new()
-        .with_allow_ddl(false)
-        .with_allow_dml(false)
-        .with_allow_statements(false);
+    let read_only =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| {
         QueryError::Refused(format!(
             "the archive is read only, so a query may only select: {}; use SELECT, EXPLAIN, \

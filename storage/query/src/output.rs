@@ -116,7 +116,8 @@ impl<'a> Writer<'a> {
             line.push_str(if at == 0 { "" } else { "  " });
             // Line breaks within a value would look like rows.
             line.extend(cell.chars().map(|c| if c.is_control() { ' ' } else { c }));
-            let padding = self.widths.get(at).map_or(0, |widest| widest.saturating_sub(width(cell)));
+            let padding =
+                self.widths.get(at).map_or(0, |widest| widest.saturating_sub(width(cell)));
             line.extend(std::iter::repeat_n(' ', padding));
         }
         Ok(writeln!(self.out, "{}", line.trim_end())?)

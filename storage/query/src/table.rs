@@ -38,7 +38,11 @@ pub(crate) struct SegmentTable {
 }
 
 impl SegmentTable {
-    pub(crate) fn records(schema: SchemaRef, segments: Vec<SegmentInfo>, prefix: StorePath) -> Self {
+    pub(crate) fn records(
+        schema: SchemaRef,
+        segments: Vec<SegmentInfo>,
+        prefix: StorePath,
+    ) -> Self {
         let partitions = vec![
             Arc::new(Field::new("date", DataType::Date32, false)),
             Arc::new(Field::new("shard", DataType::Int32, false)),
@@ -51,12 +55,15 @@ impl SegmentTable {
             ])
         };
         let files = segments.iter().map(file).collect();
-        Self { schema: TableSchema::new(schema, partitions), files }
+        Self {
+            schema: TableSchema::builder(schema).with_table_partition_cols(partitions).build(),
+            files,
+        }
     }
 
     pub(crate) fn blocks(schema: SchemaRef, segments: Vec<SegmentInfo>, prefix: StorePath) -> Self {
         let files = segments.iter().map(|segment| file(segment, &prefix)).collect();
-        Self { schema: TableSchema::new(schema, Vec::new()), files }
+        Self { schema: TableSchema::from(schema), files }
     }
 }
 

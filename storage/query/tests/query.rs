@@ -1,5 +1,7 @@
 //! Queries over a sealed archive: answers, refusals, bounds; and other readers of the same files.
 
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -127,23 +129,38 @@ fn answers_are_exact_on_a_folder_and_on_an_object_store() {
         let number = &truth.first_number;
         let found = ask(
             archive,
-            &format!("SELECT DISTINCT number FROM records WHERE number = '{number}' AND shard >= 0"),
+            &format!(
+                "SELECT DISTINCT number FROM records WHERE number = '{number}' AND shard >= 0"
+            ),
         );
         assert_eq!(found, format!("number\n{number}\n"));
         assert_eq!(
-            ask(archive, "SELECT count(*) AS n FROM records WHERE date = DATE '2026-11-22' AND shard = 1"),
+            ask(
+                archive,
+                "SELECT count(*) AS n FROM records WHERE date = DATE '2026-11-22' AND shard = 1"
+            ),
             format!(
                 "n\n{}\n",
-                chain.shards[1].iter().filter(|r| r.time_ms >= mini_chain::FIRST_TIME + 10_000).count()
+                chain.shards[1]
+                    .iter()
+                    .filter(|r| r.time_ms >= mini_chain::FIRST_TIME + 10_000)
+                    .count()
             )
         );
-        assert_eq!(ask(archive, "SELECT max(height) AS h FROM blocks"), format!("h\n{}\n", PLAN.blocks));
+        assert_eq!(
+            ask(archive, "SELECT max(height) AS h FROM blocks"),
+            format!("h\n{}\n", PLAN.blocks)
+        );
         let leaf = hex::encode(Entry::decode(&chain.shards[2][5].entry).unwrap().leaf());
         assert_eq!(
-            ask(archive, "SELECT encode(leaf, 'hex') AS leaf FROM records WHERE shard = 2 AND log_index = 5"),
+            ask(
+                archive,
+                "SELECT encode(leaf, 'hex') AS leaf FROM records WHERE shard = 2 AND log_index = 5"
+            ),
             format!("leaf\n{leaf}\n")
         );
-        let preceding = "SELECT count(p['number']) AS n FROM (SELECT unnest(preceding) AS p FROM records)";
+        let preceding =
+            "SELECT count(p['number']) AS n FROM (SELECT unnest(preceding) AS p FROM records)";
         assert_eq!(ask(archive, preceding), format!("n\n{}\n", truth.preceding));
     }
 }
@@ -260,7 +277,8 @@ fn duckdb_and_pyarrow_read_the_same_files() {
             leaves.push(Entry::decode(&row.unwrap().entry).unwrap().leaf());
         }
     }
-    let days: Vec<String> = archive.segments().iter().filter(|s| s.shard.is_some()).map(|s| s.date()).collect();
+    let days: Vec<String> =
+        archive.segments().iter().filter(|s| s.shard.is_some()).map(|s| s.date()).collect();
     let days: BTreeSet<String> = days.into_iter().collect();
     let offsets: u64 = chain.blocks.iter().flat_map(|block| &block.cut.0).sum();
     for reader in ["duckdb", "pyarrow"] {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::LAYOUT;
 
 /// Value of `format` in a manifest.
-pub const FORMAT: &str = "piaogen/segment/1";
+pub(super) const FORMAT: &str = "piaogen/segment/1";
 /// Most bytes of a manifest.
 const MANIFEST_BYTES: usize = 8_192;
 const DAY_MS: i64 = 86_400_000;

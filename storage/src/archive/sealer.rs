@@ -291,11 +291,11 @@ impl Archive {
         blocks: impl IntoIterator<Item = BlockRef<'b>>,
     ) -> Result<Option<SegmentInfo>> {
         self.check_writable()?;
-        let mut next = self.blocks_sealed_up_to()?;
+        let first = self.blocks_sealed_up_to()?;
         let mut columns = BlockColumns::new();
         let mut segment: Option<Segment<'_>> = None;
         let mut last = None;
-        for block in blocks {
+        for (next, block) in (first..).zip(blocks) {
             let header = columns.push(&block)?;
             if header.height != next || header.chain != self.chain {
                 return Err(StoreError::Refused(format!(
@@ -303,7 +303,6 @@ impl Archive {
                     header.height
                 )));
             }
-            next += 1;
             let place =
                 Place { index: header.height, height: header.height, time_ms: header.time_ms };
             if segment.is_none() {

@@ -4,7 +4,12 @@
 //! measurements. It executes nothing: outcomes are drawn, and logs and headers follow from them by
 //! the definitions of `FORMAT.md`, without the code that is tested.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part; a failure ends it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test uses its part; a failure ends it"
+)]
 
 use piaogen_crypto::sm2::{SecretKey, Signature};
 use piaogen_crypto::{Digest, sm3};
@@ -150,7 +155,7 @@ impl MiniChain {
             self.register(height, time_ms);
         }
         let parent = self.blocks.last().unwrap().header;
-        let history: Vec<Digest> = self.blocks.iter().map(|block| block.header.digest()).collect();
+        let history: Vec<Digest> = self.blocks.iter().map(|block| block.header.leaf()).collect();
         let cut = Cut(self.next_offsets.clone());
         let header = Header {
             height,
@@ -321,7 +326,8 @@ fn party(n: u64) -> String {
 pub fn invoice(rng: &mut Rng, red: bool, unknown: bool, sparse: bool) -> Fields {
     let (seller, buyer) = (rng.below(5_000), rng.below(50_000));
     let sign = if red { -1 } else { 1 };
-    let net = i128::from(rng.below(1 << rng.below(32) as u32) + 1) * sign;
+    let size = rng.below(32);
+    let net = i128::from(rng.below(1 << size) + 1) * sign;
     let vat = (net * 13 + 50) / 100;
     let mut fields = Fields::new();
     fields.set_text(

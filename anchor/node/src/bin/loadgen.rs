@@ -37,9 +37,10 @@ impl Host for Here {
     }
 
     fn receipts(&mut self, delivery: &Delivery) -> Result<Option<Box<dyn ReceiptSource>>> {
-        Ok(delivery.receipts.as_ref().map(|address| {
-            Box::new(HttpReceipts::new(address)) as Box<dyn ReceiptSource>
-        }))
+        Ok(delivery
+            .receipts
+            .as_ref()
+            .map(|address| Box::new(HttpReceipts::new(address)) as Box<dyn ReceiptSource>))
     }
 }
 

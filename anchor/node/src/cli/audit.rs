@@ -161,14 +161,16 @@ fn query(archive: &Archive, sql: &str, format: Format, memory_mib: usize) -> Res
         memory_bytes: memory_mib << 20,
         ..piaogen_query::QueryOptions::default()
     };
-    let out = std::io::stdout().lock();
-    piaogen_query::query(archive, sql, format, &options, out)?;
+    let mut out = std::io::stdout().lock();
+    piaogen_query::query(archive, sql, format, &options, &mut out)?;
     Ok(())
 }
 
 #[cfg(not(feature = "query"))]
 fn query(_: &Archive, _: &str, _: Format, _: usize) -> Result<()> {
-    anyhow::bail!("this binary was built without the feature `query`; build it with default features")
+    anyhow::bail!(
+        "this binary was built without the feature `query`; build it with default features"
+    )
 }
 
 /// Answers a question about an archive as a table, for the demo.

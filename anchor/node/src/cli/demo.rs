@@ -147,9 +147,7 @@ fn prove(
 
 /// The document of an accepted receipt, made again by the generator.
 fn document_of(generator: &Generator, records: u64, receipt: &Receipt) -> Option<Document> {
-    if receipt.entry.issue.is_none() {
-        return None;
-    }
+    receipt.entry.issue?;
     (0..records.min(100_000)).find_map(|index| {
         let document = generator.document(index)?;
         (document.commitment() == receipt.entry.commitment).then_some(document)
@@ -193,7 +191,12 @@ fn finish(
         ));
         text
     })?;
-    ensure!(report.is_good(), "{} receipts do not fit, {} are missing", report.mismatched, report.unanswered);
+    ensure!(
+        report.is_good(),
+        "{} receipts do not fit, {} are missing",
+        report.mismatched,
+        report.unanswered
+    );
     ensure!(shown.altered == ["total_gross"], "the altered field was not named");
     if !output.json {
         println!("\n{QUESTION}");

@@ -26,7 +26,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let total = folder.reader.flushed().shards.iter().map(|shard| shard.log_size).sum();
     let bar = progress(total, "checking");
     let done = AtomicU64::new(0);
-    let advance = |records: u64| bar.set_position(done.fetch_add(records, Ordering::Relaxed) + records);
+    let advance =
+        |records: u64| bar.set_position(done.fetch_add(records, Ordering::Relaxed) + records);
     let fsck = Fsck {
         genesis: &folder.genesis,
         reader: &folder.reader,

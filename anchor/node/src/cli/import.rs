@@ -33,8 +33,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         Format::Ubl => ubl::import(&bytes, &Options::ubl(secret)),
         Format::Shudian => shudian::import(&bytes, &Options::shudian(secret)),
     };
-    let imported = imported
-        .map_err(|error| No(format!("{}: refused: {error}", arguments.file.display())))?;
+    let imported =
+        imported.map_err(|error| No(format!("{}: refused: {error}", arguments.file.display())))?;
     for note in &imported.notes {
         eprintln!("note: {note}");
     }

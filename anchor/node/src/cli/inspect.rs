@@ -153,7 +153,8 @@ fn chain(folder: &Folder, output: Output) -> Result<()> {
             "invoices"
         );
         for (shard, state) in point.shards.iter().enumerate() {
-            let name = if shard + 1 == point.shards.len() { "reg".into() } else { shard.to_string() };
+            let name =
+                if shard + 1 == point.shards.len() { "reg".into() } else { shard.to_string() };
             text.push_str(&format!(
                 "{name:>6} {:>12} {:>12} {:>12}  {}\n",
                 state.next_offset,
@@ -167,7 +168,8 @@ fn chain(folder: &Folder, output: Output) -> Result<()> {
 }
 
 fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
-    let block = folder.reader.block(height)?.with_context(|| format!("there is no block {height}"))?;
+    let block =
+        folder.reader.block(height)?.with_context(|| format!("there is no block {height}"))?;
     let (header, cut) = parse_block(&block)?;
     let certificate = match block.finalization.is_empty() {
         true => None,
@@ -200,7 +202,8 @@ fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
 
 fn leaf(folder: &Folder, shard: u32, index: u64, output: Output) -> Result<()> {
     let prover = folder.prover()?;
-    let row = prover.row(shard, index)?.with_context(|| format!("no leaf {index} in shard {shard}"))?;
+    let row =
+        prover.row(shard, index)?.with_context(|| format!("no leaf {index} in shard {shard}"))?;
     let entry = Entry::decode(&row.entry).context("the stored entry")?;
     let record = record::decode(&row.record).ok().map(|record| record_to_json(&record));
     let record = record.as_deref().and_then(|text| serde_json::from_str(text).ok());

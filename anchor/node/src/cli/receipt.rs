@@ -1,7 +1,7 @@
 //! `piaogen receipt`: makes receipts from a data folder, renews and converts them.
 
-use super::{DOCUMENT_MAX, Output, Place, read_text};
 use super::verify::read_receipt;
+use super::{DOCUMENT_MAX, Output, Place, read_text};
 use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
@@ -151,11 +151,7 @@ fn consistency(
 }
 
 fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()> {
-    let bytes = if arguments.compact {
-        receipt.encode()
-    } else {
-        receipt.to_json().into_bytes()
-    };
+    let bytes = if arguments.compact { receipt.encode() } else { receipt.to_json().into_bytes() };
     let length = bytes.len();
     put(arguments, bytes)?;
     match &arguments.out {

@@ -14,7 +14,7 @@ use piaogen_verify::json;
 use piaogen_verify::record::{self, Draft, RecordKind};
 use piaogen_verify::scheme::check_invoice;
 use piaogen_verify::value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -172,7 +172,7 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
     Ok(vec![sign(kind, [0; 16], &fields)])
 }
 
-fn public_key(path: &PathBuf) -> Result<Vec<u8>> {
+fn public_key(path: &Path) -> Result<Vec<u8>> {
     let key = PublicKey::from_spki_pem(&read_text(path, 64 << 10)?)
         .with_context(|| format!("public key {}", path.display()))?;
     Ok(key.to_compressed().to_vec())

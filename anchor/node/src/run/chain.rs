@@ -9,7 +9,7 @@
 //! - A header is made or voted for only over roots that this node computed itself.
 //! - When the roots of a final header differ from our own, the node stops.
 
-use super::execute::{Executor, ExecuteError};
+use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::lock;
 use super::metrics::Metrics;
@@ -199,12 +199,8 @@ impl Chain {
         let levels = state.history.append(self.lanes, vec![digest]);
         let size = state.history.size();
         self.store.history_append(&levels, size)?;
-        state.tip = Tip {
-            header: *header,
-            cut: cut.clone(),
-            shards,
-            history_root: state.history.root(),
-        };
+        state.tip =
+            Tip { header: *header, cut: cut.clone(), shards, history_root: state.history.root() };
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -213,9 +209,7 @@ impl Chain {
     /// Waits until the block `parent` is executed, at most so long.
     fn executed(&self, parent: &Digest, at_most: Duration) -> Option<Tip> {
         let state = lock(&self.state);
-        let other = |state: &mut State| {
-            !state.stopping && state.tip.header.digest() != *parent
-        };
+        let other = |state: &mut State| !state.stopping && state.tip.header.digest() != *parent;
         let (state, _) = self
             .changed
             .wait_timeout_while(state, at_most, other)
@@ -353,12 +347,11 @@ impl Application for Chain {
     fn verify(&self, _view: u64, parent: Digest, block: Digest) -> bool {
         let Some(tip) = self.executed(&parent, Duration::from_secs(1)) else { return false };
         let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);
-        let checked = self.pending(&block).map_err(|error| error.to_string()).and_then(
-            |(header, cut)| {
+        let checked =
+            self.pending(&block).map_err(|error| error.to_string()).and_then(|(header, cut)| {
                 tip.check(&header, &cut, &self.intake.ends(), latest)
                     .map_err(|refusal| refusal.to_string())
-            },
-        );
+            });
         if let Err(why) = &checked {
             tracing::warn!(block = %hex::encode(block), %why, "a proposed block is not voted for");
         }

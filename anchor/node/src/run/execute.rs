@@ -142,7 +142,8 @@ impl Executor {
                 false => self.intake.take(shard, cut.0[shard]),
             })
             .collect();
-        let taken: Vec<Taken> = taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
+        let taken: Vec<Taken> =
+            taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
         self.observe(&taken);
         let mut after = self.registry.clone();
         let pool = self.pool.clone();
@@ -242,7 +243,7 @@ impl Executor {
 
     /// Applies a block, after a flush where too much waits for one.
     fn apply(&self, height: u64, effects: Vec<ShardEffects>) -> Result<(), ExecuteError> {
-        while self.store.is_full()? {
+        while !self.store.has_room()? {
             self.store.flush()?;
         }
         Ok(self.store.apply(height, effects)?)

@@ -78,10 +78,8 @@ impl Intake {
         keys: Arc<KeyDirectory>,
         metrics: Arc<Metrics>,
     ) -> Intake {
-        let queue = |reader: &Box<dyn Reader>| {
-            Mutex::new(Queue { end: reader.next_offset(), ..Queue::default() })
-        };
-        let queues = readers.iter().map(queue).collect();
+        let queue = |end| Mutex::new(Queue { end, ..Queue::default() });
+        let queues = readers.iter().map(|reader| queue(reader.next_offset())).collect();
         let source = |reader| {
             let batch = Batch::new(limits.batch_records, limits.batch_bytes);
             Mutex::new(Source { reader, batch, rest_until: None })
@@ -181,9 +179,7 @@ impl Intake {
     /// Waits until the version is another one, at most so long.
     pub fn wait(&self, version: u64, at_most: Duration) {
         let changed = lock(&self.changed);
-        let unchanged = |now: &mut u64| {
-            *now == version && !self.stopping.load(Ordering::Relaxed)
-        };
+        let unchanged = |now: &mut u64| *now == version && !self.stopping.load(Ordering::Relaxed);
         // A poisoned lock holds a whole number all the same.
         drop(self.signal.wait_timeout_while(changed, at_most, unchanged));
     }
@@ -267,8 +263,10 @@ fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
         }
         // A cut inside a batch: another validator's. The bytes are shared out by copying.
         let rest = front.records.split_off(below);
-        let head =
-            CheckedBatch { arena: front.arena.clone(), records: std::mem::take(&mut front.records) };
+        let head = CheckedBatch {
+            arena: front.arena.clone(),
+            records: std::mem::take(&mut front.records),
+        };
         front.records = rest;
         queue.bytes -= weight_before - weight(front);
         append(&mut whole, head);

@@ -117,9 +117,9 @@ pub struct Prover<'a, R> {
 impl<R: Reads> Prover<'_, R> {
     fn shard(&self, shard: u32) -> Result<&ShardEntry> {
         let shards = &self.provable.shards;
-        shards
-            .get(shard as usize)
-            .with_context(|| format!("there is no shard {shard}; they are 0 to {}", shards.len() - 1))
+        shards.get(shard as usize).with_context(|| {
+            format!("there is no shard {shard}; they are 0 to {}", shards.len() - 1)
+        })
     }
 
     /// The row of a record, if it is provable yet.

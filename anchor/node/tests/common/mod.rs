@@ -1,13 +1,19 @@
 //! What the tests of the whole system share: chains in temporary folders, nodes as processes,
 //! streams filled beforehand, roots read from folders.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test binary uses a part"
+)]
 
+use piaogen_crypto::Lanes;
 use piaogen_loadgen::generator::Generator;
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
-use piaogen_loadgen::source::{Generated, Source};
-use piaogen_crypto::Lanes;
 use piaogen_loadgen::send::{SendError, Sink};
+use piaogen_loadgen::source::{Generated, Source};
 use piaogen_node::config::Config;
 use piaogen_node::setup;
 use piaogen_node::sinks::StreamSink;
@@ -73,7 +79,8 @@ impl Chain {
                  registry_topic = \"{prefix}-registry\""
             ),
         };
-        let toml = format!("listen = \"\"\n{}\n[stream]\n{stream}\n{more_toml}\n", setup::BASE_TOML);
+        let toml =
+            format!("listen = \"\"\n{}\n[stream]\n{stream}\n{more_toml}\n", setup::BASE_TOML);
         std::fs::write(dir.join("node.toml"), toml).unwrap();
         let chain = Chain { dir: dir.into(), keys };
         if let Carrier::Kafka(..) = carrier {

@@ -2,6 +2,7 @@
 //!
 //! Only text is read, and nothing of what is built, downloaded or left by a demo.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "shared by tests; a failure ends them")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::path::{Path, PathBuf};
