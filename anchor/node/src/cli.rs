@@ -21,10 +21,12 @@ mod submit;
 mod verify;
 
 use crate::config::Config;
+use crate::run::Fatal;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use piaogen_ingest::stream::StreamError;
+use piaogen_order::OrderError;
 use piaogen_storage::StoreError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -195,13 +197,29 @@ pub fn exit_code(result: Result<()>) -> ExitCode {
         return ExitCode::from(1);
     }
     eprintln!("error: {error:#}");
-    let stream = error.chain().find_map(|cause| cause.downcast_ref::<StreamError>());
-    let store = error.chain().find_map(|cause| cause.downcast_ref::<StoreError>());
-    ExitCode::from(match (stream, store) {
-        (Some(StreamError::Busy(_)), _) | (_, Some(StoreError::Busy { .. })) => 3,
-        (Some(StreamError::Fatal(_)), _) | (_, Some(StoreError::Fatal { .. })) => 4,
-        _ => 2,
-    })
+    ExitCode::from(error.chain().find_map(class_of).unwrap_or(2))
+}
+
+/// The exit code of an error whose class is known: busy or fatal.
+fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<Fatal>() {
+        return Some(4);
+    }
+    if let Some(error) = cause.downcast_ref::<OrderError>() {
+        return matches!(error, OrderError::Fatal(_)).then_some(4);
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Busy(_) => Some(3),
+            StoreError::Fatal { .. } => Some(4),
+            StoreError::Refused(_) => None,
+        };
+    }
+    match cause.downcast_ref::<StreamError>()? {
+        StreamError::Busy(_) => Some(3),
+        StreamError::Fatal(_) => Some(4),
+        StreamError::Refused(_) => None,
+    }
 }
 
 fn run(command: Command, output: Output) -> Result<()> {
@@ -240,6 +258,14 @@ fn config(arguments: &ConfigArguments) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fatal_and_busy_have_codes_of_their_own() {
+        let code = |error: anyhow::Error| error.chain().find_map(class_of);
+        assert_eq!(code(Fatal("x".into()).into()), Some(4));
+        assert_eq!(code(anyhow::Error::new(StreamError::Busy("x".into())).context("y")), Some(3));
+        assert_eq!(code(StoreError::Refused("x".into()).into()), None);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

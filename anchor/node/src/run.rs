@@ -49,6 +49,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// The node no longer knows its own state.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
 /// What a node needs in order to run.
 pub struct NodeParts {
     /// The data folder.
@@ -95,6 +100,7 @@ pub struct Node {
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
     records: Arc<dyn Stream>,
+    registry: Arc<dyn Stream>,
 }
 
 struct StoreLog<'a>(&'a Store, Option<u32>);
@@ -371,6 +377,7 @@ impl Node {
             threads,
             stopping,
             records: parts.records,
+            registry: parts.registry,
         })
     }
 
@@ -383,25 +390,28 @@ impl Node {
             .or_else(|| ordering.map(|failure| failure.to_string()))
     }
 
-    /// Whether everything that is in the stream now is executed and provable.
+    /// Whether everything that is in the stream now is executed and provable. Also measures the lag
+    /// of each shard.
     pub fn drained(&self) -> Result<bool> {
         let tip = self.chain.tip();
-        for partition in 0..self.records.partitions() {
-            let end = self.records.end_offset(partition)?;
-            let next = tip.shards[partition as usize].next_offset;
-            self.metrics.lag(partition as usize, end.saturating_sub(next));
-            if next < end {
-                return Ok(false);
-            }
+        let mut lags = 0;
+        for (shard, state) in tip.shards.iter().enumerate() {
+            let end = match shard < self.records.partitions() as usize {
+                true => self.records.end_offset(shard as u32)?,
+                false => self.registry.end_offset(0)?,
+            };
+            let lag = end.saturating_sub(state.next_offset);
+            self.metrics.lag(shard, lag);
+            lags += lag;
         }
-        Ok(self.chain.settled())
+        Ok(lags == 0 && self.chain.settled())
     }
 
     /// Waits until everything that is in the stream now is executed and provable.
     pub fn drain(&self, mut progress: impl FnMut(&Node)) -> Result<()> {
         loop {
             if let Some(failure) = self.failure() {
-                bail!(failure);
+                return Err(Fatal(failure).into());
             }
             if self.drained()? {
                 return Ok(());
@@ -428,7 +438,7 @@ impl Node {
             thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
         }
         if let Some(failure) = failure {
-            bail!(failure);
+            return Err(Fatal(failure).into());
         }
         self.store.flush()?;
         self.archiver.seal_all()?;

@@ -1,8 +1,8 @@
 //! Joins load generators with streams and nodes: sinks that send, sources of receipts.
 
-use crate::run::Node;
 use crate::run::receipts::{Prover, Show};
-use anyhow::{Context, Result, bail, ensure};
+use crate::run::{Fatal, Node};
+use anyhow::{Context, Result, ensure};
 use piaogen_ingest::stream::{self, Stream, StreamError, Writer};
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::{Ack, SendError, Sink};
@@ -238,7 +238,7 @@ pub fn register(
     let begun = Instant::now();
     while node.chain.tip().shards[partitions as usize].log_size < wanted {
         if let Some(failure) = node.failure() {
-            bail!(failure);
+            return Err(Fatal(failure).into());
         }
         ensure!(begun.elapsed() < Duration::from_secs(300), "registrations do not become final");
         std::thread::sleep(Duration::from_millis(10));

@@ -101,39 +101,40 @@ enum FieldColumn<'a> {
 }
 
 impl FieldColumn<'_> {
+    fn is_absent(&self, row: usize) -> bool {
+        match self {
+            Self::Text(column) => column.is_null(row),
+            Self::Date(column) => column.is_null(row),
+            Self::Amount(column) => column.is_null(row),
+            Self::Currency(code, exponent) => code.is_null(row) && exponent.is_null(row),
+            Self::Lines(count, root) => count.is_null(row) && root.is_null(row),
+            Self::Flag(column) => !column.value(row),
+            Self::Preceding(column) => column.is_null(row),
+        }
+    }
+
     /// Appends the canonical value, if the row has one.
     fn value(&self, row: usize, out: &mut Vec<u8>) -> Result<bool, &'static str> {
-        let (present, width) = match self {
-            Self::Text(column) => (column.is_valid(row), 0),
-            Self::Date(column) => (column.is_valid(row), 0),
-            Self::Amount(column) => (column.is_valid(row), 0),
-            Self::Currency(code, exponent) => {
-                (code.is_valid(row), usize::from(exponent.is_null(row)))
-            }
-            Self::Lines(count, root) => (count.is_valid(row), usize::from(root.is_null(row))),
-            Self::Flag(column) => (column.is_valid(row) && column.value(row), 0),
-            Self::Preceding(column) => (column.is_valid(row), 0),
-        };
-        if !present {
+        if self.is_absent(row) {
             return Ok(false);
-        }
-        if width != 0 {
-            return Err("one of two columns of a field is null");
         }
         match self {
             Self::Text(column) => out.extend_from_slice(column.value(row).as_bytes()),
             Self::Date(column) => put_day(out, column.value(row))?,
             Self::Amount(column) => put_zint(out, column.value(row)),
-            Self::Currency(code, exponent) => {
+            Self::Currency(code, exponent) if code.is_valid(row) && exponent.is_valid(row) => {
                 out.extend_from_slice(code.value(row).as_bytes());
                 out.push(exponent.value(row) as u8);
             }
-            Self::Lines(count, root) => {
+            Self::Lines(count, root) if count.is_valid(row) && root.is_valid(row) => {
                 out.extend_from_slice(&count.value(row).to_be_bytes());
                 out.extend_from_slice(root.value(row));
             }
             Self::Flag(_) => out.push(1),
             Self::Preceding(column) => put_preceding(out, &column.value(row))?,
+            Self::Currency(..) | Self::Lines(..) => {
+                return Err("one of two columns of a field is null");
+            }
         }
         Ok(true)
     }
@@ -331,10 +332,19 @@ impl<'a> Batch<'a> {
     fn parse(&self, row: usize, out: &mut Parsed) -> Result<(), &'static str> {
         let begin = out.pairs.len();
         if self.raw.is_valid(row) {
+            if !self.only_raw(row) {
+                return Err("it has raw bytes and other columns of a record");
+            }
             out.rows.push((self.kind(row)?, begin..begin));
             return Ok(());
         }
         let kind = self.kind(row)?.ok_or("a record without kind has no raw bytes")?;
+        if self.subject.is_valid(row) && self.per_seller.value(row) {
+            return Err("its subject is given, and said to follow from the seller");
+        }
+        if !kind.is_invoice() && (self.secret.is_valid(row) || self.per_seller.value(row)) {
+            return Err("it is no invoice, but has columns of one");
+        }
         for ((tag, _), column) in COLUMNS.iter().zip(&self.own) {
             let at = out.values.len();
             if column.value(row, &mut out.values)? {
@@ -351,12 +361,26 @@ impl<'a> Batch<'a> {
                 let at = out.values.len();
                 out.values.extend_from_slice(value);
                 let tag = Tag::try_from(tag).map_err(|_| wrong)?;
+                if COLUMNS.binary_search_by_key(&tag, |(own, _)| *own).is_ok() {
+                    return Err("the column fields has a field that has a column of its own");
+                }
                 out.pairs.push((tag, at..out.values.len()));
             }
         }
         out.pairs[begin..].sort_by_key(|(tag, _)| *tag);
         out.rows.push((Some(kind), begin..out.pairs.len()));
         Ok(())
+    }
+
+    /// Whether a row with raw bytes has nothing else of a record, as it must: what stands in a
+    /// column is either part of the record or a lie.
+    fn only_raw(&self, row: usize) -> bool {
+        self.own.iter().all(|column| column.is_absent(row))
+            && self.fields.is_null(row)
+            && self.signed_at.is_null(row)
+            && self.secret.is_null(row)
+            && self.signature.is_null(row)
+            && !self.per_seller.value(row)
     }
 
     fn commitments(
@@ -428,6 +452,9 @@ impl<'a> Batch<'a> {
         entry.extend_from_slice(&signer);
         put_vint(&mut entry, issue.map_or(0, |issue| issue + 1));
         entry.extend_from_slice(&status);
+        if self.raw.is_valid(row) && readable(self.raw.value(row), kind, &signer) {
+            return Err("its record can be read, but is not in columns");
+        }
         let record = match (wanted.records, kind) {
             (false, _) => Vec::new(),
             (true, _) if self.raw.is_valid(row) => self.raw.value(row).to_vec(),
@@ -463,6 +490,11 @@ impl<'a> Batch<'a> {
             Draft { kind, signed_at: self.signed_at.value(row), secret: self.secret(row), fields };
         Ok(draft.encode(signer, &Signature(fixed(self.signature, row))))
     }
+}
+
+/// Whether a record belongs into columns: it can be read and is as its entry says.
+fn readable(bytes: &[u8], kind: Option<RecordKind>, signer: &Digest) -> bool {
+    record::decode(bytes).is_ok_and(|record| Some(record.kind) == kind && record.signer == *signer)
 }
 
 /// The fields of the rows of a batch.

@@ -2,8 +2,8 @@
 
 use super::{Output, audit, progress};
 use crate::config::Config;
-use crate::run::Node;
 use crate::run::chain::clock_ms;
+use crate::run::{Fatal, Node};
 use crate::setup::{self, write_new};
 use crate::sinks::{self, NodeReceipts, StreamSink};
 use anyhow::{Context, Result, bail, ensure};
@@ -100,7 +100,7 @@ fn load(
     })?;
     bar.finish_and_clear();
     if let Some(failure) = node.failure() {
-        bail!(failure);
+        return Err(Fatal(failure).into());
     }
     Ok(report)
 }

@@ -15,6 +15,9 @@ pub(super) struct Arguments {
     /// Where the document goes; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Accept a 数电票 number whose first two digits are not the year of issue, with a note.
+    #[arg(long)]
+    any_year: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -31,7 +34,11 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let imported = match arguments.format {
         Format::Ubl => ubl::import(&bytes, &Options::ubl(secret)),
-        Format::Shudian => shudian::import(&bytes, &Options::shudian(secret)),
+        Format::Shudian => {
+            let number_year_must_fit = !arguments.any_year;
+            let options = Options { number_year_must_fit, ..Options::shudian(secret) };
+            shudian::import(&bytes, &options)
+        }
     };
     let imported =
         imported.map_err(|error| No(format!("{}: refused: {error}", arguments.file.display())))?;

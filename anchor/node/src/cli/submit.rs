@@ -12,7 +12,7 @@ use piaogen_verify::fields::{name_of, tag};
 use piaogen_verify::genesis::{Genesis, ROLES};
 use piaogen_verify::json;
 use piaogen_verify::record::{self, Draft, RecordKind};
-use piaogen_verify::scheme::check_invoice;
+use piaogen_verify::scheme::{Scheme, check_invoice};
 use piaogen_verify::value;
 use std::path::{Path, PathBuf};
 
@@ -161,15 +161,21 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
                 let name = path.display().to_string();
                 let document = json::document_from_json(&read_text(path, DOCUMENT_MAX)?)
                     .with_context(|| name.clone())?;
-                let red = document.fields.get(tag::PRECEDING).is_some()
-                    || document.fields.get(tag::ORIGINAL_UNKNOWN).is_some();
-                let kind = if red { RecordKind::IssueRed } else { RecordKind::Issue };
+                let kind = kind_of(&document.fields, genesis);
                 Ok(sign(kind, document.secret, &document.fields))
             })
             .collect();
     }
     let (kind, fields) = registry_fields(&arguments.what)?;
     Ok(vec![sign(kind, [0; 16], &fields)])
+}
+
+/// Red where the scheme counts its type among the red ones.
+fn kind_of(fields: &Fields, genesis: &Genesis) -> RecordKind {
+    let code = fields.get(tag::SCHEME).unwrap_or_default();
+    let red = Scheme::find(&genesis.file.schemes, code)
+        .is_some_and(|scheme| scheme.red_types.iter().any(|t| t == fields.text(tag::TYPE_CODE)));
+    if red { RecordKind::IssueRed } else { RecordKind::Issue }
 }
 
 fn public_key(path: &Path) -> Result<Vec<u8>> {

@@ -51,6 +51,7 @@ struct Chain<'a> {
     trust: &'a TrustRoot,
     genesis: Option<&'a Genesis>,
     history: Frontier,
+    history_broken: bool,
     last: Option<Block>,
     shards: Vec<ShardEntry>,
     leaves: Vec<Digest>,
@@ -86,6 +87,7 @@ pub(super) fn check(
         trust,
         genesis,
         history: Frontier::default(),
+        history_broken: false,
         last: None,
         leaves: states.iter().map(ShardEntry::leaf).collect(),
         shards: states,
@@ -136,7 +138,9 @@ impl Chain<'_> {
             let mut block = Block { archived, header, good: true };
             let before = window.last().or(self.last.as_ref());
             block.good = self.check_header(&block, before);
-            if self.history.root() != header.history_root {
+            // One wrong header makes all histories behind it wrong.
+            if !self.history_broken && self.history.root() != header.history_root {
+                self.history_broken = true;
                 let detail = "its history root does not follow from the headers before";
                 self.find(&block, Check::History, detail);
                 block.good = false;

@@ -1,0 +1,120 @@
+//! The manual's own way through the commands: a new chain, a participant, an imported invoice, its
+//! receipt, and what each command says when something is wrong.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const UBL: &str = include_str!("../../../ingest/import/tests/samples/ubl.xml");
+
+fn piaogen(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_piaogen")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+/// Runs a command that must end with this code; what it printed, standard error last.
+fn run(dir: &Path, code: i32, arguments: &[&str]) -> String {
+    let output = piaogen(dir, arguments);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn from_a_new_chain_to_a_receipt_and_back() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    std::fs::write(dir.join("invoice.xml"), UBL).unwrap();
+    run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", "manual-1", "--partitions", "2"]);
+    let again = run(dir, 2, &["genesis", "--dir", "chain", "--chain-id", "manual-1"]);
+    assert!(again.contains("is not empty"), "{again}");
+    run(dir, 0, &["config", "--check", "chain/node.toml"]);
+    run(dir, 0, &["keygen", "--out", "seller.pem", "--public", "seller.pub"]);
+    run(dir, 0, &["import", "ubl", "invoice.xml", "--out", "document.json"]);
+    let text = std::fs::read_to_string(dir.join("document.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let field = |name: &str| document["fields"][name].as_str().unwrap().to_string();
+    let (number, seller) = (field("number"), field("seller_party"));
+
+    let base = ["submit", "--dir", "chain", "--key"];
+    let register = ["chain/authority.pem", "register", "--party", &seller, "--name", "Seller"];
+    let rest = ["--role", "issuer", "--public", "seller.pub"];
+    run(dir, 0, &[&base[..], &register[..], &rest[..]].concat());
+    run(dir, 0, &["node", "--dir", "chain", "--until-drained"]);
+    let issue = ["seller.pem", "issue", "document.json"];
+    run(dir, 0, &[&base[..], &issue[..]].concat());
+    // The same again is answered with the first; somebody else may not issue.
+    run(dir, 0, &[&base[..], &issue[..]].concat());
+    run(dir, 0, &["node", "--dir", "chain", "--until-drained"]);
+
+    let which = ["--number", &number, "--scheme", "EN16931", "--seller", &seller];
+    let show = ["--show", "number,total_gross,currency", "--out", "receipt.json"];
+    run(dir, 0, &[&["receipt", "--dir", "chain"][..], &which[..], &show[..]].concat());
+    let trust = ["--trust-root", "chain/trust-root.json"];
+    let good = run(
+        dir,
+        0,
+        &[&["verify", "receipt.json"][..], &trust[..], &["--document", "document.json"][..]]
+            .concat(),
+    );
+    assert!(good.contains("ACCEPTED"), "{good}");
+
+    let altered =
+        text.replace(&format!("\"seller_party\": \"{seller}\""), "\"seller_party\": \"X\"");
+    assert_ne!(altered, text);
+    std::fs::write(dir.join("altered.json"), altered).unwrap();
+    let bad = run(
+        dir,
+        1,
+        &[&["verify", "receipt.json"][..], &trust[..], &["--document", "altered.json"][..]]
+            .concat(),
+    );
+    assert!(bad.contains("seller_party"), "{bad}");
+
+    let receipt = std::fs::read_to_string(dir.join("receipt.json")).unwrap();
+    std::fs::write(dir.join("forged.json"), receipt.replace("\"ACCEPTED\"", "\"NOT_FOUND\""))
+        .unwrap();
+    let forged = run(dir, 1, &[&["verify", "forged.json"][..], &trust[..]].concat());
+    assert!(forged.contains("inclusion"), "{forged}");
+
+    let none = run(dir, 2, &["receipt", "--dir", "chain", "--number", "nothing"]);
+    assert!(none.contains("was not accepted"), "{none}");
+    run(dir, 0, &["receipt", "--dir", "chain", "--consistency", "1", "--out", "consistency.json"]);
+    let leaves = run(dir, 0, &["inspect", "--dir", "chain", "chain", "--json"]);
+    assert!(leaves.contains("manual-1"), "{leaves}");
+    let checkpoint = run(dir, 0, &["inspect", "--dir", "chain", "checkpoint"]);
+    assert!(checkpoint.starts_with("piaogen/manual-1\n"), "{checkpoint}");
+    run(dir, 0, &["fsck", "--dir", "chain"]);
+    run(dir, 0, &["audit", "verify", "--dir", "chain"]);
+    let sql = "SELECT outcome, count(*) AS n FROM records WHERE kind = 'issue' GROUP BY outcome \
+               ORDER BY outcome";
+    let answer = run(dir, 0, &["audit", "query", "--dir", "chain", "--format", "csv", sql]);
+    let lines: Vec<&str> = answer.lines().map(str::trim_end).collect();
+    assert_eq!(lines, ["outcome,n", "ACCEPTED,1", "REPLAY,1"]);
+}
+
+#[test]
+fn an_archive_that_was_touched_is_found_out() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    run(dir, 0, &["demo", "--records", "400", "--dir", "d", "--sellers", "5", "--partitions", "2"]);
+    run(dir, 0, &["audit", "verify", "--dir", "d"]);
+    let mut segments = Vec::new();
+    let mut folders = vec![dir.join("d/archive/records")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { segments.push(path) }
+        }
+    }
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let said = run(dir, 1, &["audit", "verify", "--dir", "d"]);
+    assert!(said.contains("FOUND"), "{said}");
+}
