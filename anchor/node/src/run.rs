@@ -322,7 +322,7 @@ impl Node {
             parts.lanes,
             opened.start,
             finals,
-        ));
+        )?);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         let context = CheckContext {

@@ -157,7 +157,7 @@ pub(crate) struct Columns {
     outcome_data: BinaryBuilder,
     own: Vec<FieldColumn>,
     fields: BinaryBuilder,
-    signer: FixedSizeBinaryBuilder,
+    signer: BinaryBuilder,
     signed_at: TimestampMillisecondBuilder,
     secret: FixedSizeBinaryBuilder,
     signature: FixedSizeBinaryBuilder,
@@ -191,7 +191,7 @@ impl Columns {
             outcome_data: BinaryBuilder::new(),
             own: COLUMNS.iter().map(|(_, shape)| FieldColumn::new(*shape)).collect(),
             fields: BinaryBuilder::new(),
-            signer: FixedSizeBinaryBuilder::new(32),
+            signer: BinaryBuilder::new(),
             signed_at: moments(),
             secret: FixedSizeBinaryBuilder::new(16),
             signature: FixedSizeBinaryBuilder::new(64),
@@ -246,7 +246,7 @@ impl Columns {
         self.detail.append_option((!detail.is_empty()).then_some(detail));
         let data = outcome_data(bytes)?;
         self.outcome_data.append_option((!data.is_empty()).then_some(data));
-        self.signer.append_value(entry.signer).ok()?;
+        self.signer.append_value(entry.signer);
         push_fixed(&mut self.status, (entry.status != [0; 32]).then_some(&entry.status))?;
         push_fixed(&mut self.commitment, self.commitments.then_some(&entry.commitment))
     }

@@ -185,7 +185,7 @@ pub(crate) struct Batch<'a> {
     outcome_data: &'a BinaryArray,
     own: Vec<FieldColumn<'a>>,
     fields: &'a BinaryArray,
-    signer: &'a FixedSizeBinaryArray,
+    signer: &'a BinaryArray,
     signed_at: &'a arrow::array::TimestampMillisecondArray,
     secret: &'a FixedSizeBinaryArray,
     signature: &'a FixedSizeBinaryArray,
@@ -266,7 +266,7 @@ impl<'a> Batch<'a> {
             outcome_data: c(7).as_binary(),
             own,
             fields: next().as_binary(),
-            signer: next().as_fixed_size_binary(),
+            signer: next().as_binary(),
             signed_at: next().as_primitive::<TimestampMillisecondType>(),
             secret: next().as_fixed_size_binary(),
             signature: next().as_fixed_size_binary(),
@@ -434,7 +434,8 @@ impl<'a> Batch<'a> {
         let index = |column: &Int64Array| {
             u64::try_from(column.value(row)).map_err(|_| "an index is negative")
         };
-        let signer: Digest = fixed(self.signer, row);
+        let signer = self.signer.value(row).try_into();
+        let signer: Digest = signer.map_err(|_| "a signer is no key id")?;
         let issue = self.issue_index.is_valid(row).then(|| index(self.issue_index)).transpose()?;
         let status = if self.status.is_valid(row) { fixed(self.status, row) } else { [0; 32] };
         let offset = index(self.offset)?;

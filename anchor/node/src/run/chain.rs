@@ -17,7 +17,7 @@ use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_order::Application;
-use piaogen_storage::{Block, Store};
+use piaogen_storage::{Block, Store, StoreError};
 use piaogen_verify::encoding::Reader;
 use piaogen_verify::header::{Cut, HEADER_LEN, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
@@ -74,6 +74,20 @@ pub struct Chain {
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
 }
 
+/// The header with its stored certificate, if it has one, and the shards that it speaks of.
+fn provable(
+    store: &Store,
+    header: &Header,
+    shards: Vec<ShardEntry>,
+) -> Result<Option<Provable>, StoreError> {
+    let block = store.block(header.height)?;
+    Ok(block.filter(|block| !block.finalization.is_empty()).map(|block| Provable {
+        header: *header,
+        finalization: block.finalization,
+        shards,
+    }))
+}
+
 /// The present time of this machine's clock, milliseconds since 1970. Only proposing reads it.
 pub fn clock_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -101,17 +115,23 @@ impl Chain {
         lanes: Lanes,
         start: Start,
         finals: Sender<(Header, Cut)>,
-    ) -> Chain {
+    ) -> Result<Chain, StoreError> {
+        // The last block changed nothing: its header speaks of the present state.
+        let idle = shards_root(&start.tip.shards) == start.tip.header.shards_root;
+        let newest = match idle {
+            true => provable(&store, &start.tip.header, start.tip.shards.clone())?,
+            false => None,
+        };
         let state = State {
             tip: start.tip,
             last: start.last,
-            provable: None,
+            provable: newest,
             history: start.history,
             last_final: Instant::now(),
             failure: None,
             stopping: false,
         };
-        Chain {
+        Ok(Chain {
             store,
             intake,
             metrics,
@@ -120,7 +140,7 @@ impl Chain {
             state: Mutex::new(state),
             changed: Condvar::new(),
             finals: Mutex::new(Some(finals)),
-        }
+        })
     }
 
     /// The newest header that proves something, with its shards.
