@@ -4,9 +4,10 @@
 //! known; a later value that is wider stands out of line rather than being cut.
 
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -39,7 +40,7 @@ impl<'a> Writer<'a> {
             Format::Json => {
                 let builder = WriterBuilder::new().with_explicit_nulls(true);
                 let mut writer = builder.build::<_, LineDelimited>(&mut *self.out);
-                writer.write(batch)?;
+                writer.write(&exact(batch)?)?;
                 writer.finish()
             }
             Format::Csv => {
@@ -132,6 +133,33 @@ fn width(text: &str) -> usize {
             | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x20000..=0x3fffd)
     };
     text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
+}
+
+/// The batch with its decimal columns as text: a JSON reader may round what is written as a number.
+fn exact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if matches!(column.data_type(), DataType::Decimal128(..) | DataType::Decimal256(..)) {
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+            columns.push(text(column)?);
+        } else {
+            fields.push(field.clone());
+            columns.push(column.clone());
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn text(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
+    let value = |row| match column.is_null(row) {
+        true => Ok(None),
+        false => formatter.value(row).try_to_string().map(Some),
+    };
+    let values = (0..column.len()).map(value).collect::<Result<Vec<Option<String>>, _>>()?;
+    Ok(Arc::new(StringArray::from(values)))
 }
 
 /// The values of a batch as text; null is empty.
