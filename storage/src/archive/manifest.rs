@@ -60,7 +60,7 @@ impl std::fmt::Display for Series {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentInfo {
-    /// [`FORMAT`].
+    /// `piaogen/segment/1`.
     pub format: String,
     /// Layout version of the file.
     pub layout: u32,
