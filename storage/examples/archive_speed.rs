@@ -1,6 +1,6 @@
 //! Measures the archive: rows a second sealed, read and audited, and bytes a row.
 //!
-//! `archive_speed [ROWS]`: invoices of about 600 bytes in one shard, on one thread but for the audit.
+//! `archive_speed [ROWS]`: invoices of about 490 bytes in one shard; only the audit has threads.
 
 use std::time::Instant;
 

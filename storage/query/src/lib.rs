@@ -1,8 +1,8 @@
 //! Asks the archive in SQL.
 //!
 //! Two tables, `records` and `blocks`, over exactly the segments that the manifests name; what lies
-//! beside them is never read. DataFusion plans and runs the query within a bound on memory, spilling
-//! to disk beyond it, and rows are written as they come.
+//! beside them is never read. DataFusion plans and runs the query within a bound on memory,
+//! spilling to disk beyond it, and rows are written as they come.
 //!
 //! | file | topic |
 //! |---|---|

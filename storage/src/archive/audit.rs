@@ -1,8 +1,9 @@
 //! Checks an archive from its files alone (`ARCHIVE.md` section 7).
 //!
 //! Every row's commitment, entry and leaf are computed again, every shard's log is built up from
-//! them, and every header is compared with the logs; certificates tie the headers to validators that
-//! the caller trusts. What is wrong is named by file, row and check, and the rest is still checked.
+//! them, and every header is compared with the logs; certificates tie the headers to validators
+//! that the caller trusts. What is wrong is named by file, row and check, and the rest is still
+//! checked.
 //!
 //! Invariants
 //! - Nothing that an archive holds is believed: neither columns nor manifests nor its genesis file.

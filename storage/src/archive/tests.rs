@@ -1,4 +1,4 @@
-//! The archive as a whole: lossless, safe at every step of a crash, and wrong wherever it is altered.
+//! The archive as a whole: lossless, safe at every step of a crash, wrong wherever it is altered.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -34,7 +34,7 @@ pub struct Plan {
     pub blocks: u64,
     /// Rows of each partition in each block.
     pub rows: u64,
-    /// Sign records; otherwise signatures are random bytes and no row is of another kind than issue.
+    /// Sign records; otherwise signatures are random bytes and every row is of kind issue.
     pub signed: bool,
 }
 
@@ -322,7 +322,7 @@ fn party(n: u64) -> String {
     format!("91{:06}MA{:08}", 110_000 + n % 9_000, n * 7_919 % 100_000_000)
 }
 
-/// The fields of an invoice, about 600 bytes as a record.
+/// The fields of an invoice, about 490 bytes as a record.
 pub fn invoice(rng: &mut Rng, red: bool, unknown: bool, sparse: bool) -> Fields {
     let (seller, buyer) = (rng.below(5_000), rng.below(50_000));
     let sign = if red { -1 } else { 1 };

@@ -69,7 +69,7 @@ pub(super) fn check(
     let keys = if audit.options.signatures { collect_keys(audit, genesis)? } else { Keys::new() };
     let mut blocks = audit.archive.blocks(0).peekable();
     let shards_archived = audit.archive.shards().last().map_or(0, |last| last + 1);
-    // The number of shards is known from the first header; an archive without blocks covers nothing.
+    // The number of shards is known from the first header; without blocks nothing is covered.
     let count = match blocks.peek() {
         Some(Ok(block)) => decode(block).map_or(0, |header| header.shards.min(4_097)),
         _ => 0,
