@@ -2,22 +2,25 @@
 //! machine.
 //!
 //! A [`Lanes`] value names a backend; it is chosen once at start and passed by value to whoever has
-//! a batch. Today there is one backend, portable, and [`Lanes::detect`] returns it. AVX2 and
-//! AVX-512 backends belong behind the same value: each becomes a variant of the private [`Backend`]
-//! holding a token that only its detection can construct, and the methods below are the only
-//! dispatch.
+//! a batch. A backend other than the portable one holds the token that only its detection can make,
+//! and the methods below are the only dispatch.
 //!
 //! Invariants
 //! - The portable backend is the definition; every other one equals it on every input.
 //! - Output `i` depends on input `i` alone.
 
-use crate::sm3;
-use crate::{Digest, sm2};
+use crate::cpu::{Avx2, Avx512};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::words;
+use crate::{Digest, sm2, sm3};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Backend {
     Portable,
+    Avx2(Avx2),
+    Avx512(Avx512),
 }
 
 /// A backend, chosen once at start.
@@ -31,10 +34,27 @@ impl Lanes {
         Self(Backend::Portable)
     }
 
-    /// The fastest backend that this machine can run; for now always [`Lanes::portable`].
+    /// The fastest backend that this machine can run.
     #[must_use]
     pub fn detect() -> Self {
-        Self::portable()
+        *Self::all().last().expect("the portable backend is always there")
+    }
+
+    /// Every backend that this machine can run, the slowest first.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let backends = [
+            Some(Backend::Portable),
+            Avx2::detect().map(Backend::Avx2),
+            Avx512::detect().map(Backend::Avx512),
+        ];
+        backends.into_iter().flatten().map(Self).collect()
+    }
+
+    /// The backend with this name, where this machine can run it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|lanes| lanes.name() == name)
     }
 
     /// The backend's name, for the log line at start.
@@ -42,6 +62,8 @@ impl Lanes {
     pub fn name(self) -> &'static str {
         match self.0 {
             Backend::Portable => "portable",
+            Backend::Avx2(_) => "avx2",
+            Backend::Avx512(_) => "avx512",
         }
     }
 
@@ -51,12 +73,16 @@ impl Lanes {
     /// If `messages` and `out` differ in length: that is a mistake of the caller, never of input.
     pub fn sm3_many(self, messages: &[&[u8]], out: &mut [Digest]) {
         assert_eq!(messages.len(), out.len(), "one digest for each message");
+        self.sm3(|i| messages[i], out);
+    }
+
+    fn sm3<'a>(self, message: impl Fn(usize) -> &'a [u8], out: &mut [Digest]) {
         match self.0 {
-            Backend::Portable => {
-                for (message, digest) in messages.iter().zip(out) {
-                    *digest = sm3::hash(message);
-                }
-            }
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(token) => words::hash_avx2(token, message, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(token) => words::hash_avx512(token, message, out),
+            _ => out.iter_mut().enumerate().for_each(|(i, digest)| *digest = sm3::hash(message(i))),
         }
     }
 
@@ -66,13 +92,7 @@ impl Lanes {
     /// If `ranges` and `out` differ in length or a range leaves the arena: mistakes of the caller.
     pub fn sm3_ranges(self, arena: &[u8], ranges: &[Range<u32>], out: &mut [Digest]) {
         assert_eq!(ranges.len(), out.len(), "one digest for each range");
-        match self.0 {
-            Backend::Portable => {
-                for (range, digest) in ranges.iter().zip(out) {
-                    *digest = sm3::hash(&arena[range.start as usize..range.end as usize]);
-                }
-            }
-        }
+        self.sm3(|i| &arena[ranges[i].start as usize..ranges[i].end as usize], out);
     }
 
     /// Hashes pairs of children into their parents: `out[i]` is SM3 of `prefix`, `children[2 * i]`,
@@ -84,7 +104,11 @@ impl Lanes {
         let (pairs, odd) = children.as_chunks::<2>();
         assert!(odd.is_empty() && pairs.len() == out.len(), "two children for each parent");
         match self.0 {
-            Backend::Portable => portable_pairs(prefix, pairs, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(token) => words::hash_pairs_avx2(token, prefix, pairs, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(token) => words::hash_pairs_avx512(token, prefix, pairs, out),
+            _ => sm3::hash_pairs(prefix, pairs, out),
         }
     }
 
@@ -94,12 +118,8 @@ impl Lanes {
     /// If `jobs` and `out` differ in length: a mistake of the caller.
     pub fn sm2_verify(self, jobs: &[sm2::Job<'_>], out: &mut [bool]) {
         assert_eq!(jobs.len(), out.len(), "one verdict for each job");
-        match self.0 {
-            Backend::Portable => {
-                for (job, verdict) in jobs.iter().zip(out) {
-                    *verdict = sm2::verify(job.key, job.message, job.signature);
-                }
-            }
+        for (job, verdict) in jobs.iter().zip(out) {
+            *verdict = sm2::verify(job.key, job.message, job.signature);
         }
     }
 
@@ -109,21 +129,9 @@ impl Lanes {
     /// If `jobs` and `out` differ in length: a mistake of the caller.
     pub fn sm2_sign(self, jobs: &[(&sm2::SecretKey, &[u8])], out: &mut [sm2::Signature]) {
         assert_eq!(jobs.len(), out.len(), "one signature for each job");
-        match self.0 {
-            Backend::Portable => {
-                for ((key, message), signature) in jobs.iter().zip(out) {
-                    *signature = key.sign(message);
-                }
-            }
+        for ((key, message), signature) in jobs.iter().zip(out) {
+            *signature = key.sign(message);
         }
-    }
-}
-
-fn portable_pairs(prefix: u8, pairs: &[[Digest; 2]], out: &mut [Digest]) {
-    let mut message = [prefix; 65];
-    for (pair, digest) in pairs.iter().zip(out) {
-        message[1..].copy_from_slice(pair.as_flattened());
-        *digest = sm3::hash(&message);
     }
 }
 
@@ -135,7 +143,7 @@ mod tests {
 
     /// Every backend this machine can run; each test below runs on all of them.
     fn backends() -> Vec<Lanes> {
-        vec![Lanes::portable(), Lanes::detect()]
+        Lanes::all()
     }
 
     #[test]

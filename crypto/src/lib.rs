@@ -39,7 +39,9 @@
 
 extern crate alloc;
 
+mod cpu;
 mod lanes;
+mod simd;
 pub mod sm2;
 pub mod sm3;
 

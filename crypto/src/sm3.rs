@@ -2,18 +2,22 @@
 //!
 //! What we hash is mostly short (one-block field digests, two-block interior hashes), so [`hash`]
 //! works on the caller's bytes without a buffer; [`Hasher`] is for input that comes in pieces. The
-//! compression function is unrolled, so that no word of the state ever moves.
+//! rounds are in `rounds`, once for one message and for many in lanes; who hashes what in which
+//! lane is in `many`.
 //!
 //! Invariants
 //! - No branch and no index depends on the content of a message or key, only on lengths.
+
+pub(crate) mod many;
+pub(crate) mod rounds;
 
 use crate::Digest;
 use zeroize::Zeroize;
 
 /// Bytes of one block.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
-const IV: [u32; 8] = [
+pub(crate) const IV: [u32; 8] = [
     0x7380_166f,
     0x4914_b2b9,
     0x1724_42d7,
@@ -24,86 +28,11 @@ const IV: [u32; 8] = [
     0xb0fb_0e4e,
 ];
 
-/// The round constants, rotated as the rounds use them.
-const T: [u32; 64] = {
-    let mut t = [0; 64];
-    let mut j = 0;
-    while j < 64 {
-        let base: u32 = if j < 16 { 0x79cc_4519 } else { 0x7a87_9d8a };
-        t[j] = base.rotate_left(j as u32 % 32);
-        j += 1;
-    }
-    t
-};
-
-/// Words j and j+4 of the expanded message feed round j; the words live in a ring of sixteen, so
-/// word j+4 is made when round j needs it.
-#[inline(always)]
-fn expand(w: &mut [u32; 16], j: usize) {
-    let x = w[j % 16] ^ w[(j + 7) % 16] ^ w[(j + 13) % 16].rotate_left(15);
-    let p1 = x ^ x.rotate_left(15) ^ x.rotate_left(23);
-    w[j % 16] = p1 ^ w[(j + 3) % 16].rotate_left(7) ^ w[(j + 10) % 16];
-}
-
-macro_rules! round {
-    ($ff:ident, $gg:ident, $w:ident, $j:expr,
-     $a:ident, $b:ident, $c:ident, $d:ident, $e:ident, $f:ident, $g:ident, $h:ident) => {{
-        let j: usize = $j;
-        if j >= 12 {
-            expand(&mut $w, j + 4);
-        }
-        let (w, w_and_4) = ($w[j % 16], $w[j % 16] ^ $w[(j + 4) % 16]);
-        let a12 = $a.rotate_left(12);
-        let ss1 = $e.wrapping_add(T[j]).wrapping_add(a12).rotate_left(7);
-        let tt1 = $ff($a, $b, $c).wrapping_add($d).wrapping_add(w_and_4).wrapping_add(ss1 ^ a12);
-        let tt2 = $gg($e, $f, $g).wrapping_add($h).wrapping_add(w).wrapping_add(ss1);
-        $b = $b.rotate_left(9);
-        $d = tt1;
-        $f = $f.rotate_left(19);
-        $h = tt2 ^ tt2.rotate_left(9) ^ tt2.rotate_left(17);
-    }};
-}
-
-/// Groups of four rounds, after each of which every variable has its own name back.
-macro_rules! rounds {
-    ($ff:ident, $gg:ident, $w:ident, $($j:expr),+;
-     $a:ident, $b:ident, $c:ident, $d:ident, $e:ident, $f:ident, $g:ident, $h:ident) => {
-        $(
-            round!($ff, $gg, $w, $j, $a, $b, $c, $d, $e, $f, $g, $h);
-            round!($ff, $gg, $w, $j + 1, $d, $a, $b, $c, $h, $e, $f, $g);
-            round!($ff, $gg, $w, $j + 2, $c, $d, $a, $b, $g, $h, $e, $f);
-            round!($ff, $gg, $w, $j + 3, $b, $c, $d, $a, $f, $g, $h, $e);
-        )+
-    };
-}
-
-#[inline(always)]
-fn parity(x: u32, y: u32, z: u32) -> u32 {
-    x ^ y ^ z
-}
-
-#[inline(always)]
-fn majority(x: u32, y: u32, z: u32) -> u32 {
-    (x & y) | ((x | y) & z)
-}
-
-#[inline(always)]
-fn choose(x: u32, y: u32, z: u32) -> u32 {
-    ((y ^ z) & x) ^ z
-}
-
 /// The compression function.
 #[inline(never)]
 fn compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
     for block in blocks {
-        let mut w = words(block);
-        let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-        rounds!(parity, parity, w, 0, 4, 8, 12; a, b, c, d, e, f, g, h);
-        rounds!(majority, choose, w, 16, 20, 24, 28, 32, 36; a, b, c, d, e, f, g, h);
-        rounds!(majority, choose, w, 40, 44, 48, 52, 56, 60; a, b, c, d, e, f, g, h);
-        for (old, new) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
-            *old ^= new;
-        }
+        rounds::compress(state, words(block));
     }
 }
 
@@ -146,6 +75,15 @@ pub fn hash(message: &[u8]) -> Digest {
     let (last, count) = tail(rest, message.len() as u64);
     compress(&mut state, &last[..count]);
     to_bytes(&state)
+}
+
+/// Hashes `prefix`, left, right for each pair.
+pub(crate) fn hash_pairs(prefix: u8, pairs: &[[Digest; 2]], out: &mut [Digest]) {
+    let mut message = [prefix; 65];
+    for (pair, digest) in pairs.iter().zip(out) {
+        message[1..].copy_from_slice(pair.as_flattened());
+        *digest = hash(&message);
+    }
 }
 
 /// Hashes the concatenation of `parts`.

@@ -7,7 +7,7 @@ use piaogen_crypto::{sm2, sm3};
 use std::path::{Path, PathBuf};
 
 fn read(path: &str) -> Option<String> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let beside = std::env::current_dir().expect("a folder to be in").join("../../shared/data");
     let file = std::env::var_os("PIAOGEN_DATA").map_or(beside, PathBuf::from).join(path);
     match std::fs::read_to_string(&file) {
         Ok(text) => Some(text),

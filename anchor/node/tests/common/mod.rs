@@ -54,7 +54,7 @@ pub fn kafka(test: &str) -> Option<String> {
 /// The shared data; says loudly that a test is skipped where it is absent.
 pub fn data(test: &str, path: &str) -> Option<PathBuf> {
     let root = std::env::var("PIAOGEN_DATA").map_or_else(
-        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        |_| std::env::current_dir().expect("a folder to be in").join("../../../shared/data"),
         PathBuf::from,
     );
     let path = root.join(path);

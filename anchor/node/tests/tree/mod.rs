@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The folder of the workspace.
 pub fn root() -> PathBuf {
-    let node = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let node = std::env::current_dir().expect("a folder to be in");
     node.ancestors().nth(2).expect("the package lies two folders below").to_path_buf()
 }
 

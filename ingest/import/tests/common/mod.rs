@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub fn data(folder: &str) -> Option<PathBuf> {
     let root = std::env::var_os("PIAOGEN_DATA")
         .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
+        .unwrap_or_else(|| std::env::current_dir().expect("a folder to be in").join("../../../shared/data"));
     let path = root.join(folder);
     if path.is_dir() {
         return Some(path);
