@@ -128,9 +128,9 @@ impl Shard {
         for (record, refusal) in batch.records.iter().zip(refusals) {
             let outcome = match refusal {
                 Some(outcome) => outcome,
-                None => self.issue(record, &mut known, &mut effects),
+                None => self.issue(record, batch.subject(record), &mut known, &mut effects),
             };
-            self.put(record, outcome, &mut effects);
+            self.put(record, batch.subject(record), outcome, &mut effects);
         }
         effects.ids.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.finish(context, &mut effects, cut);
@@ -155,19 +155,20 @@ impl Shard {
                 }
                 Err(outcome) => outcome,
             };
-            self.put(record, outcome, &mut effects);
+            self.put(record, batch.subject(record), outcome, &mut effects);
         }
         self.finish(context, &mut effects, cut);
         effects
     }
 
-    fn issue(
+    fn issue<'a>(
         &self,
         record: &Checked,
-        known: &mut HashMap<Vec<u8>, Place>,
+        subject: &'a [u8],
+        known: &mut HashMap<&'a [u8], Place>,
         effects: &mut Effects,
     ) -> Outcome {
-        if let Some(first) = known.get(&record.subject) {
+        if let Some(first) = known.get(subject) {
             return if first.commitment == record.commitment {
                 Outcome::Replay { first: first.log_index }
             } else {
@@ -179,18 +180,18 @@ impl Shard {
             issue_index: self.invoices + effects.ids.len() as u64,
             commitment: record.commitment,
         };
-        known.insert(record.subject.clone(), place);
-        effects.ids.push((record.subject.clone(), place));
+        known.insert(subject, place);
+        effects.ids.push((subject.to_vec(), place));
         Outcome::Accepted
     }
 
-    fn put(&self, record: &Checked, outcome: Outcome, effects: &mut Effects) {
+    fn put(&self, record: &Checked, subject: &[u8], outcome: Outcome, effects: &mut Effects) {
         let issued =
             outcome == Outcome::Accepted && record.kind.is_some_and(RecordKind::is_invoice);
         let entry = Entry {
             kind: record.kind,
             offset: record.offset,
-            subject: record.subject.clone(),
+            subject,
             outcome,
             commitment: record.commitment,
             signer: record.signer,
@@ -285,24 +286,24 @@ fn register(
     registry.execute(&decoded)
 }
 
-fn find_known<I: Index>(
+fn find_known<'a, I: Index>(
     index: &I,
-    batch: &CheckedBatch,
+    batch: &'a CheckedBatch,
     refusals: &[Option<Outcome>],
-) -> Result<HashMap<Vec<u8>, Place>, I::Error> {
-    let mut subjects: Vec<&[u8]> = batch
+) -> Result<HashMap<&'a [u8], Place>, I::Error> {
+    let mut subjects: Vec<&'a [u8]> = batch
         .records
         .iter()
         .zip(refusals)
         .filter(|(_, refusal)| refusal.is_none())
-        .map(|(record, _)| record.subject.as_slice())
+        .map(|(record, _)| batch.subject(record))
         .collect();
     subjects.sort_unstable();
     subjects.dedup();
     let mut known = HashMap::with_capacity(subjects.len());
     for (subject, place) in subjects.iter().zip(index.find(&subjects)?) {
         if let Some(place) = place {
-            known.insert(subject.to_vec(), place);
+            known.insert(*subject, place);
         }
     }
     Ok(known)

@@ -150,8 +150,10 @@ mod tests {
     fn many_and_ranges_equal_single_hashes() {
         let arena: Vec<u8> = (0..600).map(|i| (i * 7) as u8).collect();
         for lanes in backends() {
-            for count in [0, 1, 3, 16, 33] {
-                let ranges: Vec<Range<u32>> = (0..count).map(|i| i..i * 16 + i % 5).collect();
+            for count in [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 300] {
+                // Lengths in no order, each number of bytes in the last block among them.
+                let ranges: Vec<Range<u32>> =
+                    (0..count).map(|i| i..i + (i * 37 + count) % 300).collect();
                 let messages: Vec<&[u8]> =
                     ranges.iter().map(|r| &arena[r.start as usize..r.end as usize]).collect();
                 let expected: Vec<Digest> = messages.iter().map(|m| sm3::hash(m)).collect();

@@ -64,12 +64,21 @@ pub struct Checker {
     lanes: Lanes,
     committer: Committer,
     commitments: Vec<Digest>,
+    ranges: Vec<Range<u32>>,
+    placed: Vec<Digest>,
 }
 
 impl Checker {
     /// A worker for records of this chain.
     pub fn new(context: CheckContext, lanes: Lanes) -> Checker {
-        Checker { context, lanes, committer: Committer::default(), commitments: Vec::new() }
+        Checker {
+            context,
+            lanes,
+            committer: Committer::default(),
+            commitments: Vec::new(),
+            ranges: Vec::new(),
+            placed: Vec::new(),
+        }
     }
 
     /// Checks a batch of records of one shard: `arena` holds their bytes, `places` their offsets
@@ -86,6 +95,7 @@ impl Checker {
             .map(|(_, range)| record::decode(&arena[range.start as usize..range.end as usize]))
             .collect();
         self.commit(&decoded);
+        let mut subjects = Vec::with_capacity(places.len() * 48);
         let mut records = Vec::with_capacity(places.len());
         let mut commitments = self.commitments.iter();
         for ((offset, range), decoded) in places.iter().zip(&decoded) {
@@ -97,13 +107,46 @@ impl Checker {
                         true => commitments.next().copied().unwrap_or_default(),
                         false => record.commitment(),
                     };
-                    self.readable(&place, record, computed)
+                    self.readable(&place, record, computed, &mut subjects)
                 }
             });
         }
+        self.judge(shard, &decoded, &subjects, &mut records);
         self.verify(&decoded, &mut records, keys);
         drop(decoded);
-        CheckedBatch { arena, records }
+        CheckedBatch { arena, subjects, records }
+    }
+
+    /// Whether invoices are where they belong, and what their content breaks.
+    fn judge(
+        &mut self,
+        shard: u32,
+        decoded: &[Result<Record<'_>, record::Unreadable>],
+        subjects: &[u8],
+        records: &mut [Checked],
+    ) {
+        let partitions = self.context.partitions;
+        if shard == partitions {
+            return;
+        }
+        // Each lies behind its prefix; where there is none, an empty message keeps the places.
+        self.ranges.clear();
+        self.ranges.extend(records.iter().map(|record| match record.subject.is_empty() {
+            true => 0..0,
+            false => record.subject.start - 1..record.subject.end,
+        }));
+        self.placed.clear();
+        self.placed.resize(records.len(), [0; 32]);
+        self.lanes.sm3_ranges(subjects, &self.ranges, &mut self.placed);
+        for ((checked, decoded), placed) in records.iter_mut().zip(decoded).zip(&self.placed) {
+            let (None, Ok(record)) = (checked.early, decoded) else { continue };
+            let expected = record::partition_of(placed, partitions);
+            if expected == shard {
+                checked.content = check_invoice(record, &self.context.schemes).err();
+            } else {
+                checked.early = Some(Outcome::WrongPartition { expected });
+            }
+        }
     }
 
     fn commit(&mut self, decoded: &[Result<Record<'_>, record::Unreadable>]) {
@@ -116,8 +159,13 @@ impl Checker {
         self.committer.commitments(self.lanes, &documents, &mut self.commitments);
     }
 
-    fn readable(&self, place: &Place<'_>, record: &Record<'_>, commitment: Digest) -> Checked {
-        let registry = place.shard == self.context.partitions;
+    fn readable(
+        &self,
+        place: &Place<'_>,
+        record: &Record<'_>,
+        commitment: Digest,
+        subjects: &mut Vec<u8>,
+    ) -> Checked {
         let mut checked = Checked {
             offset: place.offset,
             kind: Some(record.kind),
@@ -125,32 +173,24 @@ impl Checker {
             commitment,
             signed_at: record.signed_at,
             issued_ms: issued_ms(record),
-            subject: Vec::new(),
+            subject: 0..0,
             bytes: place.range.clone(),
             seller: place.range_of(record.get(tag::SELLER_PARTY)),
             early: None,
             signature: SignatureCheck::Unknown,
             content: None,
         };
-        if record.kind.is_invoice() == registry {
+        if record.kind.is_invoice() == (place.shard == self.context.partitions) {
             checked.early = Some(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed });
             return checked;
         }
-        match record.subject(&self.context.schemes) {
-            Ok(subject) => checked.subject = subject,
+        subjects.push(record::PARTITION_PREFIX);
+        let begin = subjects.len() as u32;
+        match record.put_subject(&self.context.schemes, subjects) {
+            Ok(()) => checked.subject = begin..subjects.len() as u32,
             Err(tag) => {
                 checked.early = Some(Outcome::Malformed { tag, cause: Cause::Missing });
-                return checked;
             }
-        }
-        if registry {
-            return checked;
-        }
-        let expected = record::partition(&checked.subject, self.context.partitions);
-        if expected == place.shard {
-            checked.content = check_invoice(record, &self.context.schemes).err();
-        } else {
-            checked.early = Some(Outcome::WrongPartition { expected });
         }
         checked
     }
@@ -206,7 +246,7 @@ impl Place<'_> {
             commitment: record::unreadable_commitment(bytes),
             signed_at: i64::MIN,
             issued_ms: i64::MIN,
-            subject: Vec::new(),
+            subject: 0..0,
             bytes: self.range.clone(),
             seller: 0..0,
             early: Some(Outcome::of_flaw(unreadable.tag, unreadable.flaw)),

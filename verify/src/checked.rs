@@ -39,8 +39,8 @@ pub struct Checked {
     pub signed_at: i64,
     /// First millisecond of its issue date; the smallest value where it has none.
     pub issued_ms: i64,
-    /// What it is about; empty where that could not be read.
-    pub subject: Vec<u8>,
+    /// Where the subject lies among those of the batch; empty where it could not be read.
+    pub subject: Range<u32>,
     /// Where the bytes of the record lie in the batch.
     pub bytes: Range<u32>,
     /// Where the value of `seller_party` lies in the batch; empty where there is none.
@@ -58,6 +58,8 @@ pub struct Checked {
 pub struct CheckedBatch {
     /// The bytes of the records, end to end.
     pub arena: Vec<u8>,
+    /// The subjects, each behind the prefix under which it is hashed.
+    pub subjects: Vec<u8>,
     /// What was learned of each.
     pub records: Vec<Checked>,
 }
@@ -66,6 +68,11 @@ impl CheckedBatch {
     /// The bytes of a record of this batch.
     pub fn bytes(&self, record: &Checked) -> &[u8] {
         &self.arena[record.bytes.start as usize..record.bytes.end as usize]
+    }
+
+    /// What a record of this batch is about; empty where that could not be read.
+    pub fn subject(&self, record: &Checked) -> &[u8] {
+        &self.subjects[record.subject.start as usize..record.subject.end as usize]
     }
 
     /// The `seller_party` of a record of this batch; empty where it has none.

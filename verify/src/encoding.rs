@@ -139,6 +139,18 @@ impl<'a> Reader<'a> {
 
     fn leb128(&mut self, bytes_max: u32) -> Result<u128, DecodeError> {
         let at = self.at;
+        // Nearly all are short; 128 bits are needed for the longest only.
+        let mut short: u64 = 0;
+        for (i, byte) in (0usize..9).zip(&self.bytes[at..]) {
+            short |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                self.at = at + i + 1;
+                return match byte {
+                    0 if i > 0 => Err(DecodeError::Integer { at }),
+                    _ => Ok(short.into()),
+                };
+            }
+        }
         let mut value: u128 = 0;
         for i in 0..bytes_max {
             let byte = self.u8()?;

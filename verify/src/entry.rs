@@ -271,15 +271,15 @@ impl Outcome {
     }
 }
 
-/// One entry of a record log.
+/// One entry of a record log; its subject is owned, or borrowed where it is only written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<S = Vec<u8>> {
     /// What the record is; `None` where that could not be read.
     pub kind: Option<RecordKind>,
     /// Its place in the stream's partition.
     pub offset: u64,
     /// What it is about; empty where that could not be read.
-    pub subject: Vec<u8>,
+    pub subject: S,
     /// What execution said.
     pub outcome: Outcome,
     /// The commitment of its content.
@@ -292,17 +292,19 @@ pub struct Entry {
     pub status: Digest,
 }
 
-impl Entry {
+impl<S: AsRef<[u8]>> Entry<S> {
     /// Appends the encoding.
     pub fn encode_to(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         out.push(self.kind.map_or(0, |kind| kind as u8));
         out.extend_from_slice(&self.offset.to_be_bytes());
-        put_bytes(out, &self.subject);
+        put_bytes(out, self.subject.as_ref());
         out.push(self.outcome.code());
-        let mut detail = Vec::new();
-        self.outcome.put_detail(&mut detail);
-        put_bytes(out, &detail);
+        // A detail is far below 128 bytes, so its length is one byte, written when it is known.
+        let at = out.len();
+        out.push(0);
+        self.outcome.put_detail(out);
+        out[at] = (out.len() - at - 1) as u8;
         out.extend_from_slice(&self.commitment);
         out.extend_from_slice(&self.signer);
         put_vint(out, self.issue.map_or(0, |issue| issue + 1));
@@ -320,7 +322,9 @@ impl Entry {
     pub fn leaf(&self) -> Digest {
         merkle::leaf(&self.encode())
     }
+}
 
+impl Entry {
     /// Reads an entry; nothing may follow.
     pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
         let mut r = Reader::new(bytes);

@@ -158,10 +158,21 @@ fn decode_fields<'a>(
     let envelope = |error: crate::encoding::DecodeError| (0, Flaw::from(error));
     let count = reader.count("fields", FIELDS_MAX).map_err(envelope)?;
     let mut fields: Vec<(Tag, &'a [u8])> = Vec::with_capacity(count);
+    // Both the fields and the table ascend, so one walk along the table finds all.
+    let mut ahead = table;
     for _ in 0..count {
         let wide = reader.vint().map_err(envelope)?;
         let tag = Tag::try_from(wide).map_err(|_| (0, Flaw::from(Cause::UnknownTag)))?;
-        let field = by_tag(table, tag).ok_or((tag, Flaw::from(Cause::UnknownTag)))?;
+        while let [field, rest @ ..] = ahead
+            && field.tag < tag
+        {
+            ahead = rest;
+        }
+        let field = match ahead.first() {
+            Some(field) if field.tag == tag => field,
+            // Out of order, or unknown.
+            _ => by_tag(table, tag).ok_or((tag, Flaw::from(Cause::UnknownTag)))?,
+        };
         if fields.last().is_some_and(|(last, _)| *last >= tag) {
             return Err((tag, Cause::Order.into()));
         }
@@ -202,6 +213,13 @@ impl<'a> Record<'a> {
 
     /// The subject, or the field that is missing for it.
     pub fn subject(&self, schemes: &[Scheme]) -> Result<Vec<u8>, Tag> {
+        let mut out = Vec::new();
+        self.put_subject(schemes, &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the subject, or says which field is missing for it.
+    pub fn put_subject(&self, schemes: &[Scheme], out: &mut Vec<u8>) -> Result<(), Tag> {
         match self.kind {
             RecordKind::Issue | RecordKind::IssueRed => {
                 let scheme = self.get(tag::SCHEME).ok_or(tag::SCHEME)?;
@@ -212,34 +230,39 @@ impl<'a> Record<'a> {
                     true => Some(self.get(tag::SELLER_PARTY).ok_or(tag::SELLER_PARTY)?),
                     false => None,
                 };
-                Ok(subject(scheme, seller, number))
+                put_subject(out, scheme, seller, number);
             }
             RecordKind::Register | RecordKind::Rotate => {
                 let party = self.get(tag::PARTY).ok_or(tag::PARTY)?;
-                Ok(subject(REGISTRY_SCHEME.as_bytes(), None, party))
+                put_subject(out, REGISTRY_SCHEME.as_bytes(), None, party);
             }
             RecordKind::Revoke => {
                 let key = self.get(tag::REVOKED_KEY).ok_or(tag::REVOKED_KEY)?;
-                Ok(subject(REGISTRY_SCHEME.as_bytes(), None, hex::encode(key).as_bytes()))
+                put_subject(out, REGISTRY_SCHEME.as_bytes(), None, hex::encode(key).as_bytes());
             }
         }
+        Ok(())
     }
 }
 
 /// The subject of a scheme and number; with a seller where the scheme numbers per seller.
 pub fn subject(scheme: &[u8], seller: Option<&[u8]>, number: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + scheme.len() + number.len());
-    put_bytes(&mut out, scheme);
+    put_subject(&mut out, scheme, seller, number);
+    out
+}
+
+fn put_subject(out: &mut Vec<u8>, scheme: &[u8], seller: Option<&[u8]>, number: &[u8]) {
+    put_bytes(out, scheme);
     match seller {
-        None => put_bytes(&mut out, number),
+        None => put_bytes(out, number),
         Some(seller) => {
-            put_vint(&mut out, (seller.len() + 1 + number.len()) as u64);
+            put_vint(out, (seller.len() + 1 + number.len()) as u64);
             out.extend_from_slice(seller);
             out.push(b':');
             out.extend_from_slice(number);
         }
     }
-    out
 }
 
 /// Scheme and number of a subject, for people. `None` where it is empty or not a subject.
@@ -251,9 +274,16 @@ pub fn subject_parts(subject: &[u8]) -> Option<(&str, &str)> {
     Some((core::str::from_utf8(scheme).ok()?, core::str::from_utf8(number).ok()?))
 }
 
+/// Prefix of the hash that places a subject.
+pub const PARTITION_PREFIX: u8 = 8;
+
 /// The partition of a subject among `partitions` (section 3).
 pub fn partition(subject: &[u8], partitions: u32) -> u32 {
-    let digest = sm3::hash_parts(&[&[8], subject]);
+    partition_of(&sm3::hash_parts(&[&[PARTITION_PREFIX], subject]), partitions)
+}
+
+/// The partition that follows from the hash of [`PARTITION_PREFIX`] and a subject.
+pub fn partition_of(digest: &Digest, partitions: u32) -> u32 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     (u64::from_be_bytes(first) % u64::from(partitions.max(1))) as u32

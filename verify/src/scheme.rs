@@ -127,17 +127,30 @@ pub fn check_totals(record: &Record<'_>, scheme: &Scheme) -> Result<(), Outcome>
 }
 
 fn check_breakdown(bytes: &[u8], net: i128, vat: i128, scheme: &Scheme) -> Result<(), Outcome> {
+    #[derive(Default)]
+    struct Rate {
+        taxable: i128,
+        tax: i128,
+        percent: Option<(i128, u8)>,
+    }
     let broken = |_| malformed(tag::VAT_BREAKDOWN, Cause::Encoding);
-    let (mut taxable_sum, mut tax_sum) = (0i128, 0i128);
-    let mut worst_tax = 0i128;
-    for entry in value::entries_of(bytes).map_err(broken)? {
-        let get = |wanted: Tag| entry.iter().find(|(tag, _)| *tag == wanted).map(|(_, b)| *b);
-        let amount = |tag| get(tag).map_or(Ok(0), |bytes| value::amount_of(bytes).map_err(broken));
-        let (taxable, tax) = (amount(tag::TAXABLE)?, amount(tag::TAX)?);
+    let mut rates: [Option<Rate>; value::LIST_MAX as usize] = [const { None }; _];
+    value::each_member(bytes, |entry, tag, bytes| {
+        let rate = rates[entry].get_or_insert_default();
+        match tag {
+            tag::TAXABLE => rate.taxable = value::amount_of(bytes)?,
+            tag::TAX => rate.tax = value::amount_of(bytes)?,
+            tag::VAT_RATE => rate.percent = Some(value::decimal_of(bytes)?),
+            _ => {}
+        }
+        Ok(())
+    })
+    .map_err(broken)?;
+    let (mut taxable_sum, mut tax_sum, mut worst_tax) = (0i128, 0i128, 0i128);
+    for Rate { taxable, tax, percent } in rates.into_iter().map_while(|rate| rate) {
         taxable_sum += taxable;
         tax_sum += tax;
-        if let Some(rate) = get(tag::VAT_RATE) {
-            let (mantissa, scale) = value::decimal_of(rate).map_err(broken)?;
+        if let Some((mantissa, scale)) = percent {
             let difference = tax - percent_of(taxable, mantissa, scale);
             if difference.abs() > worst_tax.abs() {
                 worst_tax = difference;
@@ -161,7 +174,11 @@ pub fn percent_of(amount: i128, mantissa: i128, scale: u8) -> i128 {
 
 /// Division rounded half away from zero; the divisor is positive.
 pub fn round_div(dividend: i128, divisor: i128) -> i128 {
-    let (quotient, rest) = (dividend / divisor, dividend % divisor);
+    // Division of 128 bits is slow, and most amounts are short.
+    let (quotient, rest) = match (i64::try_from(dividend), i64::try_from(divisor)) {
+        (Ok(dividend), Ok(divisor)) => ((dividend / divisor).into(), (dividend % divisor).into()),
+        _ => (dividend / divisor, dividend % divisor),
+    };
     // The doubled remainder fits: divisors here are powers of ten far below 2^126.
     if rest.abs() * 2 >= divisor { quotient + dividend.signum() } else { quotient }
 }

@@ -185,6 +185,9 @@ fn check_text(bytes: &[u8], limit: u16) -> Result<(), Flaw> {
         return Ok(());
     }
     let text = core::str::from_utf8(bytes).map_err(|_| Flaw::Malformed(Cause::Characters))?;
+    if text.chars().all(is_plain) {
+        return Ok(());
+    }
     if text.chars().any(|c| c.is_control() && c != '\t' && c != '\n') {
         return Err(Cause::Characters.into());
     }
@@ -195,14 +198,19 @@ fn check_text(bytes: &[u8], limit: u16) -> Result<(), Flaw> {
     }
 }
 
+/// Whether a character may stand in any text, whatever its neighbours: no control, and of the kind
+/// that NFC leaves as it is and that combines with nothing. Nearly all of real text is, and the
+/// tables of Unicode need not be asked.
+fn is_plain(c: char) -> bool {
+    matches!(c, ' '..='~' | '\u{a0}'..='\u{2ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{3001}'..='\u{3029}' | '\u{ff01}'..='\u{ff5e}')
+}
+
 fn check_list(bytes: &[u8], members: &'static [Field]) -> Result<(), Flaw> {
-    for entry in entries_of(bytes)? {
-        for (tag, value) in entry {
-            let member = by_tag(members, tag).ok_or(Flaw::Malformed(Cause::UnknownTag))?;
-            check(member.kind, value)?;
-        }
-    }
-    Ok(())
+    each_member(bytes, |_, tag, value| {
+        let member = by_tag(members, tag).ok_or(Flaw::Malformed(Cause::UnknownTag))?;
+        check(member.kind, value)
+    })
 }
 
 /// The members of one entry of a list, or of a line: tag and canonical bytes, tags ascending.
@@ -210,39 +218,59 @@ pub type Members<'a> = Vec<(Tag, &'a [u8])>;
 
 /// The entries of a list. Their values are not checked.
 pub fn entries_of(bytes: &[u8]) -> Result<Vec<Members<'_>>, Flaw> {
+    let mut entries: Vec<Members<'_>> = Vec::new();
+    each_member(bytes, |entry, tag, value| {
+        entries.resize_with(entry + 1, Members::new);
+        entries[entry].push((tag, value));
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Calls `visit` with each member of each entry of a list: the entry's number, the tag, the bytes.
+/// The values are not checked, and what is malformed is found when it is reached.
+pub fn each_member<'a>(
+    bytes: &'a [u8],
+    mut visit: impl FnMut(usize, Tag, &'a [u8]) -> Result<(), Flaw>,
+) -> Result<(), Flaw> {
     let mut reader = Reader::new(bytes);
     let count = reader.count("entries", LIST_MAX)?;
     if count == 0 {
         return Err(Cause::NotCanonical.into());
     }
-    let mut entries = Vec::with_capacity(count);
-    for _ in 0..count {
-        entries.push(read_members(&mut reader)?);
+    for entry in 0..count {
+        read_members(&mut reader, |tag, value| visit(entry, tag, value))?;
     }
-    reader.end()?;
-    Ok(entries)
+    Ok(reader.end()?)
 }
 
-fn read_members<'a>(reader: &mut Reader<'a>) -> Result<Members<'a>, Flaw> {
+fn read_members<'a>(
+    reader: &mut Reader<'a>,
+    mut visit: impl FnMut(Tag, &'a [u8]) -> Result<(), Flaw>,
+) -> Result<(), Flaw> {
     let count = reader.count("members", MEMBERS_MAX)?;
     if count == 0 {
         return Err(Cause::NotCanonical.into());
     }
-    let mut members: Members<'a> = Vec::with_capacity(count.min(16));
+    let mut last = None;
     for _ in 0..count {
         let tag = reader.u16()?;
-        if members.last().is_some_and(|(last, _)| *last >= tag) {
+        if last.replace(tag).is_some_and(|last| last >= tag) {
             return Err(Cause::Order.into());
         }
-        members.push((tag, reader.bytes("value", LINE_BYTES_MAX * 4)?));
+        visit(tag, reader.bytes("value", LINE_BYTES_MAX * 4)?)?;
     }
-    Ok(members)
+    Ok(())
 }
 
 /// The members of an encoded line, each checked against `table`.
 pub fn members_of<'a>(bytes: &'a [u8], table: &'static [Field]) -> Result<Members<'a>, Flaw> {
     let mut reader = Reader::new(bytes);
-    let members = read_members(&mut reader)?;
+    let mut members = Members::new();
+    read_members(&mut reader, |tag, value| {
+        members.push((tag, value));
+        Ok(())
+    })?;
     reader.end()?;
     for (tag, value) in &members {
         let member = by_tag(table, *tag).ok_or(Flaw::Malformed(Cause::UnknownTag))?;
@@ -335,10 +363,15 @@ pub fn decimal_of(bytes: &[u8]) -> Result<(i128, u8), Flaw> {
     if scale > SCALE_MAX || mantissa.checked_abs().is_none_or(|n| n >= AMOUNT_LIMIT) {
         return Err(Cause::Range.into());
     }
-    if scale > 0 && mantissa % 10 == 0 {
+    if scale > 0 && divides_by_ten(mantissa) {
         return Err(Cause::NotCanonical.into());
     }
     Ok((mantissa, scale))
+}
+
+/// Division of 128 bits is slow, and most numbers are short.
+fn divides_by_ten(number: i128) -> bool {
+    i64::try_from(number).map_or_else(|_| number % 10 == 0, |short| short % 10 == 0)
 }
 
 /// A non-negative integer.
@@ -473,6 +506,16 @@ mod tests {
 
     fn kind(name: &str) -> Kind {
         by_name(DOCUMENT, name).expect("a field").kind
+    }
+
+    #[test]
+    fn plain_characters_are_what_unicode_says() {
+        use unicode_normalization::char::canonical_combining_class;
+        for c in (0..=0x10_ffff).filter_map(char::from_u32).filter(|c| is_plain(*c)) {
+            assert!(!c.is_control(), "{c:?}");
+            assert_eq!(canonical_combining_class(c), 0, "{c:?}");
+            assert!(is_nfc_quick([c].into_iter()) == IsNormalized::Yes, "{c:?}");
+        }
     }
 
     #[test]

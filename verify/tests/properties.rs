@@ -96,8 +96,7 @@ proptest! {
 
 #[test]
 fn trees_have_the_published_roots() {
-    let folder = std::env::var("PIAOGEN_DATA")
-        .unwrap_or_else(|_| "../../shared/data".into());
+    let folder = std::env::var("PIAOGEN_DATA").unwrap_or_else(|_| "../../shared/data".into());
     let path = format!("{folder}/merkle-transparency-dev/rfc6962_reference.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("SKIPPED: {path} is not there; set PIAOGEN_DATA to the folder of data");

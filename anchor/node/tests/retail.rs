@@ -18,8 +18,9 @@ use std::process::Command;
 
 /// Counts derived from the CSV by a script that shares nothing with this project.
 fn expected(csv: &Path) -> BTreeMap<String, i128> {
-    let script =
-        std::env::current_dir().expect("a folder to be in").join("../../loadgen/tests/python/retail_counts.py");
+    let script = std::env::current_dir()
+        .expect("a folder to be in")
+        .join("../../loadgen/tests/python/retail_counts.py");
     let folder = csv.parent().unwrap();
     let output = Command::new("python3").arg(script).arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -43,6 +43,11 @@ impl Index for Map {
     }
 }
 
+/// The subjects of all numbers, each four bytes long.
+fn subjects() -> Vec<u8> {
+    (0..=255).flat_map(|number| [1, b'X', 1, number]).collect()
+}
+
 /// A record of signer `n` about a number, with some content.
 fn checked(offset: u64, n: u8, number: u8, content: u8) -> Checked {
     Checked {
@@ -52,7 +57,7 @@ fn checked(offset: u64, n: u8, number: u8, content: u8) -> Checked {
         commitment: [content; 32],
         signed_at: 0,
         issued_ms: 0,
-        subject: vec![1, b'X', 1, number],
+        subject: u32::from(number) * 4..u32::from(number) * 4 + 4,
         bytes: 0..0,
         seller: 0..1,
         early: None,
@@ -71,7 +76,7 @@ fn run(shard: &mut Shard, index: &Map, records: Vec<Checked>, cut: u64) -> Effec
         lanes: Lanes::portable(),
         signatures: true,
     };
-    let batch = CheckedBatch { arena: b"S".to_vec(), records };
+    let batch = CheckedBatch { arena: b"S".to_vec(), subjects: subjects(), records };
     let Ok(effects) = shard.execute(&context, index, &batch, cut);
     index.0.borrow_mut().extend(effects.ids.iter().cloned());
     effects
@@ -122,7 +127,8 @@ fn the_first_check_that_fails_is_the_outcome() {
         lanes: Lanes::portable(),
         signatures: true,
     };
-    let batch = CheckedBatch { arena: b"Other".to_vec(), records: vec![base()] };
+    let batch =
+        CheckedBatch { arena: b"Other".to_vec(), subjects: subjects(), records: vec![base()] };
     let Ok(effects) = shard.execute(&context, &Map::default(), &batch, 1);
     assert_eq!(outcomes(&effects), [Outcome::WrongActor]);
 }

@@ -265,6 +265,7 @@ fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
         let rest = front.records.split_off(below);
         let head = CheckedBatch {
             arena: front.arena.clone(),
+            subjects: front.subjects.clone(),
             records: std::mem::take(&mut front.records),
         };
         front.records = rest;
@@ -282,10 +283,13 @@ fn append(whole: &mut CheckedBatch, batch: CheckedBatch) {
     }
     // Blocks are bounded far below 2^32 bytes a shard by the queue's limit.
     let shift = whole.arena.len() as u32;
+    let subjects = whole.subjects.len() as u32;
     whole.arena.extend_from_slice(&batch.arena);
+    whole.subjects.extend_from_slice(&batch.subjects);
     whole.records.extend(batch.records.into_iter().map(|mut record| {
         record.bytes = record.bytes.start + shift..record.bytes.end + shift;
         record.seller = record.seller.start + shift..record.seller.end + shift;
+        record.subject = record.subject.start + subjects..record.subject.end + subjects;
         record
     }));
 }
