@@ -4,7 +4,7 @@
 //! where there is none, each test says so and passes.
 
 use piaogen_crypto::{sm2, sm3};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn read(path: &str) -> Option<String> {
     let beside = std::env::current_dir().expect("a folder to be in").join("../../shared/data");

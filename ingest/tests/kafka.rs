@@ -4,7 +4,7 @@
 //! broker is killed and started again only where that script runs it.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as its test does")]
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -200,6 +200,49 @@ fn script(port: &str, command: &str) -> Option<String> {
     done.status.success().then_some(said)
 }
 
+/// TLS and a password are properties of the client library, which reach it as they are.
+fn encrypted_and_with_a_password(brokers: &str) {
+    let port = brokers.rsplit(':').next().unwrap_or_default();
+    let Some(said) = script(port, "secured") else {
+        println!("SKIPPED: the broker at {brokers} is not run by deploy/kafka; TLS was not tried");
+        return;
+    };
+    let [address, certificate, user, password] =
+        said.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let topic = Topic::new(brokers, "secured", 1);
+    let with = |change: (&str, &str)| {
+        let mut properties = BTreeMap::from([
+            ("security.protocol", "SASL_SSL"),
+            ("ssl.ca.location", certificate),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", user),
+            ("sasl.password", password),
+        ]);
+        properties.insert(change.0, change.1);
+        let own = |(name, value): (&str, &str)| (name.to_string(), value.to_string());
+        let options = KafkaOptions {
+            brokers: address.to_string(),
+            properties: properties.into_iter().map(own).collect(),
+            patience: Duration::from_secs(5),
+            ..KafkaOptions::default()
+        };
+        KafkaStream::open(&options, &topic.name)
+    };
+    let stream = with(("sasl.username", user)).unwrap();
+    write(&stream, 0, 1000);
+    read_to(&mut *stream.reader(0, 0).unwrap(), 0, 1000);
+    let system = "/etc/ssl/certs/ca-certificates.crt";
+    for (change, said) in [
+        (("sasl.password", "wrong"), "uthentication"),
+        (("security.protocol", "SASL_PLAINTEXT"), ""),
+        (("ssl.ca.location", system), "ertificate"),
+    ] {
+        let error = with(change).err().expect("refused");
+        assert!(!matches!(error, StreamError::Fatal(_)), "{change:?}: {error}");
+        assert!(error.to_string().contains(said), "{change:?}: {error}");
+    }
+}
+
 fn broker_killed_while_writing_and_reading(brokers: &str) {
     let port = brokers.rsplit(':').next().unwrap_or_default();
     if script(port, "status").as_deref() != Some(brokers) {
@@ -247,5 +290,6 @@ fn a_real_broker() {
     offsets_and_restarts(&brokers);
     missing_offsets(&brokers);
     transactions(&brokers);
+    encrypted_and_with_a_password(&brokers);
     broker_killed_while_writing_and_reading(&brokers);
 }

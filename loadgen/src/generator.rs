@@ -22,7 +22,6 @@
 mod content;
 mod spoil;
 
-use crate::genesis::CN_EINV;
 use crate::parties::{Parties, Style, register};
 use crate::rng::{Purpose, Rng};
 use crate::source::{
@@ -36,6 +35,7 @@ use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::record::{self, RecordKind, partition, subject};
+use piaogen_verify::scheme::usual::CN_EINV;
 use piaogen_verify::value;
 use std::ops::Range;
 

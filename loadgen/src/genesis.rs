@@ -7,45 +7,10 @@
 use crate::parties::key;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
-use piaogen_verify::scheme::{RedSign, Scheme};
+use piaogen_verify::scheme::usual;
 
-/// Scheme of Chinese fully digitalized invoices.
-pub const CN_EINV: &str = "CN-EINV";
-/// Scheme of the Online Retail replay.
-pub const UK_RETAIL: &str = "UK-RETAIL";
-/// Scheme of EN 16931 invoices, numbered by their sellers.
-pub const EN16931: &str = "EN16931";
 /// Id of the authority of a demo chain.
 pub const AUTHORITY: &str = "CN-TAX";
-
-// Types that EN 16931 (rule BR-CL-01) allows for an invoice and for a credit note.
-const EN_BLUE: &[&str] = &[
-    "80", "82", "84", "130", "202", "203", "204", "211", "295", "325", "326", "380", "382", "383",
-    "384", "385", "386", "387", "388", "389", "390", "393", "394", "395", "456", "457", "527",
-    "575", "623", "633", "751", "780", "870", "875", "876", "877", "935",
-];
-const EN_RED: &[&str] =
-    &["81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "532"];
-
-/// The schemes of a demo chain.
-pub fn schemes() -> Vec<Scheme> {
-    let scheme = |code: &str, per_seller, blue: &[&str], red: &[&str], red_sign, tax| Scheme {
-        code: code.into(),
-        per_seller,
-        blue_types: blue.iter().map(ToString::to_string).collect(),
-        red_types: red.iter().map(ToString::to_string).collect(),
-        red_sign,
-        tolerance_totals: 0,
-        tolerance_tax: tax,
-    };
-    vec![
-        // Chinese issuing software lets the tax of an invoice be off by 1.27 yuan in all.
-        scheme(CN_EINV, false, &["380"], &["381"], RedSign::Negative, 127),
-        scheme(UK_RETAIL, false, &["380"], &["381"], RedSign::Negative, 0),
-        // The official rules let tax differ by less than one unit of currency.
-        scheme(EN16931, true, EN_BLUE, EN_RED, RedSign::Any, 99),
-    ]
-}
 
 /// A chain with all its keys.
 #[derive(Clone, Debug)]
@@ -78,7 +43,7 @@ pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> 
             roles: vec!["authority".into()],
             public_key: public_hex(&authority),
         }],
-        schemes: schemes(),
+        schemes: usual::all(),
         clock_skew_ms: 60_000,
     };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("strings and numbers become JSON");

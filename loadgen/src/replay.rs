@@ -7,7 +7,6 @@
 //! - Record i of round k is made from invoice i alone; nothing is kept between rounds.
 //! - Outcomes: an adjustment is refused with `TYPE_NOT_ACCEPTED`, everything else is accepted.
 
-use crate::genesis::UK_RETAIL;
 use crate::parties::{Parties, Style};
 use crate::retail::{Invoice, Line, Retail, Sort};
 use crate::rng::{Purpose, Rng};
@@ -21,6 +20,7 @@ use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::record::{RecordKind, partition, subject};
+use piaogen_verify::scheme::usual::UK_RETAIL;
 use piaogen_verify::value;
 use std::ops::Range;
 

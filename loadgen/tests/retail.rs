@@ -9,7 +9,7 @@ use piaogen_loadgen::source::{Kind, Source};
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
 use piaogen_verify::record::{self, RecordKind};
-use piaogen_verify::scheme::check_invoice;
+use piaogen_verify::scheme::{check_invoice, usual};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ fn counts(replay: &Replay) -> BTreeMap<String, i128> {
         for generated in replay.batch(begin..(begin + 4_096).min(length), Lanes::detect()).unwrap()
         {
             let record = record::decode(&generated.record).unwrap();
-            let outcome = check_invoice(&record, &piaogen_loadgen::genesis::schemes());
+            let outcome = check_invoice(&record, &usual::all());
             let outcome = outcome.err().unwrap_or(Outcome::Accepted);
             assert!(generated.expected.matches(&outcome), "{}", record.text(tag::NUMBER));
             let document = generated.document.unwrap();
@@ -78,7 +78,8 @@ fn the_replay_equals_what_an_independent_script_counts() {
         println!("SKIPPED: no Online Retail data; set PIAOGEN_DATA to the folder that has it");
         return;
     };
-    let script = std::env::current_dir().expect("a folder to be in").join("tests/python/retail_counts.py");
+    let script =
+        std::env::current_dir().expect("a folder to be in").join("tests/python/retail_counts.py");
     let output = match std::process::Command::new("python3").arg(script).arg(&folder).output() {
         Ok(output) => output,
         Err(error) => {

@@ -7,6 +7,8 @@
 //! - Rules look at the record alone, so that they can run on any lane in any order.
 //! - The first rule that fails is the answer, in the order of this file.
 
+pub mod usual;
+
 use crate::entry::Outcome;
 use crate::fields::{REQUIRED, Tag, tag};
 use crate::record::{Record, RecordKind};

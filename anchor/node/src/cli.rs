@@ -9,6 +9,7 @@
 //! - Progress is drawn on a terminal only.
 
 mod audit;
+mod bench;
 mod demo;
 mod fsck;
 mod genesis;
@@ -75,6 +76,8 @@ enum Command {
     Fsck(fsck::Arguments),
     /// Verify or query the archive.
     Audit(audit::Arguments),
+    /// Measure this machine.
+    Bench(bench::Arguments),
     /// Print the commented configuration, or check one.
     Config(ConfigArguments),
     /// Show blocks, records, leaves, shards, checkpoints.
@@ -233,6 +236,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Receipt(arguments) => receipt::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
+        Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Config(arguments) => config(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, output),

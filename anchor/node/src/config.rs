@@ -7,6 +7,7 @@
 //! - Unknown keys are refused; units are in the names; limits are checked before anything starts.
 
 use anyhow::{Context, Result, ensure};
+use piaogen_crypto::Lanes;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,9 @@ pub struct Config {
     /// Workers that read, check, execute and hash; 0: one for each core.
     #[serde(default)]
     pub lanes: usize,
+    /// What the lanes compute with: `auto`, or the name of a backend, for tests and comparisons.
+    #[serde(default = "default::backend")]
+    pub backend: String,
     /// Where records come from.
     #[serde(default)]
     pub stream: StreamConfig,
@@ -135,6 +139,10 @@ mod default {
     pub(super) fn listen() -> String {
         "127.0.0.1:9464".into()
     }
+
+    pub(super) fn backend() -> String {
+        "auto".into()
+    }
 }
 
 impl Default for StreamConfig {
@@ -199,6 +207,7 @@ impl Config {
             key: dir.join("validator.pem"),
             listen: String::new(),
             lanes: 0,
+            backend: default::backend(),
             stream: StreamConfig {
                 embedded_dir: dir.join("stream").display().to_string(),
                 ..StreamConfig::default()
@@ -262,7 +271,23 @@ impl Config {
         within("archive.segment_rows", self.archive.segment_rows, 1, 10_000_000)?;
         within("archive.segment_age_ms", self.archive.segment_age_ms, 100, 86_400_000)?;
         self.address()?;
+        self.backend()?;
         Ok(())
+    }
+
+    /// What the lanes compute with.
+    pub fn backend(&self) -> Result<Lanes> {
+        if self.backend == "auto" {
+            return Ok(Lanes::detect());
+        }
+        let names: Vec<&str> = Lanes::all().into_iter().map(Lanes::name).collect();
+        Lanes::named(&self.backend).with_context(|| {
+            format!(
+                "backend = {:?} is not auto or one that this processor has: {}; correct it",
+                self.backend,
+                names.join(", ")
+            )
+        })
     }
 
     /// Where to listen, if anywhere.
@@ -324,6 +349,7 @@ mod tests {
         assert!(with("lane = 3").contains("lane"));
         assert!(with("[blocks]\ninterval_ms = 0").contains("blocks.interval_ms = 0"));
         assert!(with("[limits]\nqueue_mib = 1").contains("8 to 65536"));
+        assert!(with("backend = \"abacus\"").contains("portable"));
         assert!(with("listen = \"here\"").contains("127.0.0.1:9464"));
         assert!(with("[stream]\ncarrier = \"pigeon\"").contains("pigeon"));
     }

@@ -9,8 +9,8 @@ use crate::run::archiver::ArchivePolicy;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
 use anyhow::{Context, Result, bail};
+use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Stream, StreamError};
@@ -158,7 +158,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         key,
         records,
         registry,
-        lanes: Lanes::detect(),
+        lanes: config.backend()?,
         intake: IntakeLimits {
             workers: config.lanes(),
             batch_records: config.limits.batch_records,

@@ -19,7 +19,6 @@
 mod carry;
 mod currency;
 mod error;
-pub mod schemes;
 pub mod shudian;
 mod source;
 mod totals;
@@ -30,7 +29,7 @@ pub use error::{Difference, ImportError, Note};
 
 use piaogen_verify::document::{Document, Secret};
 use piaogen_verify::record::RecordKind;
-use piaogen_verify::scheme::Scheme;
+use piaogen_verify::scheme::{Scheme, usual};
 
 /// What the caller decides about an import.
 #[derive(Clone, Debug)]
@@ -63,14 +62,14 @@ impl Options {
         }
     }
 
-    /// Defaults for [`ubl::import`]: scheme [`schemes::en16931`].
+    /// Defaults for [`ubl::import`]: scheme [`usual::en16931`].
     pub fn ubl(secret: Secret) -> Options {
-        Options::of(secret, schemes::en16931())
+        Options::of(secret, usual::en16931())
     }
 
-    /// Defaults for [`shudian::import`]: scheme [`schemes::cn_einv`].
+    /// Defaults for [`shudian::import`]: scheme [`usual::cn_einv`].
     pub fn shudian(secret: Secret) -> Options {
-        Options::of(secret, schemes::cn_einv())
+        Options::of(secret, usual::cn_einv())
     }
 }
 

@@ -6,8 +6,8 @@ use crate::run::chain::clock_ms;
 use crate::setup::{self, random_key, write_new};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_import::schemes;
 use piaogen_verify::genesis::{FORMAT, Founder, GenesisFile};
+use piaogen_verify::scheme::usual;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ fn genesis_file(
             roles: vec!["authority".into()],
             public_key: public(authority),
         }],
-        schemes: vec![schemes::cn_einv(), schemes::en16931(), schemes::uk_retail()],
+        schemes: usual::all(),
         clock_skew_ms: 600_000,
     };
     let mut bytes = serde_json::to_vec_pretty(&file)?;

@@ -15,8 +15,9 @@ use piaogen_storage::{FlushPoint, Store};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Bytes of rows that are read at once while sealing.
-const READ_BYTES: u64 = 16 << 20;
+/// Bytes of rows that are read at once while sealing: few, so that they are still in the processor's
+/// cache when they are sealed, and their memory is used again.
+const READ_BYTES: u64 = 1 << 20;
 
 /// When segments are sealed.
 #[derive(Clone, Copy, Debug)]

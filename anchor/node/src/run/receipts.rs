@@ -10,7 +10,7 @@ use super::chain::Provable;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
 use piaogen_storage::archive::Archive;
-use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, Store, StoreReader};
+use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StoreReader, View};
 use piaogen_verify::document::{Salts, field_digest};
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
@@ -18,6 +18,7 @@ use piaogen_verify::header::{Header, ShardEntry, shards_root};
 use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
 use piaogen_verify::record;
+use std::ops::Deref;
 
 /// What receipts are read from: the store of a running node, or a folder at rest.
 pub trait Reads {
@@ -38,32 +39,26 @@ pub trait Reads {
 /// Most bytes of rows that are read at once.
 const ROWS_BYTES: u64 = 16 << 20;
 
-macro_rules! reads {
-    ($type:ty) => {
-        impl Reads for $type {
-            fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
-                Ok(<$type>::log_hash(self, shard, level, index)?)
-            }
-            fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
-                Ok(<$type>::history_hash(self, level, index)?)
-            }
-            fn tail_read(&self, shard: u32, from: u64, max_rows: u64) -> Result<Rows> {
-                Ok(<$type>::tail_read(self, shard, from, max_rows, ROWS_BYTES)?)
-            }
-            fn tail_first(&self, shard: u32) -> Result<u64> {
-                Ok(<$type>::tail_first(self, shard)?)
-            }
-            fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>> {
-                Ok(<$type>::find(self, shard, subject)?)
-            }
-            fn block(&self, height: u64) -> Result<Option<Block>> {
-                Ok(<$type>::block(self, height)?)
-            }
-        }
-    };
+impl<S: Deref<Target = View>> Reads for S {
+    fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
+        Ok(View::log_hash(self, shard, level, index)?)
+    }
+    fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
+        Ok(View::history_hash(self, level, index)?)
+    }
+    fn tail_read(&self, shard: u32, from: u64, max_rows: u64) -> Result<Rows> {
+        Ok(View::tail_read(self, shard, from, max_rows, ROWS_BYTES)?)
+    }
+    fn tail_first(&self, shard: u32) -> Result<u64> {
+        Ok(View::tail_first(self, shard)?)
+    }
+    fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>> {
+        Ok(View::find(self, shard, subject)?)
+    }
+    fn block(&self, height: u64) -> Result<Option<Block>> {
+        Ok(View::block(self, height)?)
+    }
 }
-reads!(Store);
-reads!(StoreReader);
 
 struct LogHashes<'a, R>(&'a R, u32);
 

@@ -5,7 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "shared by tests; a failure ends them")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The folder of the workspace.
 pub fn root() -> PathBuf {

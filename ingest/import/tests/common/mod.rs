@@ -5,18 +5,18 @@
 pub mod full;
 
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_import::{Imported, Options, schemes};
+use piaogen_import::{Imported, Options};
 use piaogen_verify::fields::{LINE, tag};
 use piaogen_verify::record::{Draft, decode};
-use piaogen_verify::scheme::check_invoice;
+use piaogen_verify::scheme::{check_invoice, usual};
 use piaogen_verify::value;
 use std::path::PathBuf;
 
 /// A folder of the shared data, or `None` with a loud line.
 pub fn data(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("PIAOGEN_DATA")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| std::env::current_dir().expect("a folder to be in").join("../../../shared/data"));
+    let root = std::env::var_os("PIAOGEN_DATA").map(PathBuf::from).unwrap_or_else(|| {
+        std::env::current_dir().expect("a folder to be in").join("../../../shared/data")
+    });
     let path = root.join(folder);
     if path.is_dir() {
         return Some(path);
@@ -56,7 +56,7 @@ pub fn check(name: &str, imported: &Imported) {
     };
     let bytes = draft.sign(&[9; 32], &key);
     let record = decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error:?}"));
-    let schemes = [schemes::en16931(), schemes::cn_einv()];
+    let schemes = [usual::en16931(), usual::cn_einv()];
     assert_eq!(check_invoice(&record, &schemes), Ok(()), "{name}");
     assert_eq!(record.text(tag::SCHEME), imported.scheme, "{name}");
     assert_eq!(record.commitment(), document.commitment(), "{name}");

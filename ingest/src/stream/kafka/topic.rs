@@ -82,7 +82,8 @@ pub(super) fn partitions(
     let what = format!("ask for topic {topic}");
     let begun = Instant::now();
     loop {
-        let answer = retry(&what, patience, |left| consumer.fetch_metadata(Some(topic), left))?;
+        let answer = retry(&what, patience, |left| consumer.fetch_metadata(Some(topic), left))
+            .map_err(|error| with_cause(consumer, error))?;
         let Some(found) = answer.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
@@ -109,6 +110,18 @@ pub(super) fn partitions(
             }
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
+    }
+}
+
+/// A wrong password or certificate looks like a broker that is away, until one hears what the
+/// client said of the connection. That comes with its events.
+fn with_cause(consumer: &BaseConsumer<Observer>, error: StreamError) -> StreamError {
+    while consumer.poll(Duration::ZERO).is_some() {}
+    match (error, consumer.context().0.last()) {
+        (StreamError::Busy(said), last) if !last.is_empty() => {
+            StreamError::Busy(format!("{said}; the connection: {last}"))
+        }
+        (error, _) => error,
     }
 }
 

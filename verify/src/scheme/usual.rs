@@ -1,9 +1,19 @@
-//! Names the numbering schemes of the formats that are imported, with the rules that go with them.
+//! The schemes of the formats that are imported and replayed, with the rules that go with them.
 //!
 //! They are the defaults of a genesis file; a chain may change any of them, since what counts is
 //! the scheme in its genesis.
 
-use piaogen_verify::scheme::{RedSign, Scheme};
+use super::{RedSign, Scheme};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Code of [`en16931`].
+pub const EN16931: &str = "EN16931";
+/// Code of [`cn_einv`].
+pub const CN_EINV: &str = "CN-EINV";
+/// Code of [`uk_retail`].
+pub const UK_RETAIL: &str = "UK-RETAIL";
 
 /// UNTDID 1001 codes of invoices (EN 16931 rule BR-CL-01).
 const EN_INVOICES: &str = "71 80 81 82 84 102 130 202 203 204 211 218 219 295 325 326 331 380 382 \
@@ -16,6 +26,11 @@ fn codes(list: &str) -> Vec<String> {
     list.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
+/// All of them: what a new chain has where nobody says otherwise.
+pub fn all() -> Vec<Scheme> {
+    [cn_einv(), en16931(), uk_retail()].into()
+}
+
 /// EN 16931 invoices and credit notes, each seller with numbers of its own.
 ///
 /// Totals must hold exactly; the tax of a VAT breakdown entry may differ by less than one unit of
@@ -23,7 +38,7 @@ fn codes(list: &str) -> Vec<String> {
 /// note is negative, so that both signs occur.
 pub fn en16931() -> Scheme {
     Scheme {
-        code: "EN16931".into(),
+        code: EN16931.into(),
         per_seller: true,
         blue_types: codes(EN_INVOICES),
         red_types: codes(EN_CREDITS),
@@ -41,7 +56,7 @@ pub fn en16931() -> Scheme {
 /// its lines, 1.27.
 pub fn cn_einv() -> Scheme {
     Scheme {
-        code: "CN-EINV".into(),
+        code: CN_EINV.into(),
         per_seller: false,
         blue_types: codes("380"),
         red_types: codes("381"),
@@ -54,7 +69,7 @@ pub fn cn_einv() -> Scheme {
 /// The sales of a British retailer: one number range, credits negative, totals exact.
 pub fn uk_retail() -> Scheme {
     Scheme {
-        code: "UK-RETAIL".into(),
+        code: UK_RETAIL.into(),
         per_seller: false,
         blue_types: codes("380"),
         red_types: codes("381"),
@@ -67,13 +82,13 @@ pub fn uk_retail() -> Scheme {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use piaogen_verify::fields::{DOCUMENT, Kind, by_tag, tag};
-    use piaogen_verify::value;
+    use crate::fields::{DOCUMENT, Kind, by_tag, tag};
+    use crate::value;
 
     #[test]
     fn codes_fit_their_fields() {
         let kind = |tag| by_tag(DOCUMENT, tag).map_or(Kind::Flag, |field| field.kind);
-        for scheme in [en16931(), cn_einv(), uk_retail()] {
+        for scheme in all() {
             assert_eq!(value::check(kind(tag::SCHEME), scheme.code.as_bytes()), Ok(()));
             for code in scheme.blue_types.iter().chain(&scheme.red_types) {
                 assert_eq!(value::check(kind(tag::TYPE_CODE), code.as_bytes()), Ok(()), "{code}");
