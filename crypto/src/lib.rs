@@ -33,11 +33,16 @@
 //! (chance 2^-32 each). That is a property of the source; no compiler's output has been audited.
 //! SM3 and HMAC have no secret-dependent branch or index. Verification, and decoding of public
 //! keys, take whatever time the public input takes. Secrets are overwritten when dropped, the
-//! copies that the compiler leaves in registers and on the stack excepted.
+//! copies that the compiler leaves in registers and on the stack excepted. How the lanes work, and
+//! what their timing tells, is in the module `design` of the built documentation, `DESIGN.md`.
 
 #![no_std]
 
 extern crate alloc;
+
+#[cfg(doc)]
+#[doc = include_str!("../DESIGN.md")]
+pub mod design {}
 
 mod cpu;
 mod lanes;

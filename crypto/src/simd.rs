@@ -5,5 +5,6 @@
 //! that uses vectors is generic, always inlined, and ends up in functions compiled for the
 //! instruction set: the entry points below.
 
+pub(crate) mod limbs;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod words;

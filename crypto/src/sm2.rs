@@ -9,12 +9,14 @@
 
 mod base;
 mod key;
+pub(crate) mod lanes;
 mod nonce;
 mod signature;
 #[cfg(test)]
 mod tests;
 
 pub use self::key::{KeyError, PublicKey, SecretKey};
+pub use self::lanes::{CacheStats, KeyTable, KeyTables, Plan};
 pub use self::signature::Signature;
 
 use crate::{Digest, sm3};
@@ -86,7 +88,13 @@ fn sign_digest(key: &SecretKey, e: &Digest, entropy: &[u8]) -> Signature {
 /// The signature for one nonce, or nothing where the standard wants another nonce.
 fn sign_with_nonce(key: &SecretKey, e: &Scalar, k: Scalar) -> Option<Signature> {
     let k = Zeroizing::new(k);
-    let r = *e + Scalar::reduce(&base::multiply(&k).to_affine().x());
+    let x = base::multiply(&k).to_affine().x();
+    signature_with_x(key, e, &k, &x.into())
+}
+
+/// As [`sign_with_nonce`], with the x of k G given.
+fn signature_with_x(key: &SecretKey, e: &Scalar, k: &Scalar, x: &[u8; 32]) -> Option<Signature> {
+    let r = *e + reduce(x);
     if bool::from(r.is_zero()) || bool::from((r + *k).is_zero()) {
         return None;
     }

@@ -8,6 +8,10 @@
 //! - The result is a function of the bytes, the partition and the key directory alone.
 //! - A record that fails one check does not change what is said of another.
 
+mod signatures;
+
+pub use self::signatures::Signatures;
+
 use piaogen_crypto::sm2::{Job, PublicKey};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_verify::checked::{Checked, CheckedBatch, SignatureCheck};
@@ -62,6 +66,7 @@ pub struct CheckContext {
 pub struct Checker {
     context: CheckContext,
     lanes: Lanes,
+    signatures: Arc<Signatures>,
     committer: Committer,
     commitments: Vec<Digest>,
     ranges: Vec<Range<u32>>,
@@ -69,11 +74,12 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A worker for records of this chain.
-    pub fn new(context: CheckContext, lanes: Lanes) -> Checker {
+    /// A worker for records of this chain. It shares the tables of keys with others.
+    pub fn new(context: CheckContext, lanes: Lanes, signatures: Arc<Signatures>) -> Checker {
         Checker {
             context,
             lanes,
+            signatures,
             committer: Committer::default(),
             commitments: Vec::new(),
             ranges: Vec::new(),
@@ -221,7 +227,7 @@ impl Checker {
             })
             .collect();
         let mut verdicts = vec![false; jobs.len()];
-        self.lanes.sm2_verify(&jobs, &mut verdicts);
+        self.signatures.verify(&jobs, &mut verdicts);
         for ((i, _, _), valid) in asked.iter().zip(verdicts) {
             records[*i].signature =
                 if valid { SignatureCheck::Valid } else { SignatureCheck::Invalid };

@@ -6,8 +6,8 @@
 //! | file | topic |
 //! |---|---|
 //! | `archive/schema.rs` | columns and their encodings |
-//! | `archive/columns.rs`, `archive/rebuild.rs` | rows into columns and back |
-//! | `archive/sealer.rs` | writing segments |
+//! | `archive/parts.rs`, `archive/columns.rs`, `archive/rebuild.rs` | rows into columns and back |
+//! | `archive/sealer.rs`, `archive/digest.rs` | writing segments; the digest of a file |
 //! | `archive/manifest.rs`, `archive/medium.rs` | publication; folder or object store |
 //! | `archive/reader.rs` | reading rows and blocks |
 //! | `archive/audit.rs` | checking everything |
@@ -19,8 +19,10 @@
 
 pub mod audit;
 mod columns;
+mod digest;
 mod manifest;
 mod medium;
+mod parts;
 mod reader;
 mod rebuild;
 mod schema;

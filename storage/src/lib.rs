@@ -11,7 +11,7 @@
 //! | `shard.rs` | one shard of it; `levels.rs`, `undo.rs`, `tail.rs` are its files |
 //! | `index.rs` | RocksDB |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
-//! | `reader.rs` | reading beside the node |
+//! | `view.rs` | what can be read; `reader.rs` opens it beside the node |
 //! | `archive.rs` | the archive in Parquet, and its audit |
 //!
 //! **Invariant**: after a crash at any moment, opening finds exactly the state of one height, and
@@ -36,6 +36,7 @@ mod shard;
 mod store;
 mod tail;
 mod undo;
+mod view;
 
 pub use blocks::{BLOCK_BYTES, Block, HEADER_BYTES, PENDING_BLOCKS};
 pub use config::StoreConfig;
@@ -49,3 +50,4 @@ pub use reader::StoreReader;
 pub use shard::{SUBJECT_BYTES, StatusPath};
 pub use store::{Recovered, Sizes, Store};
 pub use tail::Rows;
+pub use view::View;

@@ -5,24 +5,25 @@
 //! harmless are in `LAYOUT.md`. A failed write poisons the store: from then on it only answers
 //! reads, and opening it again recovers.
 
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, RwLock};
 
 use rayon::prelude::*;
 
 use crate::blocks::{self, Block, Blocks};
 use crate::config::StoreConfig;
-use crate::effects::{Digest, FlushPoint, IdPlace, Row, STATUS_DEPTH, ShardEffects, ShardState};
+use crate::effects::{Digest, FlushPoint, IdPlace, STATUS_DEPTH, ShardEffects, ShardState};
 use crate::error::{During, Result, StoreError};
 use crate::files::{Files, Place, create_folder, sync_folder};
 use crate::folder::{self, Lock, Owner};
-use crate::index::{Documents, Index};
-use crate::levels::{Levels, LogOf};
-use crate::shard::{Shard, StatusPath, lock, read, resolve, write};
-use crate::tail::{self, Rows};
+use crate::index::Index;
+use crate::shard::{lock, read, write};
+use crate::tail;
 use crate::undo::Undo;
+use crate::view::View;
 
 mod flush;
 
@@ -62,16 +63,12 @@ struct Applied {
     bytes: u64,
 }
 
-/// The open store. All methods may be called from any thread.
+/// The open store, read as of what is applied. All methods may be called from any thread.
 pub struct Store {
     root: PathBuf,
     config: StoreConfig,
     recovered: Recovered,
-    files: Files,
-    blocks: Blocks,
-    index: Index,
-    history: RwLock<Levels>,
-    shards: Vec<Shard>,
+    view: View,
     applied: Mutex<Applied>,
     /// Held locked for as long as a flush runs.
     flushing: Mutex<()>,
@@ -115,25 +112,17 @@ impl Store {
         let files = Files::new(&root, true, config.open_files);
         let mut notes = Vec::new();
         undo(&root, &files, point.height, &mut notes)?;
-        let open = |(i, state): (usize, &ShardState)| {
-            Shard::open(i as u32, *state, config.tail_chunk_bytes, &files, true)
-        };
-        let shards = point.shards.iter().enumerate().map(open).collect::<Result<_>>()?;
-        let history = Levels::open(LogOf::History, point.history_size, &files, true)?;
         if blocks.tip().is_some_and(|tip| tip > point.height) {
             let blocks = blocks.tip().unwrap_or(0) - point.height;
             notes.push(format!("{blocks} blocks after height {} to execute again", point.height));
         }
+        let view = View::open(&point, files, blocks, index, config.tail_chunk_bytes, true)?;
         let (height, shard_states) = (point.height, point.shards.clone());
         Ok(Self {
             recovered: Recovered { height, shards: shard_states, notes },
             root,
             config,
-            files,
-            blocks,
-            index,
-            history: RwLock::new(history),
-            shards,
+            view,
             applied: Mutex::new(Applied { height, rows: 0, bytes: 0 }),
             flushing: Mutex::new(()),
             flushed: Mutex::new(point),
@@ -156,8 +145,8 @@ impl Store {
     /// not happen where [`Store::has_room`].
     pub fn apply(&self, height: u64, effects: Vec<ShardEffects>) -> Result<()> {
         self.check_alive()?;
-        let rows: Vec<_> =
-            effects.par_iter().map(|one| tail::encode(&one.rows)).collect::<Result<_>>()?;
+        let encode = |one: &ShardEffects| tail::encode(&one.rows, self.config.tail_compressed);
+        let rows: Vec<_> = effects.par_iter().map(encode).collect::<Result<_>>()?;
         let mut applied = lock(&self.applied)?;
         self.check_apply(height, &applied, &effects)?;
         let pairs = effects.par_iter().zip(&rows);
@@ -245,67 +234,9 @@ impl Store {
         }
     }
 
-    fn shard(&self, shard: u32) -> Result<&Shard> {
-        let count = self.shards.len();
-        self.shards.get(shard as usize).ok_or_else(|| {
-            StoreError::Refused(format!("there is no shard {shard}: this chain has {count}"))
-        })
-    }
-
     /// State of a shard, as applied.
     pub fn state(&self, shard: u32) -> Result<ShardState> {
         self.shard(shard)?.state()
-    }
-
-    /// Where a subject was first seen, as of the applied height.
-    pub fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>> {
-        self.shard(shard)?.find(subject, &self.index)
-    }
-
-    /// The same for many subjects of a shard; one answer each, in their order.
-    pub fn find_many(&self, shard: u32, subjects: &[&[u8]]) -> Result<Vec<Option<IdPlace>>> {
-        self.shard(shard)?.find_many(subjects, &self.index)
-    }
-
-    /// A complete hash of a shard's record log: level 0 are the leaf hashes.
-    pub fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
-        self.shard(shard)?.log_hash(level, index, &self.files)
-    }
-
-    /// A hash of a shard's status tree; zeros where nothing was ever set.
-    pub fn status_node(&self, shard: u32, level: u8, index: u64) -> Result<Digest> {
-        self.shard(shard)?.status_node(level, index, &self.files)
-    }
-
-    /// An invoice's status with the hashes that prove it, all of one moment.
-    pub fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath> {
-        self.shard(shard)?.status_path(issue, &self.files, &self.index)
-    }
-
-    /// An invoice's status document.
-    pub fn status_document(&self, shard: u32, issue: u64) -> Result<Option<Vec<u8>>> {
-        self.shard(shard)?.document(issue, &self.index)
-    }
-
-    /// At most `max` status documents from an issue index on, ascending.
-    pub fn status_documents(&self, shard: u32, from: u64, max: usize) -> Result<Documents> {
-        self.shard(shard)?.documents(from, max, &self.index)
-    }
-
-    /// Rows of the tail from a log index on: at most `max_rows`, and no more frames once they have
-    /// `max_bytes` on disk. Rows sealed and released are skipped: look at the first row's index.
-    pub fn tail_read(&self, shard: u32, from: u64, max_rows: u64, max_bytes: u64) -> Result<Rows> {
-        self.shard(shard)?.rows(from, max_rows, max_bytes, &self.files)
-    }
-
-    /// One row, if the tail still has it.
-    pub fn tail_find(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
-        self.shard(shard)?.row(log_index, &self.files)
-    }
-
-    /// First log index that the tail of a shard has; its log size where the tail is empty.
-    pub fn tail_first(&self, shard: u32) -> Result<u64> {
-        self.shard(shard)?.tail_first()
     }
 
     /// Deletes whole files of rows below a log index, because the archive has them. Rows that are
@@ -321,21 +252,6 @@ impl Store {
     pub fn append_block(&self, block: &Block) -> Result<()> {
         self.check_alive()?;
         self.poison_if_fatal(self.blocks.append(block))
-    }
-
-    /// The block at a height.
-    pub fn block(&self, height: u64) -> Result<Option<Block>> {
-        self.blocks.get(height)
-    }
-
-    /// Blocks from a height on, to the last one.
-    pub fn blocks_from(&self, height: u64) -> impl Iterator<Item = Result<Block>> {
-        (height..).map_while(|height| self.blocks.get(height).transpose())
-    }
-
-    /// Height of the last block; `None` before the first.
-    pub fn tip(&self) -> Option<u64> {
-        self.blocks.tip()
     }
 
     /// Keeps the body of a proposed block; durable when this returns.
@@ -370,17 +286,6 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves in the log over the headers.
-    pub fn history_size(&self) -> Result<u64> {
-        Ok(read(&self.history)?.size())
-    }
-
-    /// A complete hash of the log over the headers.
-    pub fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
-        let found = read(&self.history)?.find(level, index);
-        resolve(found, index, &self.files)
-    }
-
     /// Deletes all ids and builds them again from rows: shard, subject, place, in any order.
     /// Flushes first. Returns how many there were. If it is interrupted, the
     /// store opens only to do it again (`StoreConfig::repair`).
@@ -390,7 +295,7 @@ impl Store {
     ) -> Result<u64> {
         self.flush()?;
         self.index.set_rebuilding(true)?;
-        self.index.clear_ids()?;
+        self.view.index.clear_ids()?;
         let mut count = 0;
         for batch in 0.. {
             let mut shards = vec![std::collections::HashMap::new(); self.shards.len()];
@@ -436,6 +341,14 @@ impl Store {
             }
         }
         Ok(sizes)
+    }
+}
+
+impl Deref for Store {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
     }
 }
 

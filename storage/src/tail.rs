@@ -1,10 +1,10 @@
 //! Rows that are executed but not yet sealed into the archive.
 //!
 //! Rows are the bulk of what a block brings, so unlike the rest they are not kept in memory: they
-//! are written when their block is applied, compressed, in frames small enough that one row can be
-//! read without much around it, and made durable at the flush point. Every frame names its first
-//! log index, so recovery cuts the file at the flush point's log size. Files have a bounded size
-//! and are deleted whole once the archive has what is in them.
+//! are written when their block is applied, in frames small enough that one row can be read without
+//! much around it, and made durable at the flush point. Every frame names its first log index, so
+//! recovery cuts the file at the flush point's log size. Files have a bounded size and are deleted
+//! whole once the archive has what is in them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -96,8 +96,8 @@ impl Rows {
     }
 }
 
-/// Splits and compresses the rows of a block.
-pub(crate) fn encode(rows: &RowChunk) -> Result<Encoded> {
+/// Splits the rows of a block into frames, compressed where asked for and where it helps.
+pub(crate) fn encode(rows: &RowChunk, compressed: bool) -> Result<Encoded> {
     if rows.bytes.len() > BLOCK_BYTES {
         return Err(StoreError::Refused(format!(
             "the rows of a block and shard have {} bytes, the limit is {BLOCK_BYTES}: make blocks \
@@ -112,12 +112,14 @@ pub(crate) fn encode(rows: &RowChunk) -> Result<Encoded> {
         frames: Vec::new(),
     };
     let (mut start, mut at, mut done) = (0, 0, 0);
+    let mut packed = compressed.then(Vec::new);
     for n in 1..=rows.count {
         at += row_len(&rows.bytes, at).ok_or_else(|| miscounted(rows))?;
         if at - start >= FRAME_BYTES || n == rows.count {
             let first = rows.first_index + u64::from(done);
             out.frames.push((first, out.bytes.len()));
-            write_frame(&mut out.bytes, rows, first, n - done, &rows.bytes[start..at])?;
+            let raw = &rows.bytes[start..at];
+            write_frame(&mut out.bytes, packed.as_mut(), rows, first, n - done, raw)?;
             (start, done) = (at, n);
         }
     }
@@ -133,13 +135,18 @@ fn miscounted(rows: &RowChunk) -> StoreError {
 
 fn write_frame(
     out: &mut Vec<u8>,
+    packed: Option<&mut Vec<u8>>,
     rows: &RowChunk,
     first: u64,
     count: u32,
     raw: &[u8],
 ) -> Result<()> {
-    let packed = lz4_flex::block::compress(raw);
-    let (codec, payload) = if packed.len() < raw.len() { (LZ4, &packed[..]) } else { (RAW, raw) };
+    let packed = packed.and_then(|packed| {
+        packed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+        let len = lz4_flex::block::compress_into(raw, packed).ok()?;
+        packed.get(..len).filter(|packed| packed.len() < raw.len())
+    });
+    let (codec, payload) = packed.map_or((RAW, raw), |packed| (LZ4, packed));
     let mut meta = [0; META];
     meta[..8].copy_from_slice(&first.to_be_bytes());
     meta[8..12].copy_from_slice(&count.to_be_bytes());

@@ -2,25 +2,27 @@
 //!
 //! `cargo run --release -p piaogen-node --example stages -- [RECORDS] [FOLDER]`
 //!
-//! Signatures are dummies and not checked, but in the line that says so: what is measured is the
-//! rest of the pipeline. One thread for each stage, so that the sum of the times says what a core
+//! Signatures are dummies and not checked, but in the lines that say so: what is measured first is
+//! the rest of the pipeline. One thread for each stage, so that the sum of the times says what a core
 //! can carry.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
-use piaogen_anchor::{Context, Effects, Index, Place, Shard};
+use piaogen_anchor::{Context, Index, Place, Shard};
 use piaogen_crypto::Lanes;
-use piaogen_ingest::check::{CheckContext, Checker};
+use piaogen_ingest::check::{self, CheckContext, Checker};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Batch, NO_ACK, Stream};
 use piaogen_loadgen::generator::{Generator, GeneratorConfig, Shares};
 use piaogen_loadgen::genesis::demo_chain;
 use piaogen_loadgen::source::Signatures;
+use piaogen_node::run::execute::{StoreIndex, to_storage};
 use piaogen_node::run::shard_entries;
 use piaogen_storage::archive::{Archive, ArchiveConfig};
-use piaogen_storage::{RowChunk, ShardEffects, ShardState, Store, StoreConfig};
-use piaogen_verify::checked::CheckedBatch;
+use piaogen_storage::{RowChunk, Store, StoreConfig};
+use piaogen_verify::checked::{Checked, CheckedBatch, SignatureCheck};
+use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::record;
 use std::collections::HashMap;
@@ -41,26 +43,6 @@ impl Index for Nothing {
     }
 }
 
-struct Stored<'a>(&'a Store);
-
-impl Index for Stored<'_> {
-    type Error = piaogen_storage::StoreError;
-
-    fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, Self::Error> {
-        let found = self.0.find_many(0, subjects)?;
-        Ok(found
-            .into_iter()
-            .map(|place| {
-                place.map(|place| Place {
-                    log_index: place.log_index,
-                    issue_index: place.issue_index,
-                    commitment: place.commitment,
-                })
-            })
-            .collect())
-    }
-}
-
 fn say(stage: &str, records: usize, took: Duration) {
     let each = took.as_secs_f64() * 1e6 / records as f64;
     println!("{stage:<34} {:>10.0} records/s {each:>8.2} us each", 1e6 / each);
@@ -74,13 +56,7 @@ fn main() -> Result<()> {
         .unwrap_or_else(|| std::env::temp_dir().join("piaogen-stages").display().to_string());
     let folder = Path::new(&folder);
     let chain = demo_chain(1, 1, 1, 1_790_000_000_000);
-    let config = GeneratorConfig {
-        sellers: 5_000,
-        shares: Shares::with_bad(0),
-        signatures: Signatures::Dummy,
-        ..GeneratorConfig::new(1, &chain.genesis)
-    };
-    let generator = Generator::new(config);
+    let generator = Generator::new(generator_config(&chain.genesis, Signatures::Dummy));
     let begun = Instant::now();
     let mut payloads: Vec<Vec<u8>> = Vec::with_capacity(records);
     for at in (0..records as u64).step_by(4_096) {
@@ -94,9 +70,68 @@ fn main() -> Result<()> {
     let stream = stream(folder, &payloads)?;
     let blocks = read(&*stream, records)?;
     decode(&payloads);
-    let checked = check(&chain.genesis, blocks)?;
-    execute(&chain.genesis, &checked, records)?;
-    store(folder, &chain.genesis, &checked, records)
+    let mut registry = Registry::genesis(&chain.genesis);
+    for record in generator.registrations(&chain.authority) {
+        let decoded = record::decode(&record).ok().context("a registration decodes")?;
+        registry.execute(&decoded).ok().context("a registration is accepted")?;
+    }
+    let checked = check(&chain.genesis, blocks);
+    execute(&chain.genesis, &registry, &checked, records)?;
+    store(folder, &chain.genesis, &registry, &checked, records)?;
+    signatures(&chain.genesis, &registry, records.min(100_000))
+}
+
+/// Signing, and checking with signatures under keys that have been seen before.
+fn signatures(genesis: &Genesis, registry: &Registry, records: usize) -> Result<()> {
+    let generator = Generator::new(generator_config(genesis, Signatures::Real));
+    let begun = Instant::now();
+    let made = generator.generate_batch(0..records as u64, Lanes::detect());
+    say("generate and sign (all cores)", records, begun.elapsed());
+    let keys: HashMap<_, _> =
+        registry.keys().map(|key| (key.public_key.key_id(), key.public_key.clone())).collect();
+    let lanes = Lanes::detect();
+    let mut checker = Checker::new(check_context(genesis, true), lanes, tables(lanes));
+    // The first rounds build tables.
+    for round in ["check with signatures, new keys", "the same, keys with tables"] {
+        let mut took = Duration::ZERO;
+        for chunk in made.chunks(2_048) {
+            let (mut arena, mut places) = (Vec::new(), Vec::new());
+            for (offset, generated) in (0..).zip(chunk) {
+                let begin = arena.len() as u32;
+                arena.extend_from_slice(&generated.record);
+                places.push((offset, begin..arena.len() as u32));
+            }
+            let begun = Instant::now();
+            let checked = checker.check(0, arena, &places, &keys);
+            took += begun.elapsed();
+            let valid = |record: &Checked| record.signature == SignatureCheck::Valid;
+            ensure!(checked.records.iter().all(valid), "a signature does not hold");
+        }
+        say(round, records, took);
+    }
+    Ok(())
+}
+
+fn generator_config(genesis: &Genesis, signatures: Signatures) -> GeneratorConfig {
+    GeneratorConfig {
+        sellers: 5_000,
+        shares: Shares::with_bad(0),
+        signatures,
+        ..GeneratorConfig::new(1, genesis)
+    }
+}
+
+fn check_context(genesis: &Genesis, signatures: bool) -> CheckContext {
+    CheckContext {
+        chain: genesis.chain,
+        schemes: Arc::new(genesis.file.schemes.clone()),
+        partitions: 1,
+        signatures,
+    }
+}
+
+fn tables(lanes: Lanes) -> Arc<check::Signatures> {
+    Arc::new(check::Signatures::new(lanes, 512 << 20))
 }
 
 fn stream(folder: &Path, payloads: &[Vec<u8>]) -> Result<Box<dyn Stream>> {
@@ -143,52 +178,35 @@ fn decode(payloads: &[Vec<u8>]) {
     println!("mean fields: {}", fields / payloads.len());
 }
 
-fn check(
-    genesis: &piaogen_verify::genesis::Genesis,
-    blocks: Vec<Block>,
-) -> Result<Vec<CheckedBatch>> {
-    let context = CheckContext {
-        chain: genesis.chain,
-        schemes: Arc::new(genesis.file.schemes.clone()),
-        partitions: 1,
-        signatures: false,
-    };
-    let mut checker = Checker::new(context, Lanes::detect());
+fn check(genesis: &Genesis, blocks: Vec<Block>) -> Vec<CheckedBatch> {
+    let lanes = Lanes::detect();
+    let mut checker = Checker::new(check_context(genesis, false), lanes, tables(lanes));
     let keys = HashMap::new();
     let records: usize = blocks.iter().map(|(_, places)| places.len()).sum();
     let begun = Instant::now();
     let checked =
         blocks.into_iter().map(|(arena, places)| checker.check(0, arena, &places, &keys)).collect();
     say("check: decode, commit, rules", records, begun.elapsed());
-    Ok(checked)
-}
-
-fn trusting(checked: &[CheckedBatch], registry: &Registry) -> Vec<CheckedBatch> {
-    // Sellers are not registered here: the authority's key stands for all of them.
-    let signer = registry.keys().next().map(|key| key.public_key.key_id()).unwrap_or_default();
-    let mut all = checked.to_vec();
-    all.iter_mut().flat_map(|batch| &mut batch.records).for_each(|record| record.signer = signer);
-    all
+    checked
 }
 
 fn execute(
-    genesis: &piaogen_verify::genesis::Genesis,
+    genesis: &Genesis,
+    registry: &Registry,
     checked: &[CheckedBatch],
     records: usize,
 ) -> Result<()> {
-    let registry = Registry::genesis(genesis);
-    let batches = trusting(checked, &registry);
     let mut shard = Shard::new(&ShardEntry::empty(0), Log::default());
     let begun = Instant::now();
-    for batch in &batches {
-        let Ok(_) = shard.execute(&context(genesis, &registry), &Nothing, batch, 0);
+    for batch in checked {
+        let Ok(_) = shard.execute(&context(genesis, registry), &Nothing, batch, 0);
     }
     say("execute: outcomes, leaves, log", records, begun.elapsed());
     Ok(())
 }
 
 fn context<'a>(
-    genesis: &'a piaogen_verify::genesis::Genesis,
+    genesis: &'a Genesis,
     registry: &'a Registry,
 ) -> Context<'a> {
     Context {
@@ -203,12 +221,11 @@ fn context<'a>(
 
 fn store(
     folder: &Path,
-    genesis: &piaogen_verify::genesis::Genesis,
+    genesis: &Genesis,
+    registry: &Registry,
     checked: &[CheckedBatch],
     records: usize,
 ) -> Result<()> {
-    let registry = Registry::genesis(genesis);
-    let batches = trusting(checked, &registry);
     let store = Store::open(folder.join("data"), StoreConfig::new(genesis.chain, 1))?;
     let mut shard = Shard::new(&shard_entries(&store.recovered().shards)[0], Log::default());
     let (mut executing, mut applying) = (Duration::ZERO, Duration::ZERO);
@@ -224,13 +241,15 @@ fn store(
             finalization,
         })?;
     }
-    for (height, batch) in (1..).zip(&batches) {
+    for (height, batch) in (1..).zip(checked) {
         let begun = Instant::now();
         let first = shard.entry().log_size;
-        let effects = shard.execute(&context(genesis, &registry), &Stored(&store), batch, 0)?;
+        let index = StoreIndex { store: &store, shard: 0 };
+        let effects = shard.execute(&context(genesis, registry), &index, batch, 0)?;
         executing += begun.elapsed();
         let begun = Instant::now();
-        let effects = to_storage(&shard, first, height, time, batch, effects)?;
+        let effects =
+            to_storage(&shard, RowChunk::new(first, height, time), batch, effects)?;
         store.apply(height, vec![effects])?;
         applying += begun.elapsed();
     }
@@ -263,39 +282,4 @@ fn store(
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
     println!("archive {:.1} bytes a record", each(bytes));
     Ok(())
-}
-
-fn to_storage(
-    shard: &Shard,
-    first: u64,
-    height: u64,
-    time: i64,
-    batch: &CheckedBatch,
-    effects: Effects,
-) -> Result<ShardEffects> {
-    let mut rows = RowChunk::new(first, height, time);
-    for (entry, record) in effects.iter().zip(&batch.records) {
-        rows.push(entry, batch.bytes(record))?;
-    }
-    let entry = shard.entry();
-    Ok(ShardEffects {
-        levels: effects.levels,
-        ids: effects
-            .ids
-            .into_iter()
-            .map(|(subject, place)| {
-                let Place { log_index, issue_index, commitment } = place;
-                (subject, piaogen_storage::IdPlace { log_index, issue_index, commitment })
-            })
-            .collect(),
-        rows,
-        state: ShardState {
-            next_offset: entry.next_offset,
-            log_size: entry.log_size,
-            log_root: entry.log_root,
-            invoices: entry.invoices,
-            status_root: entry.status_root,
-        },
-        ..ShardEffects::default()
-    })
 }

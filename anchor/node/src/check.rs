@@ -15,7 +15,7 @@ use piaogen_anchor::registry::Registry;
 use piaogen_anchor::{Context, Effects, Index, Place, Shard};
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes};
-use piaogen_ingest::check::{CheckContext, Checker};
+use piaogen_ingest::check::{CheckContext, Checker, Signatures};
 use piaogen_ingest::stream::{Batch, Reader, Stream};
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{StoreError, StoreReader};
@@ -75,6 +75,8 @@ pub struct Fsck<'a> {
     pub registry: &'a dyn Stream,
     /// Whether signatures are checked again.
     pub signatures: bool,
+    /// Checks them.
+    pub verifier: Arc<Signatures>,
     /// Told how many more records are done.
     pub advance: &'a (dyn Fn(u64) + Sync),
 }
@@ -298,7 +300,7 @@ impl Fsck<'_> {
         Ok(Feed {
             number,
             reader: stream.reader(partition, start)?,
-            checker: Checker::new(context, Lanes::detect()),
+            checker: Checker::new(context, Lanes::detect(), self.verifier.clone()),
             batch: Batch::new(2_048, 4 << 20),
             waiting: VecDeque::new(),
         })

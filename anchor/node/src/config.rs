@@ -95,6 +95,8 @@ pub struct LimitsConfig {
     pub block_shard_records: usize,
     /// Fetched bytes that wait in each Kafka reader.
     pub fetch_mib: usize,
+    /// Tables of keys that sign often, which make verifying cheaper.
+    pub key_tables_mib: usize,
 }
 
 /// When blocks are made.
@@ -166,6 +168,7 @@ impl Default for LimitsConfig {
             queue_mib: 256,
             block_shard_records: 50_000,
             fetch_mib: 16,
+            key_tables_mib: 512,
         }
     }
 }
@@ -260,6 +263,7 @@ impl Config {
         within("limits.batch_mib", self.limits.batch_mib as u64, 1, 256)?;
         within("limits.queue_mib", self.limits.queue_mib as u64, 8, 65_536)?;
         within("limits.fetch_mib", self.limits.fetch_mib as u64, 4, 1_024)?;
+        within("limits.key_tables_mib", self.limits.key_tables_mib as u64, 0, 1 << 20)?;
         let records = self.limits.block_shard_records as u64;
         within("limits.block_shard_records", records, 1, 1_000_000)?;
         within("blocks.interval_ms", self.blocks.interval_ms, 1, 60_000)?;

@@ -28,7 +28,7 @@ use piaogen_anchor::registry::Registry;
 use piaogen_anchor::shard::Shard;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, Lanes};
-use piaogen_ingest::check::{CheckContext, KeyDirectory};
+use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
 use piaogen_order::OrderConfig;
 use piaogen_storage::archive::Archive;
@@ -68,6 +68,8 @@ pub struct NodeParts {
     pub registry: Arc<dyn Stream>,
     /// Lanes that hash and verify.
     pub lanes: Lanes,
+    /// Most bytes of tables of keys that sign often.
+    pub key_table_bytes: usize,
     /// What bounds the intake.
     pub intake: IntakeLimits,
     /// When blocks are made.
@@ -331,9 +333,12 @@ impl Node {
             partitions: parts.genesis.file.partitions,
             signatures: parts.signatures,
         };
+        let signatures = Arc::new(Signatures::new(parts.lanes, parts.key_table_bytes));
         for i in 0..parts.intake.workers {
             let (intake, context, lanes) = (intake.clone(), context.clone(), parts.lanes);
-            threads.push(spawn(&format!("lane-{i}"), move || intake.work(context, lanes))?);
+            let signatures = signatures.clone();
+            let work = move || intake.work(context, lanes, signatures);
+            threads.push(spawn(&format!("lane-{i}"), work)?);
         }
         let (executing, main) = (chain.clone(), chain.clone());
         let executor = spawn("execute", move || executing.execute(executor, &receiver))?;
@@ -349,6 +354,7 @@ impl Node {
             intake: intake.clone(),
             metrics: metrics.clone(),
             archiver: archiver.clone(),
+            signatures,
             stopping: stopping.clone(),
             flush_interval: parts.flush_interval,
         };
@@ -461,6 +467,7 @@ struct Keeper {
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
     archiver: Arc<Archiver>,
+    signatures: Arc<Signatures>,
     stopping: Arc<AtomicBool>,
     flush_interval: Duration,
 }
@@ -474,6 +481,7 @@ impl Keeper {
         let mut last = Instant::now();
         while !self.ended() {
             std::thread::sleep(Duration::from_millis(20));
+            self.metrics.key_tables(&self.signatures.stats());
             let due =
                 self.store.should_flush().unwrap_or(false) || last.elapsed() >= self.flush_interval;
             if !due {

@@ -159,6 +159,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         records,
         registry,
         lanes: config.backend()?,
+        key_table_bytes: config.limits.key_tables_mib << 20,
         intake: IntakeLimits {
             workers: config.lanes(),
             batch_records: config.limits.batch_records,

@@ -49,7 +49,9 @@ impl Word for Words8 {
                 _mm256_srlv_epi32(self.0, right),
             ))
         }
-        fn parity(self: Self, y: Self, z: Self) -> Self { self.xor(y).xor(z) }
+        fn parity(self: Self, y: Self, z: Self) -> Self {
+            Self(_mm256_xor_si256(_mm256_xor_si256(self.0, y.0), z.0))
+        }
         fn majority(self: Self, y: Self, z: Self) -> Self {
             let both = _mm256_and_si256(self.0, y.0);
             let either = _mm256_or_si256(self.0, y.0);

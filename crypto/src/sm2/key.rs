@@ -97,6 +97,12 @@ impl PublicKey {
         Self { point: *key.as_affine(), bytes, z: z(&bytes[1..]) }
     }
 
+    /// The generator itself, the public key of d = 1.
+    pub(super) fn generator() -> Self {
+        let key = ::sm2::PublicKey::from_affine(AffinePoint::GENERATOR);
+        Self::from_inner(&key.expect("the generator is not infinity"))
+    }
+
     /// Reads an SPKI document in PEM.
     ///
     /// # Errors
@@ -240,6 +246,11 @@ impl SecretKey {
     #[must_use]
     pub fn sign_with_entropy(&self, message: &[u8], entropy: &[u8]) -> Signature {
         sign_digest(self, &self.public.message_digest(message), entropy)
+    }
+
+    /// As [`SecretKey::public_key`], without a copy.
+    pub(crate) fn public(&self) -> &PublicKey {
+        &self.public
     }
 
     pub(super) fn scalar(&self) -> &Scalar {

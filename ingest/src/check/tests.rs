@@ -60,7 +60,8 @@ fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
         arena.extend_from_slice(record);
         places.push((offset, begin..arena.len() as u32));
     }
-    Checker::new(context, Lanes::portable()).check(shard, arena, &places, &directory.current())
+    let signatures = Arc::new(Signatures::new(Lanes::portable(), 1 << 20));
+    Checker::new(context, Lanes::portable(), signatures).check(shard, arena, &places, &directory.current())
 }
 
 #[test]

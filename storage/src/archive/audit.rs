@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parquet::file::reader::Length;
-use piaogen_crypto::sm3;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
 use rayon::prelude::*;
 
+use super::digest::FileHasher;
 use super::medium::Ranged;
 use super::{Archive, SegmentInfo, Series};
 use crate::error::{During, Result};
@@ -205,7 +205,7 @@ impl Audit<'_> {
         };
         let name = || format!("cannot read {}", self.archive.medium.name(&segment.path));
         let file = Ranged::of_file(file).during(name)?;
-        let mut hasher = sm3::Hasher::new();
+        let mut hasher = FileHasher::new(self.archive.lanes);
         let mut at = 0;
         while at < file.len() {
             use parquet::file::reader::ChunkReader;
@@ -217,8 +217,8 @@ impl Audit<'_> {
         if at != segment.bytes {
             let detail = format!("it has {at} bytes, its manifest says {}", segment.bytes);
             self.find(&segment.path, None, Check::Digest, detail);
-        } else if hex::encode(hasher.finalize()) != segment.sm3 {
-            let detail = "its SM3 is not the one of its manifest: the file was changed";
+        } else if hex::encode(hasher.finalize()) != segment.parts_sm3 {
+            let detail = "its digest is not the one of its manifest: the file was changed";
             self.find(&segment.path, None, Check::Digest, detail);
         }
         self.tell();

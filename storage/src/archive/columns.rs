@@ -1,11 +1,13 @@
-//! Rows into columns: decodes records and appends each value to its column.
+//! Rows into columns: takes records apart and appends each value to its column.
 //!
-//! Values go from the record's bytes into the column's buffer; nothing is allocated for a row but
-//! what decoding allocates. A record that cannot be read goes into `raw` as it is.
+//! A record is not judged again: execution did that, and the audit does it from the files. So
+//! values are looked at as far as their columns need, once, and go from the record's bytes into
+//! the column's buffer. A record that cannot be read goes into `raw` as it is.
 //!
 //! Invariants
 //! - Every row adds one value or null to every column.
-//! - What a row does not give back by the rules of `rebuild.rs` is stored, not assumed.
+//! - What a row does not give back by the rules of `rebuild.rs` is stored, not assumed. This holds
+//!   for any bytes, whether execution judged them rightly or not.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,12 +18,14 @@ use arrow::array::{
     StringBuilder, StructBuilder, TimestampMillisecondBuilder,
 };
 use piaogen_crypto::Lanes;
-use piaogen_verify::encoding::{Reader, put_bytes, put_vint};
-use piaogen_verify::entry::Entry;
-use piaogen_verify::fields::Tag;
-use piaogen_verify::record::{self, Record};
-use piaogen_verify::{Digest, value};
+use piaogen_verify::Digest;
+use piaogen_verify::document::find;
+use piaogen_verify::encoding::Reader;
+use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::record;
+use piaogen_verify::value::Members;
 
+use super::parts::{Parts, Value, days};
 use super::rebuild::subject_of;
 use super::schema::{self, COLUMNS, PRECEDING, Shape};
 use crate::effects::RowRef;
@@ -57,41 +61,36 @@ impl FieldColumn {
         }
     }
 
-    fn push_null(&mut self) {
-        match self {
-            Self::Text(column) => column.append_null(),
-            Self::Date(column) => column.append_null(),
-            Self::Amount(column) => column.append_null(),
-            Self::Currency(code, exponent) => {
+    fn push(&mut self, value: Option<Value<'_>>) -> Option<()> {
+        match (self, value) {
+            (Self::Text(column), Some(Value::Text(text))) => column.append_value(text),
+            (Self::Text(column), None) => column.append_null(),
+            (Self::Date(column), Some(Value::Date(day))) => column.append_value(day),
+            (Self::Date(column), None) => column.append_null(),
+            (Self::Amount(column), Some(Value::Amount(amount))) => column.append_value(amount),
+            (Self::Amount(column), None) => column.append_null(),
+            (Self::Currency(code, exponent), Some(Value::Currency(text, decimals))) => {
+                code.append_value(text);
+                exponent.append_value(decimals);
+            }
+            (Self::Currency(code, exponent), None) => {
                 code.append_null();
                 exponent.append_null();
             }
-            Self::Lines(count, root) => {
+            (Self::Lines(count, root), Some(Value::Lines(lines, digest))) => {
+                count.append_value(lines);
+                root.append_value(digest).ok()?;
+            }
+            (Self::Lines(count, root), None) => {
                 count.append_null();
                 root.append_null();
             }
-            Self::Flag(column) => column.append_value(false),
-            Self::Preceding(column) => column.append(false),
-        }
-    }
-
-    /// Appends a canonical value. `None` where it is not canonical, which decoding excludes.
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
-        match self {
-            Self::Text(column) => column.append_value(std::str::from_utf8(bytes).ok()?),
-            Self::Date(column) => column.append_value(days(bytes)?),
-            Self::Amount(column) => column.append_value(value::amount_of(bytes).ok()?),
-            Self::Currency(code, exponent) => {
-                code.append_value(std::str::from_utf8(bytes.get(..3)?).ok()?);
-                exponent.append_value(i8::try_from(*bytes.get(3)?).ok()?);
+            (Self::Flag(column), value) => column.append_value(value.is_some()),
+            (Self::Preceding(column), Some(Value::Preceding(entries))) => {
+                push_preceding(column, &entries)?;
             }
-            Self::Lines(count, root) => {
-                let (lines, digest) = value::lines_of(bytes).ok()?;
-                count.append_value(i32::try_from(lines).ok()?);
-                root.append_value(digest).ok()?;
-            }
-            Self::Flag(column) => column.append_value(true),
-            Self::Preceding(column) => push_preceding(column, bytes)?,
+            (Self::Preceding(column), None) => column.append(false),
+            _ => return None,
         }
         Some(())
     }
@@ -115,24 +114,15 @@ impl FieldColumn {
     }
 }
 
-fn days(bytes: &[u8]) -> Option<i32> {
-    let (year, month, day) = value::date_of(bytes).ok()?;
-    i32::try_from(value::days_since_1970(year, month, day)).ok()
-}
-
-fn push_preceding(list: &mut ListBuilder<StructBuilder>, bytes: &[u8]) -> Option<()> {
-    for entry in value::entries_of(bytes).ok()? {
+fn push_preceding(list: &mut ListBuilder<StructBuilder>, entries: &[Members<'_>]) -> Option<()> {
+    for entry in entries {
         let members = list.values();
         for (i, (tag, day)) in PRECEDING.iter().enumerate() {
-            let member = entry.iter().find(|(found, _)| found == tag).map(|(_, bytes)| *bytes);
+            let member = find(entry, *tag);
             if *day {
-                let day = member.map(days);
-                // An absent day is null; a present one is a day.
-                members
-                    .field_builder::<Date32Builder>(i)?
-                    .append_option(day.map_or(Some(None), |d| d.map(Some))?);
+                members.field_builder::<Date32Builder>(i)?.append_option(member.and_then(days));
             } else {
-                let text = member.map(std::str::from_utf8).transpose().ok()?;
+                let text = member.and_then(|bytes| std::str::from_utf8(bytes).ok());
                 members.field_builder::<StringBuilder>(i)?.append_option(text);
             }
         }
@@ -252,13 +242,8 @@ impl Columns {
     }
 
     fn push_record(&mut self, entry: &Entry, bytes: &[u8]) -> Option<()> {
-        // What the entry says of kind and signer is said once; a record that says otherwise is
-        // kept as it came.
-        let decoded = record::decode(bytes)
-            .ok()
-            .filter(|record| Some(record.kind) == entry.kind && record.signer == entry.signer);
-        let Some(record) = decoded else {
-            self.own.iter_mut().for_each(FieldColumn::push_null);
+        let Some(parts) = self.take_apart(entry, bytes) else {
+            self.own.iter_mut().try_for_each(|column| column.push(None))?;
             self.fields.append_null();
             self.signed_at.append_null();
             self.secret.append_null();
@@ -268,34 +253,31 @@ impl Columns {
             self.subject.append_option((!entry.subject.is_empty()).then_some(&entry.subject));
             return Some(());
         };
-        self.push_fields(&record)?;
-        self.signed_at.append_value(record.signed_at);
-        push_fixed(&mut self.secret, record.kind.is_invoice().then_some(&record.secret))?;
-        self.signature.append_value(record.signature.0).ok()?;
-        self.raw.append_null();
-        let is = |per_seller| subject_of(record.kind, &record.fields, per_seller) == entry.subject;
+        let is =
+            |per_seller| subject_of(parts.kind, |tag| parts.get(tag), per_seller) == entry.subject;
         let plain = is(false);
         let per_seller = !plain && is(true);
         self.per_seller.append_value(per_seller);
         self.subject.append_option((!plain && !per_seller).then_some(&entry.subject));
-        Some(())
+        self.signed_at.append_value(parts.signed_at);
+        push_fixed(&mut self.secret, parts.secret)?;
+        self.signature.append_value(parts.signature).ok()?;
+        self.raw.append_null();
+        self.fields.append_option((!self.rest.is_empty()).then_some(&self.rest));
+        let mut own = self.own.iter_mut().zip(parts.own);
+        own.try_for_each(|(column, value)| column.push(value))
     }
 
-    fn push_fields(&mut self, record: &Record<'_>) -> Option<()> {
-        self.rest.clear();
-        let mut own = COLUMNS.iter().zip(&mut self.own).peekable();
-        for (tag, bytes) in &record.fields {
-            while let Some((_, column)) = own.next_if(|((next, _), _)| next < tag) {
-                column.push_null();
-            }
-            match own.next_if(|((next, _), _)| next == tag) {
-                Some((_, column)) => column.push(bytes)?,
-                None => put_field(&mut self.rest, *tag, bytes),
-            }
+    /// Takes a record apart, if its place is in columns: where it can be read, and says of kind and
+    /// signer what its entry says.
+    fn take_apart<'r>(&mut self, entry: &Entry, bytes: &'r [u8]) -> Option<Parts<'r>> {
+        // Only these outcomes are given to records that cannot be read, and to others as well.
+        let doubtful = matches!(entry.outcome, Outcome::Malformed { .. } | Outcome::Limit { .. });
+        if doubtful && record::decode(bytes).is_err() {
+            return None;
         }
-        own.for_each(|(_, column)| column.push_null());
-        self.fields.append_option((!self.rest.is_empty()).then_some(&self.rest));
-        Some(())
+        let parts = Parts::take(bytes, &mut self.rest)?;
+        (Some(parts.kind) == entry.kind && *parts.signer == entry.signer).then_some(parts)
     }
 
     /// The rows so far, and empty columns again.
@@ -350,12 +332,6 @@ fn push_fixed<const N: usize>(
             Some(())
         }
     }
-}
-
-/// Appends a field as in a record's body.
-pub(crate) fn put_field(out: &mut Vec<u8>, tag: Tag, bytes: &[u8]) {
-    put_vint(out, u64::from(tag));
-    put_bytes(out, bytes);
 }
 
 /// The detail of an entry, as it is encoded.

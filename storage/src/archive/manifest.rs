@@ -86,8 +86,8 @@ pub struct SegmentInfo {
     pub last_time_ms: i64,
     /// Length of the file.
     pub bytes: u64,
-    /// SM3 of the file, in hex.
-    pub sm3: String,
+    /// SM3 over the SM3 digests of the file's parts of 65,536 bytes, in hex.
+    pub parts_sm3: String,
     /// SM3 of the manifest before this one of the series, in hex; `None` for the first.
     pub previous: Option<String>,
 }
@@ -206,7 +206,7 @@ mod tests {
             first_time_ms: 1_795_219_200_000,
             last_time_ms: 1_795_219_200_001,
             bytes: 9,
-            sm3: "00".into(),
+            parts_sm3: "00".into(),
             previous: None,
         }
     }

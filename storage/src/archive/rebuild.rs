@@ -60,12 +60,11 @@ pub(crate) struct BadRow {
 }
 
 /// The subject that a record with these fields has; empty where a field for it is missing.
-pub(crate) fn subject_of<V: AsRef<[u8]>>(
+pub(crate) fn subject_of<'a>(
     kind: RecordKind,
-    fields: &[(Tag, V)],
+    get: impl Fn(Tag) -> Option<&'a [u8]>,
     per_seller: bool,
 ) -> Vec<u8> {
-    let get = |tag| find(fields, tag);
     let registry = REGISTRY_SCHEME.as_bytes();
     let subject = match kind {
         RecordKind::Issue | RecordKind::IssueRed => {
@@ -471,7 +470,7 @@ impl<'a> Batch<'a> {
         match kind {
             _ if self.subject.is_valid(row) => self.subject.value(row).to_vec(),
             Some(kind) if self.raw.is_null(row) => {
-                subject_of(kind, fields, self.per_seller.value(row))
+                subject_of(kind, |tag| find(fields, tag), self.per_seller.value(row))
             }
             _ => Vec::new(),
         }

@@ -20,27 +20,27 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use piaogen_crypto::sm3;
 use piaogen_verify::encoding::Reader;
 use piaogen_verify::header::{Cut, HEADER_LEN, Header};
 
 use super::Archive;
 use super::columns::Columns;
+use super::digest::FileHasher;
 use super::manifest::{FORMAT, Linked, SegmentInfo, Series, date, day, follows};
 use super::schema::{self, LAYOUT};
 use crate::effects::RowRef;
 use crate::error::{During, Result, StoreError};
 use crate::files::delete;
 
-/// Rows that go to the encoder at once.
-const BATCH_ROWS: usize = 4_096;
+/// Rows that go to the encoder at once: few enough to stay in the processor's cache.
+const BATCH_ROWS: usize = 1_024;
 /// Blocks of one row group; certificates are large.
 const BLOCK_GROUP_ROWS: usize = 16_384;
 
 /// A file, its digest so far, and its length.
 struct Hashing {
     file: BufWriter<File>,
-    hasher: sm3::Hasher,
+    hasher: FileHasher,
     bytes: u64,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Segment<'a> {
         let scratch = archive.medium.scratch()?;
         let file = File::create(&scratch).at("create", &scratch)?;
         let file = BufWriter::with_capacity(1 << 20, file);
-        let hashing = Hashing { file, hasher: sm3::Hasher::new(), bytes: 0 };
+        let hashing = Hashing { file, hasher: FileHasher::new(archive.lanes), bytes: 0 };
         let shard = match series {
             Series::Records(shard) => shard.to_string(),
             Series::Blocks => "blocks".into(),
@@ -168,7 +168,7 @@ impl<'a> Segment<'a> {
             first_time_ms: self.first.time_ms,
             last_time_ms: self.last.time_ms,
             bytes: hashing.bytes,
-            sm3: hex::encode(hashing.hasher.finalize()),
+            parts_sm3: hex::encode(hashing.hasher.finalize()),
             previous: previous.as_ref().map(|last| hex::encode(last.digest)),
         };
         follows(previous.as_ref(), &info).map_err(StoreError::Refused)?;

@@ -27,16 +27,6 @@ use mini_chain::{MiniChain, MiniRow, Plan};
 
 const PLAN: Plan = Plan { seed: 7, partitions: 2, blocks: 16, rows: 40, signed: true };
 
-fn row(row: &MiniRow) -> RowRef<'_> {
-    RowRef {
-        log_index: row.log_index,
-        height: row.height,
-        time_ms: row.time_ms,
-        entry: &row.entry,
-        record: &row.record,
-    }
-}
-
 fn config(location: &Path) -> ArchiveConfig {
     let mut config = ArchiveConfig::new(location.display().to_string());
     config.segment_rows = 150;
@@ -47,7 +37,7 @@ fn config(location: &Path) -> ArchiveConfig {
 fn seal_rows(archive: &Archive, chain: &MiniChain) -> Result<()> {
     for (shard, rows) in (0..).zip(&chain.shards) {
         let from = archive.sealed_up_to(shard)? as usize;
-        archive.seal(shard, rows[from..].iter().map(row))?;
+        archive.seal(shard, rows[from..].iter().map(MiniRow::view))?;
     }
     Ok(())
 }
@@ -90,7 +80,7 @@ fn check_rows(archive: &Archive, chain: &MiniChain) {
                 entry: &read.entry,
                 record: &read.record,
             };
-            assert_eq!(read, row(written));
+            assert_eq!(read, written.view());
         }
     }
 }
@@ -172,7 +162,7 @@ fn gaps_overlaps_strangers_and_early_blocks_are_refused() {
     let (dir, archive) = sealed(&chain);
     let refused = |result: Result<()>| matches!(result, Err(StoreError::Refused(_)));
     let rows = &chain.shards[0];
-    let seal = |rows: &[MiniRow]| archive.seal(0, rows.iter().map(row)).map(|_| ());
+    let seal = |rows: &[MiniRow]| archive.seal(0, rows.iter().map(MiniRow::view)).map(|_| ());
     assert!(refused(seal(&rows[..1])), "overlap");
     let gap =
         MiniRow { log_index: rows.len() as u64 + 1, entry: vec![], record: vec![], ..rows[0] };
@@ -391,7 +381,7 @@ fn a_segment_that_is_replaced_with_its_manifest_is_found_by_the_headers() {
     let rows = forged.shards[1]
         .iter()
         .zip(&chain.shards[1])
-        .map(|(forged, original)| row(if forged.log_index == 200 { forged } else { original }));
+        .map(|(forged, original)| (if forged.log_index == 200 { forged } else { original }).view());
     archive.seal(1, rows).unwrap();
     let report = audit(&archive, &chain, false);
     let height = chain.shards[1][200].height;

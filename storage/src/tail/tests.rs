@@ -42,7 +42,7 @@ fn any_range_reads_back() {
     let mut tail = bench.open(0).unwrap();
     for (height, count) in [700, 1, 0, 299, 500].into_iter().enumerate() {
         let first = tail.next();
-        let encoded = encode(&rows(first, count, height as u64)).unwrap();
+        let encoded = encode(&rows(first, count, height as u64), height % 3 == 0).unwrap();
         tail.check(&encoded, first + count).unwrap();
         assert!(tail.check(&encoded, first + count + 1).is_err());
         tail.append(&encoded, &bench.files).unwrap();
@@ -73,9 +73,9 @@ fn any_range_reads_back() {
 fn what_lies_past_the_flush_point_is_cut_whatever_it_is() {
     let bench = Bench::new();
     let mut tail = bench.open(0).unwrap();
-    tail.append(&encode(&rows(0, 40, 1)).unwrap(), &bench.files).unwrap();
+    tail.append(&encode(&rows(0, 40, 1), true).unwrap(), &bench.files).unwrap();
     let kept = tail.bytes();
-    tail.append(&encode(&rows(40, 3, 2)).unwrap(), &bench.files).unwrap();
+    tail.append(&encode(&rows(40, 3, 2), true).unwrap(), &bench.files).unwrap();
     let path = bench.files.path(Place::Tail { shard: 2, first: 0 });
     let whole = std::fs::read(&path).unwrap();
     for cut in kept as usize..=whole.len() {
@@ -103,7 +103,8 @@ fn sealed_files_are_deleted_and_the_tail_goes_on() {
     let bench = Bench::new();
     let mut tail = bench.open(0).unwrap();
     for height in 0..20 {
-        tail.append(&encode(&rows(height * 100, 100, height)).unwrap(), &bench.files).unwrap();
+        tail.append(&encode(&rows(height * 100, 100, height), true).unwrap(), &bench.files)
+            .unwrap();
     }
     let before = tail.bytes();
     tail.release(950, &bench.files).unwrap();
@@ -116,6 +117,6 @@ fn sealed_files_are_deleted_and_the_tail_goes_on() {
     tail.release(2000, &bench.files).unwrap();
     assert_eq!((tail.first(), tail.bytes()), (2000, 0));
     let mut tail = bench.open(2000).unwrap();
-    tail.append(&encode(&rows(2000, 10, 21)).unwrap(), &bench.files).unwrap();
+    tail.append(&encode(&rows(2000, 10, 21), true).unwrap(), &bench.files).unwrap();
     assert_eq!(bench.read(&tail, 2003, 2, u64::MAX).len(), 2);
 }

@@ -46,6 +46,18 @@ pub struct MiniRow {
     pub record: Vec<u8>,
 }
 
+impl MiniRow {
+    pub fn view(&self) -> piaogen_storage::RowRef<'_> {
+        piaogen_storage::RowRef {
+            log_index: self.log_index,
+            height: self.height,
+            time_ms: self.time_ms,
+            entry: &self.entry,
+            record: &self.record,
+        }
+    }
+}
+
 pub struct MiniBlock {
     pub header: Header,
     pub cut: Cut,

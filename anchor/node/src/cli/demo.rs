@@ -62,9 +62,20 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         ..GeneratorConfig::new(arguments.seed, &genesis)
     });
     let mut sink = StreamSink::open(&*parts.records, &*parts.registry)?;
-    let backend = parts.lanes.name();
+    let lanes = parts.lanes;
+    let (rate, portable) = super::bench::glance(lanes)?;
     let node = Arc::new(Node::start(parts)?);
-    say(output, &format!("a chain in {}; lanes: {} × {backend}", dir.display(), config.lanes()));
+    say(
+        output,
+        &format!(
+            "a chain in {}\nlanes: {} × {}; each verifies about {rate:.0} signatures a second, {:.1} \
+             times a portable core",
+            dir.display(),
+            config.lanes(),
+            lanes.name(),
+            rate / portable
+        ),
+    );
     let registrations = generator.registrations(&chain.authority);
     sinks::register(&node, &mut sink, &registrations, arguments.partitions)?;
     say(output, &format!("{} registry records are final", registrations.len()));
@@ -169,6 +180,7 @@ fn finish(
         "records": report.sent, "receipts_verified": report.checked,
         "mismatched": report.mismatched, "unanswered": report.unanswered,
         "seconds": seconds, "records_per_second": rate,
+        "lanes": config.lanes(), "backend": config.backend()?.name(),
         "finality_p50_s": finality.0, "finality_p99_s": finality.1,
         "outcomes": report.outcomes, "expected": report.expected,
         "altered_fields": shown.altered, "receipt_bytes": shown.receipt_bytes,

@@ -5,6 +5,8 @@ use super::{No, Output, Place, progress};
 use crate::check::{Finding, Fsck, Summary};
 use crate::setup;
 use anyhow::Result;
+use piaogen_ingest::check::Signatures;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         records: &*records,
         registry: &*registry,
         signatures: !arguments.skip_signatures,
+        verifier: Arc::new(Signatures::new(
+            config.backend()?,
+            config.limits.key_tables_mib << 20,
+        )),
         advance: &advance,
     };
     let (summary, findings) = fsck.run()?;

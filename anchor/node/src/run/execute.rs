@@ -89,9 +89,12 @@ pub struct ExecutorParts {
     pub pool: Arc<rayon::ThreadPool>,
 }
 
-struct StoreIndex<'a> {
-    store: &'a Store,
-    shard: u32,
+/// The numbers that a shard of a store knows.
+pub struct StoreIndex<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The shard.
+    pub shard: u32,
 }
 
 impl Index for StoreIndex<'_> {
@@ -215,30 +218,7 @@ impl Executor {
         for (code, count) in &effects.outcomes {
             self.metrics.executed(Outcome::name_of_code(*code), *count);
         }
-        let mut rows = RowChunk::new(first, header.height, header.time_ms);
-        for (entry, record) in effects.iter().zip(&batch.records) {
-            rows.push(entry, batch.bytes(record))?;
-        }
-        let entry = shard.entry();
-        let id = |(subject, place): (Vec<u8>, Place)| {
-            let Place { log_index, issue_index, commitment } = place;
-            (subject, IdPlace { log_index, issue_index, commitment })
-        };
-        Ok(ShardEffects {
-            shard: entry.shard,
-            levels: effects.levels,
-            ids: effects.ids.into_iter().map(id).collect(),
-            status_nodes: Vec::new(),
-            status_documents: Vec::new(),
-            rows,
-            state: ShardState {
-                next_offset: entry.next_offset,
-                log_size: entry.log_size,
-                log_root: entry.log_root,
-                invoices: entry.invoices,
-                status_root: entry.status_root,
-            },
-        })
+        to_storage(shard, RowChunk::new(first, header.height, header.time_ms), batch, effects)
     }
 
     /// Applies a block, after a flush where too much waits for one.
@@ -248,6 +228,39 @@ impl Executor {
         }
         Ok(self.store.apply(height, effects)?)
     }
+}
+
+/// What storage is told of a block's effects on a shard that now stands behind it. `rows` is empty
+/// and begins where the shard's log ended before.
+pub fn to_storage(
+    shard: &Shard,
+    mut rows: RowChunk,
+    batch: &CheckedBatch,
+    effects: Effects,
+) -> Result<ShardEffects, StoreError> {
+    for (entry, record) in effects.iter().zip(&batch.records) {
+        rows.push(entry, batch.bytes(record))?;
+    }
+    let entry = shard.entry();
+    let id = |(subject, place): (Vec<u8>, Place)| {
+        let Place { log_index, issue_index, commitment } = place;
+        (subject, IdPlace { log_index, issue_index, commitment })
+    };
+    Ok(ShardEffects {
+        shard: entry.shard,
+        levels: effects.levels,
+        ids: effects.ids.into_iter().map(id).collect(),
+        status_nodes: Vec::new(),
+        status_documents: Vec::new(),
+        rows,
+        state: ShardState {
+            next_offset: entry.next_offset,
+            log_size: entry.log_size,
+            log_root: entry.log_root,
+            invoices: entry.invoices,
+            status_root: entry.status_root,
+        },
+    })
 }
 
 /// The keys that registry records bring, valid or not: knowing a key grants nothing.

@@ -8,7 +8,7 @@
 //! - A queue holds at most its limit, one batch over it, or as much as the next block wants.
 
 use piaogen_crypto::Lanes;
-use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
+use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory, Signatures};
 use piaogen_ingest::stream::{Batch, Reader, StreamError};
 use piaogen_verify::checked::CheckedBatch;
 use std::collections::VecDeque;
@@ -99,8 +99,8 @@ impl Intake {
     }
 
     /// Runs one worker until [`Intake::stop`].
-    pub fn work(&self, context: CheckContext, lanes: Lanes) {
-        let mut checker = Checker::new(context, lanes);
+    pub fn work(&self, context: CheckContext, lanes: Lanes, signatures: Arc<Signatures>) {
+        let mut checker = Checker::new(context, lanes, signatures);
         while !self.stopping.load(Ordering::Relaxed) {
             let mut found = false;
             for _ in 0..self.sources.len() {

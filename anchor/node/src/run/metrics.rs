@@ -3,6 +3,7 @@
 //! Invariants
 //! - Every series exists from the start, so that "none yet" and "not measured" differ.
 
+use piaogen_crypto::sm2::CacheStats;
 use piaogen_verify::entry::Outcome;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -27,6 +28,11 @@ pub struct Metrics {
     flush: Histogram,
     store: IntGaugeVec,
     participants: IntGauge,
+    key_tables: IntGauge,
+    key_table_bytes: IntGauge,
+    key_tables_built: IntCounter,
+    key_tables_evicted: IntCounter,
+    signatures: IntCounterVec,
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
@@ -56,6 +62,10 @@ impl Metrics {
             Opts::new("piaogen_outcomes_total", "Executed records by outcome"),
             &["outcome"],
         );
+        let signatures = IntCounterVec::new(
+            Opts::new("piaogen_signatures_total", "Signatures checked, by what their key had"),
+            &["key"],
+        );
         let metrics = Metrics {
             checked: counter("piaogen_checked_records_total", "Records read and checked")?,
             checked_bytes: counter("piaogen_checked_bytes_total", "Bytes of records checked")?,
@@ -84,10 +94,18 @@ impl Metrics {
             flush: registered(&r, seconds("piaogen_flush_seconds", "Flushing state", fine))?,
             store: gauges("piaogen_store_bytes", "Bytes on disk", "store")?,
             participants: gauge("piaogen_participants", "Registered participants")?,
+            key_tables: gauge("piaogen_key_tables", "Keys that have a table")?,
+            key_table_bytes: gauge("piaogen_key_table_bytes", "Memory of the tables of keys")?,
+            key_tables_built: counter("piaogen_key_tables_built_total", "Tables built")?,
+            key_tables_evicted: counter("piaogen_key_tables_evicted_total", "Tables dropped")?,
+            signatures: registered(&r, signatures)?,
             registry: r,
         };
         for name in Outcome::NAMES {
             metrics.outcomes.with_label_values(&[name]);
+        }
+        for key in ["table", "no_table"] {
+            metrics.signatures.with_label_values(&[key]);
         }
         Ok(metrics)
     }
@@ -96,6 +114,19 @@ impl Metrics {
     pub fn checked(&self, records: usize, bytes: usize) {
         self.checked.inc_by(records as u64);
         self.checked_bytes.inc_by(bytes as u64);
+    }
+
+    /// What the tables of keys were good for since the start; one thread says it.
+    pub fn key_tables(&self, stats: &CacheStats) {
+        self.key_tables.set(stats.tables as i64);
+        self.key_table_bytes.set(stats.bytes as i64);
+        let reach = |counter: &IntCounter, total: u64| {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        reach(&self.key_tables_built, stats.built);
+        reach(&self.key_tables_evicted, stats.evicted);
+        reach(&self.signatures.with_label_values(&["table"]), stats.hits);
+        reach(&self.signatures.with_label_values(&["no_table"]), stats.misses);
     }
 
     /// Records were executed with these outcomes, by name.
