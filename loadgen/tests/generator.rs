@@ -7,13 +7,14 @@
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes, sm2};
 use piaogen_loadgen::generator::{Generator, GeneratorConfig, Shares};
-use piaogen_loadgen::genesis::{DemoChain, demo_chain, schemes};
+use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_loadgen::source::{Expected, Generated, Kind, Signatures, Source};
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::{ROLE_AUTHORITY, ROLE_ISSUER};
 use piaogen_verify::record::{self, Record, RecordKind};
 use piaogen_verify::scheme::check_invoice;
+use piaogen_verify::scheme::usual;
 use piaogen_verify::value::{self, Cause};
 use std::collections::{BTreeMap, HashMap};
 
@@ -82,7 +83,7 @@ impl Executor {
             return Err(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed });
         }
         let subject = record
-            .subject(&schemes())
+            .subject(&usual::all())
             .map_err(|tag| Outcome::Malformed { tag, cause: Cause::Missing })?;
         assert_eq!(subject, generated.subject);
         let right = record::partition(&subject, PARTITIONS);
@@ -99,7 +100,7 @@ impl Executor {
         if holder.party != record.text(tag::SELLER_PARTY) {
             return Err(Outcome::WrongActor);
         }
-        check_invoice(&record, &schemes())?;
+        check_invoice(&record, &usual::all())?;
         let (y, m, d) = value::date_of(record.get(tag::ISSUE_DATE).unwrap()).unwrap();
         if record.signed_at > TIME_MS {
             return Err(Outcome::ClockSkew { tag: 0 });

@@ -205,10 +205,7 @@ fn execute(
     Ok(())
 }
 
-fn context<'a>(
-    genesis: &'a Genesis,
-    registry: &'a Registry,
-) -> Context<'a> {
+fn context<'a>(genesis: &'a Genesis, registry: &'a Registry) -> Context<'a> {
     Context {
         chain: &genesis.chain,
         registry,
@@ -248,8 +245,7 @@ fn store(
         let effects = shard.execute(&context(genesis, registry), &index, batch, 0)?;
         executing += begun.elapsed();
         let begun = Instant::now();
-        let effects =
-            to_storage(&shard, RowChunk::new(first, height, time), batch, effects)?;
+        let effects = to_storage(&shard, RowChunk::new(first, height, time), batch, effects)?;
         store.apply(height, vec![effects])?;
         applying += begun.elapsed();
     }

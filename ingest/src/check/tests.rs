@@ -61,7 +61,12 @@ fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
         places.push((offset, begin..arena.len() as u32));
     }
     let signatures = Arc::new(Signatures::new(Lanes::portable(), 1 << 20));
-    Checker::new(context, Lanes::portable(), signatures).check(shard, arena, &places, &directory.current())
+    Checker::new(context, Lanes::portable(), signatures).check(
+        shard,
+        arena,
+        &places,
+        &directory.current(),
+    )
 }
 
 #[test]

@@ -267,7 +267,8 @@ fn duckdb_and_pyarrow_read_the_same_files() {
     let truth = truth(&chain);
     let dir = tempfile::tempdir().unwrap();
     let archive = archive(dir.path(), &chain);
-    let script = std::env::current_dir().expect("a folder to be in").join("tests/python/read_archive.py");
+    let script =
+        std::env::current_dir().expect("a folder to be in").join("tests/python/read_archive.py");
     let run = Command::new(python).arg(script).arg(dir.path()).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let answers: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();

@@ -37,10 +37,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         records: &*records,
         registry: &*registry,
         signatures: !arguments.skip_signatures,
-        verifier: Arc::new(Signatures::new(
-            config.backend()?,
-            config.limits.key_tables_mib << 20,
-        )),
+        verifier: Arc::new(Signatures::new(config.backend()?, config.limits.key_tables_mib << 20)),
         advance: &advance,
     };
     let (summary, findings) = fsck.run()?;
