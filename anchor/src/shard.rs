@@ -121,8 +121,13 @@ impl Shard {
         batch: &CheckedBatch,
         cut: u64,
     ) -> Result<Effects, I::Error> {
-        let refusals: Vec<Option<Outcome>> =
-            batch.records.iter().map(|record| refuse(context, batch, record)).collect();
+        let signatures = signatures(context, batch);
+        let refusals: Vec<Option<Outcome>> = batch
+            .records
+            .iter()
+            .zip(signatures)
+            .map(|(record, valid)| refuse(context, batch, record, valid))
+            .collect();
         let mut known = find_known(index, batch, &refusals)?;
         let mut effects = Effects::default();
         for (record, refusal) in batch.records.iter().zip(refusals) {
@@ -214,8 +219,63 @@ impl Shard {
     }
 }
 
+/// Whether the signature of each record holds. Where the key was not at hand when the record was
+/// checked, because it was registered while the record was on its way, that is found out now, for
+/// all such records in one call.
+fn signatures(context: &Context<'_>, batch: &CheckedBatch) -> Vec<bool> {
+    let mut valid: Vec<bool> = batch
+        .records
+        .iter()
+        .map(|record| match record.signature {
+            SignatureCheck::Valid => true,
+            SignatureCheck::Invalid => false,
+            SignatureCheck::Unknown => !context.signatures,
+        })
+        .collect();
+    let asked: Vec<(usize, &sm2::PublicKey, Message, sm2::Signature)> = batch
+        .records
+        .iter()
+        .enumerate()
+        .filter(|(i, record)| {
+            !valid[*i] && record.signature == SignatureCheck::Unknown && record.early.is_none()
+        })
+        .filter_map(|(i, record)| {
+            let (key, _) = context.registry.signer(&record.signer).ok()?;
+            let (message, signature) = signed(context, batch, record)?;
+            Some((i, &key.public_key, message, signature))
+        })
+        .collect();
+    let jobs: Vec<sm2::Job<'_>> = asked
+        .iter()
+        .map(|(_, key, message, signature)| sm2::Job { key, message, signature })
+        .collect();
+    let mut verdicts = vec![false; jobs.len()];
+    context.lanes.sm2_verify(&jobs, &mut verdicts);
+    for ((i, ..), verdict) in asked.iter().zip(verdicts) {
+        valid[*i] = verdict;
+    }
+    valid
+}
+
+type Message = [u8; record::SIGNED_LEN];
+
+/// What the signer of a record signed, and the signature.
+fn signed(
+    context: &Context<'_>,
+    batch: &CheckedBatch,
+    record: &Checked,
+) -> Option<(Message, sm2::Signature)> {
+    let decoded = record::decode(batch.bytes(record)).ok()?;
+    Some((decoded.signed(context.chain, &record.commitment), decoded.signature))
+}
+
 /// Checks 1 to 11: the refusal that does not depend on the shard.
-fn refuse(context: &Context<'_>, batch: &CheckedBatch, record: &Checked) -> Option<Outcome> {
+fn refuse(
+    context: &Context<'_>,
+    batch: &CheckedBatch,
+    record: &Checked,
+    valid: bool,
+) -> Option<Outcome> {
     if let Some(early) = record.early {
         return Some(early);
     }
@@ -223,7 +283,7 @@ fn refuse(context: &Context<'_>, batch: &CheckedBatch, record: &Checked) -> Opti
         Ok(signer) => signer,
         Err(outcome) => return Some(outcome),
     };
-    if !signature_holds(context, batch, record, &key.public_key) {
+    if !valid {
         return Some(Outcome::BadSignature);
     }
     if roles & (ROLE_AUTHORITY | ROLE_ISSUER) == 0 {
@@ -247,6 +307,7 @@ fn late(context: &Context<'_>, record: &Checked) -> Option<Outcome> {
     }
 }
 
+/// As [`signatures`], of a registry record: the record before it may have brought its key.
 fn signature_holds(
     context: &Context<'_>,
     batch: &CheckedBatch,
@@ -258,10 +319,8 @@ fn signature_holds(
         SignatureCheck::Invalid => false,
         SignatureCheck::Unknown if !context.signatures => true,
         // The key was registered while the record was on its way.
-        SignatureCheck::Unknown => record::decode(batch.bytes(record)).is_ok_and(|decoded| {
-            let message = decoded.signed(context.chain, &record.commitment);
-            sm2::verify(key, &message, &decoded.signature)
-        }),
+        SignatureCheck::Unknown => signed(context, batch, record)
+            .is_some_and(|(message, signature)| sm2::verify(key, &message, &signature)),
     }
 }
 
