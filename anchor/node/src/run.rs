@@ -38,7 +38,7 @@ use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header, ShardEntry};
 use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::record::{self, RecordKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -361,15 +361,7 @@ impl Node {
         let sealing = keeper.clone();
         threads.push(spawn("flush", move || keeper.flush())?);
         threads.push(spawn("archive", move || sealing.archive())?);
-        let mut namespace = b"piaogen/order/1\n".to_vec();
-        namespace.extend_from_slice(&parts.genesis.chain);
-        let mut order = OrderConfig::new(
-            namespace,
-            parts.genesis.validators.keys().to_vec(),
-            parts.dir.join("order"),
-            parts.genesis.header().digest(),
-        );
-        order.finalized = opened.finalization;
+        let order = order_config(&parts.genesis, &parts.dir, opened.finalization);
         let ordering = piaogen_order::start(order, &parts.key, chain.clone())
             .context("ordering does not start")?;
         Ok(Node {
@@ -450,6 +442,15 @@ impl Node {
         self.archiver.seal_all()?;
         Ok(())
     }
+}
+
+fn order_config(genesis: &Genesis, dir: &Path, finalized: Option<Vec<u8>>) -> OrderConfig {
+    let mut namespace = b"piaogen/order/1\n".to_vec();
+    namespace.extend_from_slice(&genesis.chain);
+    let keys = genesis.validators.keys().to_vec();
+    let mut order = OrderConfig::new(namespace, keys, dir.join("order"), genesis.header().digest());
+    order.finalized = finalized;
+    order
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

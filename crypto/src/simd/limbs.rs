@@ -17,6 +17,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
+#[cfg(target_arch = "x86_64")]
+mod plain512;
 #[cfg(test)]
 mod tests;
 
