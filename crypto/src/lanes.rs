@@ -148,10 +148,7 @@ impl Lanes {
             .iter()
             .zip(&digests)
             .zip(tables)
-            .map(|((job, e), table)| {
-                let table = table.filter(|table| table.key() == job.key);
-                Item { key: job.key, e, signature: job.signature, table }
-            })
+            .map(|((job, e), table)| Item { key: job.key, e, signature: job.signature, table })
             .collect();
         verify_batch(self.signing, &items, out);
     }

@@ -3,6 +3,7 @@ use crate::registry::Registry;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
 use piaogen_verify::merkle;
+use piaogen_verify::record::Draft;
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -131,6 +132,39 @@ fn the_first_check_that_fails_is_the_outcome() {
         CheckedBatch { arena: b"Other".to_vec(), subjects: subjects(), records: vec![base()] };
     let Ok(effects) = shard.execute(&context, &Map::default(), &batch, 1);
     assert_eq!(outcomes(&effects), [Outcome::WrongActor]);
+}
+
+#[test]
+fn signatures_of_keys_that_were_on_their_way_are_decided_in_execution() {
+    let key = SecretKey::from_bytes(&[2; 32]).unwrap();
+    let fields = [(tag::NUMBER, b"1".to_vec())];
+    let draft = Draft { kind: RecordKind::Issue, signed_at: 0, secret: [9; 16], fields: &fields };
+    let good = draft.sign(&[0; 32], &key);
+    let mut bad = good.clone();
+    bad[good.len() - 1] ^= 1;
+    let end = 1 + good.len() as u32;
+    let record = |number: u8, bytes| Checked {
+        commitment: draft.commitment(),
+        signature: SignatureCheck::Unknown,
+        bytes,
+        ..checked(number.into(), 2, number, 1)
+    };
+    let records = vec![record(0, 1..end), record(1, end..2 * end - 1)];
+    let registry = registry();
+    let context = |signatures| Context {
+        chain: &[0; 32],
+        registry: &registry,
+        time_ms: 100,
+        clock_skew_ms: 10,
+        lanes: Lanes::portable(),
+        signatures,
+    };
+    let arena = [&b"S"[..], &good, &bad].concat();
+    let batch = CheckedBatch { arena, subjects: subjects(), records };
+    for (checking, second) in [(true, Outcome::BadSignature), (false, Outcome::Accepted)] {
+        let Ok(effects) = new_shard().execute(&context(checking), &Map::default(), &batch, 2);
+        assert_eq!(outcomes(&effects), [Outcome::Accepted, second]);
+    }
 }
 
 proptest! {

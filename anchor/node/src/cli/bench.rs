@@ -4,7 +4,7 @@
 //! one core and on all at once. `openssl speed`, where OpenSSL is installed, runs in between, as a
 //! peer that anyone knows: a ratio taken in one run says more than a figure from another day.
 
-use super::Output;
+use super::{Output, progress};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::{Digest, Lanes, sm2, sm3};
 use std::collections::BTreeMap;
@@ -94,15 +94,19 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let window = Duration::from_secs_f64(seconds / f64::from(WINDOWS));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = Work::new()?;
+    let backends = Lanes::all();
+    let bar = progress((backends.len() * Operation::ALL.len()) as u64, "measuring");
     let peer = openssl(seconds);
     let mut rows = Vec::new();
-    for lanes in Lanes::all() {
+    for lanes in backends {
         for operation in Operation::ALL {
             let one = work.best(lanes, operation, window);
             let all = work.best_on(cores, lanes, operation, window);
             rows.push(Row { lanes, operation, one, all });
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     let json: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -117,12 +121,12 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     output.print(&json, || table(&rows, &peer, cores))
 }
 
-/// Signatures of known keys that one core verifies a second: in `lanes`, and portably. Takes a
-/// fraction of a second, for a first impression.
+/// Signatures of known keys that one core verifies a second: in `lanes`, and portably. A first
+/// impression, which takes about a second, most of it for one portable batch.
 pub(super) fn glance(lanes: Lanes) -> Result<(f64, f64)> {
     let work = Work::new()?;
-    let rate = |lanes| work.best(lanes, Operation::VerifyKnown, Duration::from_millis(20));
-    Ok((rate(lanes), rate(Lanes::portable())))
+    let (known, window) = (Operation::VerifyKnown, Duration::from_millis(20));
+    Ok((work.best(lanes, known, window), work.rate(Lanes::portable(), known, window)))
 }
 
 struct Row {
