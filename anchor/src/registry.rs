@@ -7,12 +7,15 @@
 //! - A key is one participant's for ever; revoked, it stays known.
 //! - Nobody but an authority changes what is not his own.
 
+use ahash::RandomState;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::PublicKey;
+use piaogen_verify::conflict::Conflict;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::{Tag, tag};
-use piaogen_verify::genesis::{Genesis, ROLE_AUTHORITY, ROLES};
-use piaogen_verify::record::{Record, RecordKind};
+use piaogen_verify::genesis::{Genesis, ROLE_AUTHORITY, ROLE_GOVERNOR, ROLES};
+use piaogen_verify::policy::Policy;
+use piaogen_verify::record::{Class, Record, RecordKind};
 use piaogen_verify::scheme::credit_code_holds;
 use piaogen_verify::value::{self, Cause};
 use std::collections::HashMap;
@@ -43,8 +46,21 @@ pub struct Participant {
 /// All participants and keys.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    participants: HashMap<String, Participant>,
-    keys: HashMap<Digest, Key>,
+    // Asked for every record; the hash is keyed, because ids and keys come from outside.
+    participants: HashMap<String, Participant, RandomState>,
+    keys: HashMap<Digest, Key, RandomState>,
+    delegations: HashMap<(String, String), Delegation>,
+    /// From which height on each holds; heights ascend.
+    policies: Vec<(u64, Policy)>,
+}
+
+/// What a participant lets another do for him.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// Kinds of records, bit k for kind k.
+    pub kinds: u64,
+    /// Until when, milliseconds since 1970.
+    pub until: i64,
 }
 
 impl Registry {
@@ -99,8 +115,33 @@ impl Registry {
         Ok((key, roles))
     }
 
-    /// Executes a registry record whose signature holds. Changes nothing where it is refused.
-    pub fn execute(&mut self, record: &Record<'_>) -> Result<(), Outcome> {
+    /// For whom a record acts, and his roles: the signer, or the participant that it names and that
+    /// lets the signer act for him at this time.
+    pub fn actor(&self, record: &Record<'_>, time_ms: i64) -> Result<(String, u64), Outcome> {
+        let (key, roles) = self.signer(&record.signer)?;
+        if record.get(tag::ON_BEHALF).is_none() {
+            return Ok((key.party.clone(), roles));
+        }
+        let principal = record.text(tag::ON_BEHALF);
+        let given = self.delegations.get(&(principal.to_owned(), key.party.clone()));
+        match given {
+            Some(given) if given.until > time_ms && given.kinds >> record.kind as u8 & 1 == 1 => {
+                let roles = self.participants.get(principal).map_or(0, |holder| holder.roles);
+                Ok((principal.to_owned(), roles))
+            }
+            _ => Err(Outcome::conflict(Conflict::NotDelegated)),
+        }
+    }
+
+    /// The policy that holds in the block of this height.
+    pub fn policy_at(&self, height: u64) -> Policy {
+        let held = self.policies.iter().rev().find(|(from, _)| *from <= height);
+        held.map_or_else(Policy::default, |(_, policy)| *policy)
+    }
+
+    /// Executes a registry record of the block of this height, whose signature holds. Changes
+    /// nothing where it is refused.
+    pub fn execute(&mut self, record: &Record<'_>, height: u64) -> Result<(), Outcome> {
         let (signer, roles) = self.signer(&record.signer)?;
         let authority = roles & ROLE_AUTHORITY != 0;
         let party = signer.party.clone();
@@ -109,9 +150,13 @@ impl Registry {
             RecordKind::Register => self.register(record),
             RecordKind::Rotate => self.rotate(record, &party, authority),
             RecordKind::Revoke => self.revoke(record, &party, authority),
-            RecordKind::Issue | RecordKind::IssueRed => {
-                Err(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed })
+            RecordKind::Delegate => self.delegate(record, party),
+            RecordKind::DelegateEnd => self.delegate_end(record, party),
+            RecordKind::Policy if !authority && roles & ROLE_GOVERNOR == 0 => {
+                Err(Outcome::WrongRole)
             }
+            RecordKind::Policy => self.policy(record, height),
+            _ => Err(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed }),
         }
     }
 
@@ -179,6 +224,54 @@ impl Registry {
             return Err(Outcome::KeyRevoked);
         }
         key.revoked = true;
+        Ok(())
+    }
+
+    /// The party of the record is who may act for the signer.
+    fn delegate(&mut self, record: &Record<'_>, principal: String) -> Result<(), Outcome> {
+        allow(record, &[tag::PARTY, tag::KINDS, tag::UNTIL])?;
+        let delegate = record.text(tag::PARTY);
+        let kinds = value::uint_of(required(record, tag::KINDS)?).unwrap_or(0);
+        let until = value::time_of(required(record, tag::UNTIL)?).unwrap_or(0);
+        let events = |kind: &RecordKind| kind.class() == Class::Event;
+        let known = RecordKind::ALL.iter().copied().filter(events);
+        let known = known.fold(0u64, |bits, kind| bits | 1 << kind as u8);
+        if kinds == 0 || kinds & !known != 0 {
+            return Err(Outcome::Malformed { tag: tag::KINDS, cause: Cause::Range });
+        }
+        if delegate == principal {
+            return Err(Outcome::WrongActor);
+        }
+        if !self.participants.contains_key(delegate) {
+            return Err(Outcome::NotFound);
+        }
+        self.delegations.insert((principal, delegate.into()), Delegation { kinds, until });
+        Ok(())
+    }
+
+    fn delegate_end(&mut self, record: &Record<'_>, principal: String) -> Result<(), Outcome> {
+        allow(record, &[tag::PARTY, tag::REASON])?;
+        let ended = self.delegations.remove(&(principal, record.text(tag::PARTY).into()));
+        ended.map(|_| ()).ok_or(Outcome::NotFound)
+    }
+
+    fn policy(&mut self, record: &Record<'_>, height: u64) -> Result<(), Outcome> {
+        if let Some((tag, _)) = record
+            .fields
+            .iter()
+            .find(|(tag, _)| *tag != tag::EFFECTIVE_HEIGHT && !Policy::TAGS.contains(tag))
+        {
+            return Err(Outcome::Malformed { tag: *tag, cause: Cause::NotAllowed });
+        }
+        let policy =
+            Policy::of_record(record).map_err(|(tag, cause)| Outcome::Malformed { tag, cause })?;
+        let from = value::uint_of(required(record, tag::EFFECTIVE_HEIGHT)?).unwrap_or(0);
+        if from <= height {
+            return Err(Outcome::Malformed { tag: tag::EFFECTIVE_HEIGHT, cause: Cause::Range });
+        }
+        // What was set for later heights by an older record no longer holds.
+        self.policies.retain(|(other, _)| *other < from);
+        self.policies.push((from, policy));
         Ok(())
     }
 

@@ -8,17 +8,24 @@
 //! - Effects are complete: applying them to storage, or dropping them together with the shard's new
 //!   state, are the only two things that can happen to them.
 
+mod batch;
+
+use self::batch::{Batch, StatusOf};
+use crate::alert::Alert;
 use crate::log::Log;
 use crate::registry::Registry;
+use crate::tree::Nodes;
 use piaogen_crypto::{Digest, Lanes, sm2};
 use piaogen_verify::checked::{Checked, CheckedBatch, SignatureCheck};
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::tag;
-use piaogen_verify::genesis::{ROLE_AUTHORITY, ROLE_ISSUER};
+use piaogen_verify::genesis::{ROLE_AUTHORITY, ROLE_IMPORTER, ROLE_ISSUER};
 use piaogen_verify::header::ShardEntry;
-use piaogen_verify::record::{self, RecordKind};
-use piaogen_verify::status;
-use std::collections::HashMap;
+use piaogen_verify::policy::Policy;
+use piaogen_verify::record::{self, Class, RecordKind};
+use piaogen_verify::scheme::Scheme;
+use piaogen_verify::status::{self, Origin, Status};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A day begins up to 14 hours before it does in UTC, and the record does not say where it is.
@@ -33,6 +40,8 @@ pub struct Place {
     pub issue_index: u64,
     /// Commitment of the record.
     pub commitment: Digest,
+    /// What the record was.
+    pub origin: Origin,
 }
 
 /// What a shard asks storage for.
@@ -41,6 +50,11 @@ pub trait Index {
     type Error;
     /// Where each of these subjects was used first, in their order; subjects ascend.
     fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, Self::Error>;
+    /// The statuses of these issue indices, ascending, in their order; `None`: untouched.
+    fn statuses(&self, issues: &[u64]) -> Result<Vec<Option<Status>>, Self::Error>;
+    /// Hashes of the status tree by level and index, in their order; zeros where nothing was ever
+    /// set. Those of one level stand together, indices ascending.
+    fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error>;
 }
 
 /// What a block gives to all its shards.
@@ -50,6 +64,12 @@ pub struct Context<'a> {
     pub chain: &'a Digest,
     /// The registry as it was after the block before.
     pub registry: &'a Registry,
+    /// The height of the block.
+    pub height: u64,
+    /// The policy that holds in it.
+    pub policy: Policy,
+    /// The schemes of the genesis.
+    pub schemes: &'a [Scheme],
     /// The time of the header before, milliseconds since 1970.
     pub time_ms: i64,
     /// How far a record's times may lie after it.
@@ -72,9 +92,15 @@ pub struct Effects {
     /// Numbers used for the first time, ascending.
     pub ids: Vec<(Vec<u8>, Place)>,
     /// How often each outcome occurred, by code.
-    pub outcomes: HashMap<u8, u64>,
+    pub outcomes: BTreeMap<u8, u64>,
     /// Registry records that were accepted; places in the batch.
     pub registered: Vec<usize>,
+    /// Hashes of the status tree that changed.
+    pub status_nodes: Nodes,
+    /// Status documents that changed, by issue index, ascending.
+    pub statuses: Vec<(u64, Vec<u8>)>,
+    /// What others must be told.
+    pub alerts: Vec<Alert>,
 }
 
 impl Effects {
@@ -91,13 +117,26 @@ pub struct Shard {
     number: u32,
     next_offset: u64,
     invoices: u64,
+    status_root: Digest,
     log: Log,
 }
 
 impl Shard {
     /// A shard that stands at `entry`, with the edge of its log.
     pub fn new(entry: &ShardEntry, log: Log) -> Shard {
-        Shard { number: entry.shard, next_offset: entry.next_offset, invoices: entry.invoices, log }
+        Shard {
+            number: entry.shard,
+            next_offset: entry.next_offset,
+            invoices: entry.invoices,
+            status_root: entry.status_root,
+            log,
+        }
+    }
+
+    /// Takes another status tree, as a test made it.
+    #[cfg(test)]
+    pub(crate) fn set_status_root(&mut self, root: Digest) {
+        self.status_root = root;
     }
 
     /// Where it stands.
@@ -108,7 +147,7 @@ impl Shard {
             log_size: self.log.size(),
             log_root: self.log.root(),
             invoices: self.invoices,
-            status_root: status::ZERO,
+            status_root: self.status_root,
         }
     }
 
@@ -128,16 +167,29 @@ impl Shard {
             .zip(signatures)
             .map(|(record, valid)| refuse(context, batch, record, valid))
             .collect();
-        let mut known = find_known(index, batch, &refusals)?;
+        let first = (self.log.size(), self.invoices);
+        let mut run = Batch::begin(context, index, batch, &refusals, first)?;
+        let outcomes: Vec<(Outcome, StatusOf)> = batch
+            .records
+            .iter()
+            .zip(refusals)
+            .enumerate()
+            .map(|(i, (record, refusal))| run.execute(i, record, refusal))
+            .collect();
+        let digests = run.digests();
         let mut effects = Effects::default();
-        for (record, refusal) in batch.records.iter().zip(refusals) {
-            let outcome = match refusal {
-                Some(outcome) => outcome,
-                None => self.issue(record, batch.subject(record), &mut known, &mut effects),
-            };
-            self.put(record, batch.subject(record), outcome, &mut effects);
+        for (i, (record, (outcome, status))) in batch.records.iter().zip(outcomes).enumerate() {
+            let status = run.resolve(status, &digests);
+            let issue = run.issue_of(i, record, &outcome);
+            put(record, batch.subject(record), outcome, issue, status, &mut effects);
         }
-        effects.ids.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let (issued, changed) = run.finish(&digests, &mut effects);
+        if !changed.is_empty() {
+            let invoices = self.invoices + issued;
+            let (nodes, root) = crate::tree::update(context.lanes, index, invoices, &changed)?;
+            effects.status_nodes = nodes;
+            self.status_root = root;
+        }
         self.finish(context, &mut effects, cut);
         Ok(effects)
     }
@@ -160,54 +212,10 @@ impl Shard {
                 }
                 Err(outcome) => outcome,
             };
-            self.put(record, batch.subject(record), outcome, &mut effects);
+            put(record, batch.subject(record), outcome, None, status::ZERO, &mut effects);
         }
         self.finish(context, &mut effects, cut);
         effects
-    }
-
-    fn issue<'a>(
-        &self,
-        record: &Checked,
-        subject: &'a [u8],
-        known: &mut HashMap<&'a [u8], Place>,
-        effects: &mut Effects,
-    ) -> Outcome {
-        if let Some(first) = known.get(subject) {
-            return if first.commitment == record.commitment {
-                Outcome::Replay { first: first.log_index }
-            } else {
-                Outcome::DupDifferent { first: first.log_index, commitment: first.commitment }
-            };
-        }
-        let place = Place {
-            log_index: self.log.size() + effects.ranges.len() as u64,
-            issue_index: self.invoices + effects.ids.len() as u64,
-            commitment: record.commitment,
-        };
-        known.insert(subject, place);
-        effects.ids.push((subject.to_vec(), place));
-        Outcome::Accepted
-    }
-
-    fn put(&self, record: &Checked, subject: &[u8], outcome: Outcome, effects: &mut Effects) {
-        let issued =
-            outcome == Outcome::Accepted && record.kind.is_some_and(RecordKind::is_invoice);
-        let entry = Entry {
-            kind: record.kind,
-            offset: record.offset,
-            subject,
-            outcome,
-            commitment: record.commitment,
-            signer: record.signer,
-            issue: issued.then(|| self.invoices + effects.ids.len() as u64 - 1),
-            status: status::ZERO,
-        };
-        *effects.outcomes.entry(outcome.code()).or_default() += 1;
-        let begin = effects.entries.len() as u32;
-        effects.entries.push(0);
-        entry.encode_to(&mut effects.entries);
-        effects.ranges.push(begin..effects.entries.len() as u32);
     }
 
     fn finish(&mut self, context: &Context<'_>, effects: &mut Effects, cut: u64) {
@@ -217,6 +225,31 @@ impl Shard {
         self.invoices += effects.ids.len() as u64;
         self.next_offset = cut;
     }
+}
+
+fn put(
+    record: &Checked,
+    subject: &[u8],
+    outcome: Outcome,
+    issue: Option<u64>,
+    status: Digest,
+    effects: &mut Effects,
+) {
+    let entry = Entry {
+        kind: record.kind,
+        offset: record.offset,
+        subject,
+        outcome,
+        commitment: record.commitment,
+        signer: record.signer,
+        issue,
+        status,
+    };
+    *effects.outcomes.entry(outcome.code()).or_default() += 1;
+    let begin = effects.entries.len() as u32;
+    effects.entries.push(0);
+    entry.encode_to(&mut effects.entries);
+    effects.ranges.push(begin..effects.entries.len() as u32);
 }
 
 /// Whether the signature of each record holds. Where the key was not at hand when the record was
@@ -286,13 +319,25 @@ fn refuse(
     if !valid {
         return Some(Outcome::BadSignature);
     }
-    if roles & (ROLE_AUTHORITY | ROLE_ISSUER) == 0 {
+    let wanted = match record.kind {
+        Some(kind) if kind.class() == Class::Event => return late_or_content(context, record),
+        Some(RecordKind::Import) => ROLE_AUTHORITY | ROLE_IMPORTER,
+        _ => ROLE_AUTHORITY | ROLE_ISSUER,
+    };
+    if roles & wanted == 0 {
         return Some(Outcome::WrongRole);
     }
     let seller = batch.seller(record);
-    if roles & ROLE_AUTHORITY == 0 && !seller.is_empty() && seller != key.party.as_bytes() {
+    if roles & (ROLE_AUTHORITY | ROLE_IMPORTER) == 0
+        && !seller.is_empty()
+        && seller != key.party.as_bytes()
+    {
         return Some(Outcome::WrongActor);
     }
+    late_or_content(context, record)
+}
+
+fn late_or_content(context: &Context<'_>, record: &Checked) -> Option<Outcome> {
     record.content.or_else(|| late(context, record))
 }
 
@@ -342,30 +387,7 @@ fn register(
     }
     let decoded = record::decode(batch.bytes(record))
         .map_err(|unreadable| Outcome::of_flaw(unreadable.tag, unreadable.flaw))?;
-    registry.execute(&decoded)
-}
-
-fn find_known<'a, I: Index>(
-    index: &I,
-    batch: &'a CheckedBatch,
-    refusals: &[Option<Outcome>],
-) -> Result<HashMap<&'a [u8], Place>, I::Error> {
-    let mut subjects: Vec<&'a [u8]> = batch
-        .records
-        .iter()
-        .zip(refusals)
-        .filter(|(_, refusal)| refusal.is_none())
-        .map(|(record, _)| batch.subject(record))
-        .collect();
-    subjects.sort_unstable();
-    subjects.dedup();
-    let mut known = HashMap::with_capacity(subjects.len());
-    for (subject, place) in subjects.iter().zip(index.find(&subjects)?) {
-        if let Some(place) = place {
-            known.insert(*subject, place);
-        }
-    }
-    Ok(known)
+    registry.execute(&decoded, context.height)
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ extern crate alloc;
 #[doc = include_str!("../DESIGN.md")]
 pub mod design {}
 
+#[cfg(feature = "certificate")]
+pub mod certificate;
 mod cpu;
 mod lanes;
 mod simd;

@@ -15,7 +15,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use self::key::{KeyError, PublicKey, SecretKey};
+pub use self::key::{DOCUMENT_MAX, KeyError, PublicKey, SecretKey};
 pub use self::lanes::{CacheStats, KeyTable, KeyTables, Plan};
 pub use self::signature::Signature;
 

@@ -8,33 +8,36 @@
 //! - The result is a function of the bytes, the partition and the key directory alone.
 //! - A record that fails one check does not change what is said of another.
 
+mod commit;
 mod signatures;
 
 pub use self::signatures::Signatures;
 
+use commit::{Commitments, Hashed};
 use piaogen_crypto::sm2::{Job, PublicKey};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_verify::checked::{Checked, CheckedBatch, SignatureCheck};
-use piaogen_verify::document::{Committer, Secret};
 use piaogen_verify::entry::Outcome;
-use piaogen_verify::fields::{Tag, tag};
-use piaogen_verify::record::{self, Record, SIGNED_LEN};
+use piaogen_verify::event::check_event;
+use piaogen_verify::fields::tag;
+use piaogen_verify::fingerprint;
+use piaogen_verify::record::{self, Class, Record, SIGNED_LEN};
 use piaogen_verify::scheme::{Scheme, check_invoice};
 use piaogen_verify::value::{self, Cause};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
-/// A document as the committer takes it: secret and fields.
-type Committed<'a> = (Secret, &'a [(Tag, &'a [u8])]);
+/// Keys by their ids. Ids come from outside, hence a keyed hash; a fast one, asked for every record.
+pub type Keys = HashMap<Digest, PublicKey, ahash::RandomState>;
 
 /// The keys that a chain knows, by id. Grows as the registry does; a key never changes.
 #[derive(Debug, Default)]
-pub struct KeyDirectory(RwLock<Arc<HashMap<Digest, PublicKey>>>);
+pub struct KeyDirectory(RwLock<Arc<Keys>>);
 
 impl KeyDirectory {
     /// The keys as of now.
-    pub fn current(&self) -> Arc<HashMap<Digest, PublicKey>> {
+    pub fn current(&self) -> Arc<Keys> {
         // A poisoned lock still holds a whole map: it is replaced, never changed in place.
         self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
@@ -42,7 +45,7 @@ impl KeyDirectory {
     /// Adds keys.
     pub fn add(&self, keys: impl IntoIterator<Item = PublicKey>) {
         let mut guard = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut map = HashMap::clone(&guard);
+        let mut map = Keys::clone(&guard);
         map.extend(keys.into_iter().map(|key| (key.key_id(), key)));
         *guard = Arc::new(map);
     }
@@ -59,6 +62,8 @@ pub struct CheckContext {
     pub partitions: u32,
     /// Whether signatures are checked. Benchmarks of the rest of the pipeline leave it out.
     pub signatures: bool,
+    /// Whether fingerprints are computed.
+    pub fingerprints: bool,
 }
 
 /// A lane's worker: keeps its buffers from batch to batch.
@@ -67,9 +72,10 @@ pub struct Checker {
     context: CheckContext,
     lanes: Lanes,
     signatures: Arc<Signatures>,
-    committer: Committer,
-    commitments: Vec<Digest>,
+    commitments: Commitments,
+    hashed: Vec<Hashed>,
     ranges: Vec<Range<u32>>,
+    /// Digests of what `ranges` cover.
     placed: Vec<Digest>,
 }
 
@@ -80,8 +86,8 @@ impl Checker {
             context,
             lanes,
             signatures,
-            committer: Committer::default(),
-            commitments: Vec::new(),
+            commitments: Commitments::default(),
+            hashed: Vec::new(),
             ranges: Vec::new(),
             placed: Vec::new(),
         }
@@ -94,36 +100,32 @@ impl Checker {
         shard: u32,
         arena: Vec<u8>,
         places: &[(u64, Range<u32>)],
-        keys: &HashMap<Digest, PublicKey>,
+        keys: &Keys,
     ) -> CheckedBatch {
         let decoded: Vec<Result<Record<'_>, record::Unreadable>> = places
             .iter()
             .map(|(_, range)| record::decode(&arena[range.start as usize..range.end as usize]))
             .collect();
-        self.commit(&decoded);
+        self.commitments.of(self.lanes, &decoded, &mut self.hashed);
         let mut subjects = Vec::with_capacity(places.len() * 48);
         let mut records = Vec::with_capacity(places.len());
-        let mut commitments = self.commitments.iter();
-        for ((offset, range), decoded) in places.iter().zip(&decoded) {
+        for (((offset, range), decoded), hashed) in places.iter().zip(&decoded).zip(&self.hashed) {
             let place = Place { shard, offset: *offset, range: range.clone(), arena: &arena };
             records.push(match decoded {
                 Err(unreadable) => place.unreadable(unreadable),
-                Ok(record) => {
-                    let computed = match record.kind.is_invoice() {
-                        true => commitments.next().copied().unwrap_or_default(),
-                        false => record.commitment(),
-                    };
-                    self.readable(&place, record, computed, &mut subjects)
-                }
+                Ok(record) => self.readable(&place, record, hashed, &mut subjects),
             });
         }
         self.judge(shard, &decoded, &subjects, &mut records);
+        if self.context.fingerprints {
+            self.compare(&decoded, &mut records);
+        }
         self.verify(&decoded, &mut records, keys);
         drop(decoded);
         CheckedBatch { arena, subjects, records }
     }
 
-    /// Whether invoices are where they belong, and what their content breaks.
+    /// Whether invoices and events are where they belong, and what their content breaks.
     fn judge(
         &mut self,
         shard: u32,
@@ -148,45 +150,68 @@ impl Checker {
             let (None, Ok(record)) = (checked.early, decoded) else { continue };
             let expected = record::partition_of(placed, partitions);
             if expected == shard {
-                checked.content = check_invoice(record, &self.context.schemes).err();
+                checked.content = match record.kind.class() {
+                    Class::Event => check_event(record).err(),
+                    _ => check_invoice(record, &self.context.schemes).err(),
+                };
             } else {
                 checked.early = Some(Outcome::WrongPartition { expected });
             }
         }
     }
 
-    fn commit(&mut self, decoded: &[Result<Record<'_>, record::Unreadable>]) {
-        let documents: Vec<Committed<'_>> = decoded
-            .iter()
-            .flatten()
-            .filter(|record| record.kind.is_invoice())
-            .map(|record| (record.secret, record.fields.as_slice()))
-            .collect();
-        self.committer.commitments(self.lanes, &documents, &mut self.commitments);
+    /// The fingerprints by which execution finds what two invoices have in common.
+    fn compare(
+        &mut self,
+        decoded: &[Result<Record<'_>, record::Unreadable>],
+        records: &mut [Checked],
+    ) {
+        let mut arena = Vec::with_capacity(decoded.len() * 160);
+        let mut of: Vec<(usize, usize)> = Vec::with_capacity(decoded.len() * 2);
+        self.ranges.clear();
+        for (i, decoded) in decoded.iter().enumerate() {
+            let (Ok(record), None) = (decoded, records[i].early) else { continue };
+            for (kind, range) in
+                fingerprint::put_messages(record, &mut arena).into_iter().enumerate()
+            {
+                if let Some(range) = range {
+                    self.ranges.push(range);
+                    of.push((i, kind));
+                }
+            }
+        }
+        self.placed.clear();
+        self.placed.resize(self.ranges.len(), [0; 32]);
+        self.lanes.sm3_ranges(&arena, &self.ranges, &mut self.placed);
+        for ((i, kind), digest) in of.into_iter().zip(&self.placed) {
+            records[i].fingerprints[kind] = fingerprint::first_bits(digest);
+        }
     }
 
     fn readable(
         &self,
         place: &Place<'_>,
         record: &Record<'_>,
-        commitment: Digest,
+        hashed: &Hashed,
         subjects: &mut Vec<u8>,
     ) -> Checked {
         let mut checked = Checked {
             offset: place.offset,
             kind: Some(record.kind),
             signer: record.signer,
-            commitment,
+            commitment: hashed.commitment,
+            opened: hashed.opened,
             signed_at: record.signed_at,
             issued_ms: issued_ms(record),
             subject: 0..0,
             bytes: place.range.clone(),
             seller: place.range_of(record.get(tag::SELLER_PARTY)),
+            fingerprints: [0; 3],
             early: None,
             signature: SignatureCheck::Unknown,
             content: None,
         };
-        if record.kind.is_invoice() == (place.shard == self.context.partitions) {
+        if record.kind.is_registry() != (place.shard == self.context.partitions) {
             checked.early = Some(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed });
             return checked;
         }
@@ -205,7 +230,7 @@ impl Checker {
         &self,
         decoded: &[Result<Record<'_>, record::Unreadable>],
         records: &mut [Checked],
-        keys: &HashMap<Digest, PublicKey>,
+        keys: &Keys,
     ) {
         if !self.context.signatures {
             records.iter_mut().for_each(|checked| checked.signature = SignatureCheck::Valid);
@@ -250,11 +275,13 @@ impl Place<'_> {
             kind: unreadable.kind,
             signer: unreadable.signer,
             commitment: record::unreadable_commitment(bytes),
+            opened: None,
             signed_at: i64::MIN,
             issued_ms: i64::MIN,
             subject: 0..0,
             bytes: self.range.clone(),
             seller: 0..0,
+            fingerprints: [0; 3],
             early: Some(Outcome::of_flaw(unreadable.tag, unreadable.flaw)),
             signature: SignatureCheck::Unknown,
             content: None,

@@ -147,6 +147,14 @@ impl Batch {
         &self.arena
     }
 
+    /// Takes the payloads out, end to end; the batch is empty then.
+    pub fn take_arena(&mut self) -> Vec<u8> {
+        let room = self.arena.capacity();
+        let taken = std::mem::replace(&mut self.arena, Vec::with_capacity(room));
+        self.clear();
+        taken
+    }
+
     /// Where each payload lies in the arena.
     pub fn ranges(&self) -> &[Range<u32>] {
         &self.ranges

@@ -1,4 +1,4 @@
-//! The command line of the load generator: `make`, `send`, `replay`.
+//! The command line of the load generator: `make`, `send`, `replay`, `scenario`.
 //!
 //! It is a function with a host, not a program: Kafka is spoken here, and whoever hosts it brings
 //! the embedded log and the place where receipts are.
@@ -6,6 +6,8 @@
 //! Invariants
 //! - Nothing is sent to a chain whose genesis was not given: the chain is part of every signature.
 //! - Registrations are sent first, and are waited for, before the first record is sent.
+
+mod scenario;
 
 use crate::drive::{Answers, Plan, drive};
 use crate::generator::{Generator, GeneratorConfig, Shares};
@@ -17,6 +19,7 @@ use crate::pack::{Pack, PackWriter};
 use crate::parties::key;
 use crate::replay::Replay;
 use crate::retail::Retail;
+use crate::scenario::{Play, RaceReport, Stage};
 use crate::send::Sink;
 use crate::source::{Registrations, Signatures, Source};
 use anyhow::{Context, Result, bail};
@@ -26,6 +29,8 @@ use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
+pub use scenario::Scenario;
+use serde_json::{Map, Value};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +44,59 @@ pub enum Command {
     Send(Send),
     /// Send the invoices of the UCI "Online Retail" file, and check the receipt of each.
     Replay(ReplayArgs),
+    /// Play a season of honest trade and known frauds, or races of two banks, and say what was
+    /// caught.
+    Scenario(Scenario),
+}
+
+/// What came of a command.
+pub enum Answer {
+    /// A file was made.
+    Made,
+    /// Records were sent.
+    Sent(Box<Report>),
+    /// A season was played.
+    Played(Box<Play>),
+    /// Races were run.
+    Raced(RaceReport),
+}
+
+impl Answer {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        match self {
+            Answer::Made => String::new(),
+            Answer::Sent(report) => report.to_text(),
+            Answer::Played(play) => play.to_text(),
+            Answer::Raced(report) => report.to_text(),
+        }
+    }
+
+    /// For machines.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Answer::Made => Value::Object(Map::new()),
+            Answer::Sent(report) => {
+                let rows = report.rows().into_iter();
+                Value::Object(rows.map(|(name, value, _)| (name, value.into())).collect())
+            }
+            Answer::Played(play) => play.to_json(),
+            Answer::Raced(report) => report.to_json(),
+        }
+    }
+
+    /// What is wrong; `None` where everything is as it must be.
+    pub fn complaint(&self) -> Option<String> {
+        match self {
+            Answer::Sent(report) if !report.is_good() => Some(format!(
+                "{} receipts do not fit, {} records have none",
+                report.mismatched, report.unanswered
+            )),
+            Answer::Played(play) if !play.is_good() => Some(play.complaint()),
+            Answer::Raced(report) if !report.is_good() => Some(report.complaint()),
+            _ => None,
+        }
+    }
 }
 
 /// What is generated.
@@ -159,6 +217,9 @@ pub struct ReplayArgs {
     /// How often the file is sent, each time under new numbers.
     #[arg(long, default_value_t = 1)]
     pub rounds: u64,
+    /// Send invoices alone: no events of credits on their originals.
+    #[arg(long)]
+    pub without_reversals: bool,
     /// Write the rows that are no invoices here, as CSV.
     #[arg(long)]
     pub rejects: Option<PathBuf>,
@@ -172,8 +233,11 @@ pub trait Host {
     /// A sink into the embedded log of a folder.
     fn embedded(&mut self, folder: &Path, genesis: &Genesis) -> Result<Box<dyn Sink>>;
 
-    /// Where receipts of a delivery are; `None` where they cannot be read.
-    fn receipts(&mut self, delivery: &Delivery) -> Result<Option<Box<dyn ReceiptSource>>>;
+    /// Receipts of the node at `host:port`.
+    fn receipts(&mut self, address: &str) -> Result<Box<dyn ReceiptSource>>;
+
+    /// A chain of its own that runs until the host ends, with the keys of a seed.
+    fn stage(&mut self, seed: u64, partitions: u32) -> Result<Stage>;
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -181,12 +245,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
-/// Does it; gives the report of what was sent, none for `make`.
-pub fn run(command: &Command, host: &mut dyn Host) -> Result<Option<Report>> {
+/// Does it; says what came of it.
+pub fn run(command: &Command, host: &mut dyn Host) -> Result<Answer> {
     match command {
-        Command::Make(args) => make(args).map(|()| None),
-        Command::Send(args) => send(args, host).map(Some),
-        Command::Replay(args) => replay(args, host).map(Some),
+        Command::Make(args) => make(args).map(|()| Answer::Made),
+        Command::Send(args) => send(args, host).map(|report| Answer::Sent(Box::new(report))),
+        Command::Replay(args) => replay(args, host).map(|report| Answer::Sent(Box::new(report))),
+        Command::Scenario(args) => scenario::scenario(args, host),
     }
 }
 
@@ -299,6 +364,7 @@ fn replay(args: &ReplayArgs, host: &mut dyn Host) -> Result<Report> {
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     let replay = Replay::new(retail, args.seed, args.rounds, &genesis);
+    let replay = if args.without_reversals { replay } else { replay.with_reversals() };
     let registrations = match args.delivery.registered {
         true => Vec::new(),
         false => {
@@ -359,7 +425,10 @@ fn deliver(
         (None, Some(folder)) => host.embedded(folder, genesis)?,
         (None, None) => bail!("no stream to send to; give --kafka or --embedded"),
     };
-    let mut receipts = host.receipts(delivery)?;
+    let mut receipts = match &delivery.receipts {
+        Some(address) => Some(host.receipts(address)?),
+        None => None,
+    };
     let checker = Checker::new(TrustRoot::of_genesis(genesis));
     if !registrations.is_empty() && !delivery.registered {
         let registry = Registrations { records: registrations, partitions };
@@ -393,5 +462,5 @@ fn answers<'a>(
     receipts: Option<&'a mut Box<dyn ReceiptSource>>,
     checker: &'a Checker,
 ) -> Option<Answers<'a>> {
-    receipts.map(|source| Answers { source: source.as_mut(), checker })
+    receipts.map(|source| Answers { source: source.as_mut(), checker, watch: None })
 }

@@ -8,11 +8,12 @@
 //! - Records are sent in the order of their indices, so that duplicates follow what they repeat.
 //! - Memory is bounded by `pending_max` and the batches ahead, not by the length of the run.
 
-use crate::outcomes::{Checker, ReceiptSource, Report, Sent};
+use crate::outcomes::{Checker, Mismatch, ReceiptSource, Report, Sent};
 use crate::pace::Schedule;
 use crate::send::{Ack, SendError, Sink};
 use crate::source::{Generated, Source, SourceError};
 use piaogen_crypto::Lanes;
+use piaogen_verify::receipt::Receipt;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -81,6 +82,14 @@ pub struct Answers<'a> {
     pub source: &'a mut dyn ReceiptSource,
     /// What checks them.
     pub checker: &'a Checker,
+    /// Who is told of each answer.
+    pub watch: Option<&'a mut dyn Watch>,
+}
+
+/// Is told what was answered to each record.
+pub trait Watch {
+    /// The receipt of a record, checked; or what is wrong with it.
+    fn answered(&mut self, sent: &Sent, answer: &Result<Receipt, Mismatch>);
 }
 
 /// Receipts that are fetched before a round of checking begins.
@@ -281,6 +290,9 @@ impl Run<'_, '_> {
             })
             .collect();
         for ((sent, _, seen), verdict) in found.iter().zip(verdicts) {
+            if let Some(watch) = &mut answers.watch {
+                watch.answered(sent, &verdict);
+            }
             self.report.add(verdict, seen.duration_since(sent.at));
         }
         found.len()

@@ -19,7 +19,7 @@
 //! assert_eq!(record.record, generator.generate(12).record);
 //! ```
 
-mod content;
+pub(crate) mod content;
 mod spoil;
 
 use crate::parties::{Parties, Style, register};
@@ -33,7 +33,7 @@ use piaogen_crypto::{Digest, Lanes};
 use piaogen_verify::document::Document;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
-use piaogen_verify::genesis::Genesis;
+use piaogen_verify::genesis::{Genesis, ROLE_ISSUER};
 use piaogen_verify::record::{self, RecordKind, partition, subject};
 use piaogen_verify::scheme::usual::CN_EINV;
 use piaogen_verify::value;
@@ -314,7 +314,7 @@ impl Generator {
     fn wrong_role(&self, index: u64) -> Prepared<'_> {
         let head = self.head(index);
         let stranger = self.parties.get(self.parties.stranger());
-        let draft = register(stranger, head.signed_at);
+        let draft = register(stranger, ROLE_ISSUER, head.signed_at);
         Prepared {
             index,
             kind: Kind::WrongRole,

@@ -14,5 +14,6 @@ pub mod parties;
 pub mod replay;
 pub mod retail;
 mod rng;
+pub mod scenario;
 pub mod send;
 pub mod source;

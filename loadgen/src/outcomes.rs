@@ -48,6 +48,8 @@ pub struct Mismatch {
     pub offset: u64,
     /// What differs.
     pub what: String,
+    /// The outcome, where that is all that differs: it is proved, and it is another.
+    pub outcome: Option<Outcome>,
 }
 
 /// Checks receipts against a trust root.
@@ -63,17 +65,18 @@ impl Checker {
     }
 
     /// Checks the receipt of one record, with its document where that is at hand. The answer is the
-    /// outcome in the receipt.
+    /// receipt, read.
     pub fn check(
         &self,
         sent: &Sent,
         receipt: &[u8],
         document: Option<&Document>,
-    ) -> Result<Outcome, Mismatch> {
-        let fail = |what: String| {
+    ) -> Result<Receipt, Mismatch> {
+        let mismatch = |what: String| {
             let (index, partition) = (sent.what.index, sent.what.partition);
-            Err(Mismatch { index, partition, offset: sent.offset, what })
+            Mismatch { index, partition, offset: sent.offset, what, outcome: None }
         };
+        let fail = |what: String| Err(mismatch(what));
         let receipt = match Receipt::decode(receipt) {
             Ok(receipt) => receipt,
             Err(error) => return fail(format!("the receipt does not decode: {error}")),
@@ -84,13 +87,17 @@ impl Checker {
         if let Some(what) = differs(sent, &receipt) {
             return fail(what);
         }
+        if let Some(what) = answers_otherwise(sent, &receipt.entry.outcome) {
+            let outcome = Some(receipt.entry.outcome);
+            return Err(Mismatch { outcome, ..mismatch(what) });
+        }
         let differences = document.map(|document| receipt.compare(document)).unwrap_or_default();
         if !receipt.fields.is_empty()
             && let Some(first) = differences.first()
         {
             return fail(format!("the document differs in {}", first.name));
         }
-        Ok(receipt.entry.outcome)
+        Ok(receipt)
     }
 }
 
@@ -103,20 +110,23 @@ fn differs(sent: &Sent, receipt: &Receipt) -> Option<String> {
         ("commitment", entry.commitment == what.commitment),
         ("subject", entry.subject == what.subject),
         ("signer", entry.signer == what.signer),
-        ("issue index", entry.issue.is_some() == is_issued(what, &entry.outcome)),
+        ("issue index", entry.issue.is_some() == names_issue(what, &entry.outcome)),
     ];
-    if let Some((name, _)) = parts.iter().find(|(_, same)| !same) {
-        return Some(format!("the {name} of the entry is another"));
-    }
-    if what.expected.matches(&entry.outcome) {
-        return None;
-    }
-    let (outcome, details) = (entry.outcome.name(), entry.outcome.explain());
-    Some(format!("{} was expected, the outcome is {outcome} {details}", what.expected.name()))
+    let (name, _) = parts.iter().find(|(_, same)| !same)?;
+    Some(format!("the {name} of the entry is another"))
 }
 
-fn is_issued(what: &Generated, outcome: &Outcome) -> bool {
-    *outcome == Outcome::Accepted && what.record_kind.is_some_and(|kind| kind.is_invoice())
+/// Says so where the outcome is not the one that the record must have.
+fn answers_otherwise(sent: &Sent, outcome: &Outcome) -> Option<String> {
+    let expected = &sent.what.expected;
+    let (wanted, name, details) = (expected.name(), outcome.name(), outcome.explain());
+    let differs = !expected.matches(outcome);
+    differs.then(|| format!("{wanted} was expected, the outcome is {name} {details}"))
+}
+
+/// Whether the entry of a record names an issue index: that of the invoice that it made or changed.
+fn names_issue(what: &Generated, outcome: &Outcome) -> bool {
+    *outcome == Outcome::Accepted && what.record_kind.is_some_and(|kind| !kind.is_registry())
 }
 
 /// Most mismatches that a report keeps.
@@ -187,12 +197,12 @@ impl Report {
     }
 
     /// Counts one verdict.
-    pub fn add(&mut self, verdict: Result<Outcome, Mismatch>, latency: Duration) {
+    pub fn add(&mut self, verdict: Result<Receipt, Mismatch>, latency: Duration) {
         record(&mut self.to_receipt, latency);
         match verdict {
-            Ok(outcome) => {
+            Ok(receipt) => {
                 self.checked += 1;
-                *self.outcomes.entry(outcome.name()).or_default() += 1;
+                *self.outcomes.entry(receipt.entry.outcome.name()).or_default() += 1;
             }
             Err(mismatch) => {
                 self.mismatched += 1;

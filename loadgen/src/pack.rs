@@ -14,6 +14,7 @@
 
 use crate::source::{Expected, Generated, Kind, Source, SourceError};
 use piaogen_crypto::{Digest, Lanes};
+use piaogen_verify::conflict::Form;
 use piaogen_verify::document::Document;
 use piaogen_verify::entry::{Entry, Outcome};
 use std::fs::File;
@@ -154,6 +155,12 @@ fn next(cursor: &mut Cursor) -> io::Result<Generated> {
         Outcome::Replay { first } => Expected::Replay { of: first },
         Outcome::DupDifferent { first, commitment } => {
             Expected::DupDifferent { of: first, commitment }
+        }
+        // What only the chain knows was not known when the file was made.
+        Outcome::Conflict { conflict, .. }
+            if matches!(conflict.form(), Form::Index | Form::Time) =>
+        {
+            Expected::Refused(conflict)
         }
         outcome => Expected::Exactly(outcome),
     };

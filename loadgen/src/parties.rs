@@ -102,7 +102,7 @@ impl Parties {
     pub fn registrations(&self, chain: &Digest, authority: &SecretKey, at_ms: i64) -> Vec<Vec<u8>> {
         let mut records: Vec<Vec<u8>> = self.all[..=self.sellers]
             .par_iter()
-            .map(|party| register(party, at_ms).sign(chain, authority))
+            .map(|party| register(party, ROLE_ISSUER, at_ms).sign(chain, authority))
             .collect();
         let mut fields = Fields::new();
         fields.set(tag::REVOKED_KEY, self.all[self.sellers].key_id.to_vec());
@@ -123,22 +123,47 @@ pub(crate) struct RegistryDraft {
 }
 
 impl RegistryDraft {
-    fn sign(&self, chain: &Digest, key: &SecretKey) -> Vec<u8> {
+    pub(crate) fn sign(&self, chain: &Digest, key: &SecretKey) -> Vec<u8> {
         let draft =
             Draft { kind: self.kind, signed_at: self.at_ms, secret: [0; 16], fields: &self.fields };
         draft.sign(chain, key)
     }
 }
 
-/// The registration of a party as an issuer.
-pub(crate) fn register(party: &Party, at_ms: i64) -> RegistryDraft {
+/// The registration of a party with these roles.
+pub(crate) fn register(party: &Party, roles: u64, at_ms: i64) -> RegistryDraft {
     let mut fields = Fields::new();
     fields.set_text(tag::PARTY, &party.id);
     fields.set_text(tag::PARTY_NAME, &party.name);
-    fields.set(tag::ROLES, value::uint(ROLE_ISSUER));
+    fields.set(tag::ROLES, value::uint(roles));
     fields.set(tag::PUBLIC_KEY, party.key.public_key().to_compressed().to_vec());
     RegistryDraft { kind: RecordKind::Register, at_ms, fields: fields.pairs().to_vec() }
 }
+
+/// A company that is no seller; its id is unlike that of any seller.
+pub(crate) fn company(seed: u64, label: &str, index: u64) -> Party {
+    let mut rng = Rng::new(seed, Purpose::Party, FIRST_COMPANY + index);
+    let chinese = index.is_multiple_of(2);
+    let (name, city) = names::company(&mut rng, chinese);
+    let address = names::address(&mut rng, chinese, city);
+    let id = format!("CN-USCC:{}", seller_code(&mut rng, city.2, COMPANY_CODES + index));
+    named(id, name, address, chinese, key(seed, label, index))
+}
+
+/// Somebody whose id and name are given.
+pub(crate) fn somebody(seed: u64, label: &str, index: u64, id: String, name: String) -> Party {
+    named(id, name, String::new(), true, key(seed, label, index))
+}
+
+fn named(id: String, name: String, address: String, chinese: bool, key: SecretKey) -> Party {
+    let key_id = key.public_key().key_id();
+    Party { id, name, address, chinese, key, key_id }
+}
+
+/// Companies have names of their own, far from those of sellers and of unregistered buyers.
+const FIRST_COMPANY: u64 = 1 << 41;
+/// The number within the credit code of the first company; sellers are below.
+const COMPANY_CODES: u64 = 5_000_000;
 
 fn party(seed: u64, index: u64, style: Style) -> Party {
     let mut rng = Rng::new(seed, Purpose::Party, index);
@@ -149,9 +174,7 @@ fn party(seed: u64, index: u64, style: Style) -> Party {
         Style::China => (format!("CN-USCC:{}", seller_code(&mut rng, city.2, index)), name),
         Style::Retail => (format!("RETAIL:{index:02}"), format!("Retail Seller {index:02} Ltd")),
     };
-    let key = key(seed, "seller", index);
-    let key_id = key.public_key().key_id();
-    Party { id, name, address, chinese, key, key_id }
+    named(id, name, address, chinese, key(seed, "seller", index))
 }
 
 /// A credit code in which the index stands, so that no two sellers have the same.

@@ -3,9 +3,15 @@
 //! The first round keeps the numbers of the file. Round k adds `-rk` to every number, to the
 //! originals that credits name, and to buyers, so that each round is a year of another, equal shop.
 //!
+//! With reversals, a credit is followed by an event for each original that was inferred for it, and
+//! a round ends with a question to each credited original that proves what remains of it.
+//!
 //! Invariants
-//! - Record i of round k is made from invoice i alone; nothing is kept between rounds.
-//! - Outcomes: an adjustment is refused with `TYPE_NOT_ACCEPTED`, everything else is accepted.
+//! - A record of round k is made from the file alone; nothing is kept between rounds.
+//! - Outcomes: an adjustment is refused with `TYPE_NOT_ACCEPTED`, every other invoice is accepted;
+//!   what an event must be answered follows from the file.
+
+mod reversals;
 
 use crate::parties::{Parties, Style};
 use crate::retail::{Invoice, Line, Retail, Sort};
@@ -19,9 +25,12 @@ use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::genesis::Genesis;
+use piaogen_verify::opening;
 use piaogen_verify::record::{RecordKind, partition, subject};
 use piaogen_verify::scheme::usual::UK_RETAIL;
+use piaogen_verify::status::FACTS_SHOWN;
 use piaogen_verify::value;
+use reversals::{Apply, Item};
 use std::ops::Range;
 
 /// Sellers among which invoices are spread.
@@ -43,12 +52,15 @@ pub struct Replay {
     partitions: u32,
     seed: u64,
     rounds: u64,
+    /// The records of a round.
+    items: Vec<Item>,
 }
 
 impl Replay {
     /// Replays the file `rounds` times on a chain, signed by keys of a seed.
     pub fn new(retail: Retail, seed: u64, rounds: u64, genesis: &Genesis) -> Replay {
         Replay {
+            items: reversals::invoices(&retail),
             retail,
             parties: Parties::new(seed, SELLERS, Style::Retail),
             chain: genesis.chain,
@@ -56,6 +68,12 @@ impl Replay {
             seed,
             rounds: rounds.max(1),
         }
+    }
+
+    /// The same with the events that credits are for their originals.
+    pub fn with_reversals(mut self) -> Replay {
+        self.items = reversals::with_events(&self.retail);
+        self
     }
 
     /// What was read.
@@ -75,13 +93,27 @@ impl Replay {
     }
 
     fn prepare(&self, index: u64) -> Prepared<'_> {
-        let per_round = self.retail.invoices.len() as u64;
+        let per_round = self.items.len() as u64;
         let (round, at) = (index / per_round, (index % per_round) as usize);
+        match &self.items[at] {
+            Item::Invoice(invoice) => self.invoice(index, round, *invoice),
+            Item::Apply(apply) => self.event(index, round, apply),
+        }
+    }
+
+    /// The document of an invoice in a round, its number there, and its seller.
+    fn issued(&self, round: u64, at: usize) -> (Document, String, usize) {
         let invoice = &self.retail.invoices[at];
         let suffix = if round == 0 { String::new() } else { format!("-r{round}") };
         let seller = seller_of(invoice, self.parties.sellers());
-        let document = self.document_of(invoice, index, seller, &suffix);
-        let number = format!("{}{suffix}", invoice.number);
+        let place = round * self.retail.invoices.len() as u64 + at as u64;
+        let document = self.document_of(invoice, place, seller, &suffix);
+        (document, format!("{}{suffix}", invoice.number), seller)
+    }
+
+    fn invoice(&self, index: u64, round: u64, at: usize) -> Prepared<'_> {
+        let invoice = &self.retail.invoices[at];
+        let (document, number, seller) = self.issued(round, at);
         let subject = subject(UK_RETAIL.as_bytes(), None, number.as_bytes());
         let (kind, outcome) = match invoice.sort {
             Sort::Sale => (Kind::Blue, Outcome::Accepted),
@@ -100,6 +132,48 @@ impl Replay {
             secret: document.secret,
             fields: document.fields.pairs().to_vec(),
             document: Some(document),
+            readable: true,
+            signer: self.parties.get(seller),
+            partition: partition(&subject, self.partitions),
+            subject,
+            damage: Damage::None,
+        }
+    }
+
+    /// The seller of an original says what a credit takes of it.
+    fn event(&self, index: u64, round: u64, apply: &Apply) -> Prepared<'_> {
+        let (original, number, seller) = self.issued(round, apply.original);
+        let mut fields = Fields::new();
+        fields.set_text(tag::SCHEME, UK_RETAIL);
+        fields.set_text(tag::NUMBER, &number);
+        fields.set_amount(tag::AMOUNT, apply.amount);
+        fields.set_amount(tag::TAX_AMOUNT, 0);
+        match apply.credit.map(|credit| self.issued(round, credit)) {
+            Some((credit, red_number, _)) => {
+                fields.set_text(tag::RED_NUMBER, &red_number);
+                fields.set(tag::DIGEST, credit.commitment().to_vec());
+            }
+            None => fields.set_text(tag::RED_NUMBER, &format!("{number}-more")),
+        }
+        if let Some(lines) = apply.lines_field() {
+            fields.set(tag::LINES_RED, lines);
+        }
+        if apply.opens {
+            let fields_shown = |tag| FACTS_SHOWN.contains(&tag);
+            let opened = opening::open(original.secret, &original.fields, fields_shown);
+            fields.set(tag::OPENING, opening::encode(&opened));
+        }
+        let subject = subject(UK_RETAIL.as_bytes(), None, number.as_bytes());
+        let when = apply.credit.unwrap_or(apply.original);
+        Prepared {
+            index,
+            kind: Kind::Event,
+            expected: apply.expected,
+            record_kind: RecordKind::RedApply,
+            signed_at: self.retail.invoices[when].at_ms,
+            secret: Rng::new(self.seed, Purpose::Story, index).bytes(),
+            fields: fields.pairs().to_vec(),
+            document: None,
             readable: true,
             signer: self.parties.get(seller),
             partition: partition(&subject, self.partitions),
@@ -246,7 +320,7 @@ fn country_code(name: &str) -> &'static str {
 
 impl Source for Replay {
     fn len(&self) -> Option<u64> {
-        Some(self.rounds * self.retail.invoices.len() as u64)
+        Some(self.rounds * self.items.len() as u64)
     }
 
     fn batch(&self, range: Range<u64>, lanes: Lanes) -> Result<Vec<Generated>, SourceError> {

@@ -9,7 +9,7 @@
 
 use piaogen_verify::scheme::round_div;
 use piaogen_verify::value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
@@ -127,6 +127,20 @@ pub struct Reported {
     pub reason: Reason,
 }
 
+/// What one credit takes back of one original, by inference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// The credit, by its place among the invoices.
+    pub credit: usize,
+    /// The original, likewise; it stands before the credit.
+    pub original: usize,
+    /// Lines of the original, ascending: number from 1, net amount, what is credited of it.
+    pub lines: Vec<(u32, i128, i128)>,
+}
+
+/// Most lines that an event names.
+pub const LINES_OF_EVENT_MAX: usize = value::LIST_MAX as usize;
+
 /// The file, read.
 #[derive(Clone, Debug, Default)]
 pub struct Retail {
@@ -138,6 +152,10 @@ pub struct Retail {
     pub rows: u64,
     /// How many invoice numbers are in none, because no row of theirs can be used.
     pub not_invoices: u64,
+    /// What credits take back of originals, by credit and original, ascending.
+    pub reversals: Vec<Reversal>,
+    /// Pairs whose rows are not lines of their invoices, so that they reverse nothing.
+    pub pairs_unfit: u64,
 }
 
 const COLUMNS: [&str; 8] = [
@@ -244,9 +262,17 @@ impl Retail {
                 places.insert(invoice.number.clone(), at);
             }
         }
+        let lines = self.lines_by_row();
+        let mut taken: BTreeMap<(usize, usize), BTreeMap<u32, i128>> = BTreeMap::new();
         let mut reader = csv::Reader::from_reader(reader);
         for record in reader.records() {
             let record = record.map_err(|error| form(name, &error.to_string()))?;
+            match self.pair(&record, &lines) {
+                Some((credit, original, line, net)) => {
+                    *taken.entry((credit, original)).or_default().entry(line).or_default() += net;
+                }
+                None => self.pairs_unfit += 1,
+            }
             let (Some(credit), Some(original)) = (record.get(0), record.get(1)) else {
                 return Err(form(name, "a row has fewer than two columns"));
             };
@@ -261,7 +287,45 @@ impl Retail {
             }
             credit.originals.push((original.into(), days.get(original).copied()));
         }
+        let reversal = |((credit, original), lines): ((usize, usize), BTreeMap<u32, i128>)| {
+            let net = |number: u32| self.invoices[original].lines[number as usize - 1].net;
+            let lines = lines.into_iter().map(|(number, n)| (number, net(number), n)).collect();
+            Reversal { credit, original, lines }
+        };
+        self.reversals = taken.into_iter().map(reversal).collect();
         Ok(())
+    }
+
+    /// Invoice and place in it of the line of each row.
+    fn lines_by_row(&self) -> HashMap<u64, (usize, usize)> {
+        let of = |(at, invoice): (usize, &Invoice)| {
+            let rows: Vec<u64> = invoice.lines.iter().map(|line| line.row).collect();
+            (0..).zip(rows).map(move |(line, row)| (row, (at, line)))
+        };
+        self.invoices.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Credit, original, line of the original from 1, and what is credited of it; `None` where the
+    /// rows are not lines of a credit and an earlier sale. Rows of pairs count from 0.
+    fn pair(
+        &self,
+        record: &csv::StringRecord,
+        lines: &HashMap<u64, (usize, usize)>,
+    ) -> Option<(usize, usize, u32, i128)> {
+        let number = |at: usize| record.get(at)?.trim().parse::<u64>().ok();
+        let (credit, _) = *lines.get(&number(2)?.checked_add(1)?)?;
+        let (original, place) = *lines.get(&number(3)?.checked_add(1)?)?;
+        let named = |at: usize, column: usize| self.invoices[at].number == record[column].trim();
+        let sorts = (self.invoices[credit].sort, self.invoices[original].sort);
+        if !named(credit, 0) || !named(original, 1) || sorts != (Sort::Credit, Sort::Sale) {
+            return None;
+        }
+        let line = &self.invoices[original].lines[place];
+        let pieces = i128::from(number(4)?);
+        let product = pieces.checked_mul(line.price.0)?.checked_mul(100)?;
+        let net = round_div(product, 10i128.pow(u32::from(line.price.1)));
+        let fits = original < credit && pieces <= line.quantity && net > 0;
+        fits.then_some((credit, original, place as u32 + 1, net))
     }
 }
 
@@ -402,11 +466,13 @@ mod tests {
         );
         let many: String = (0..70).map(|i| format!("C2,N{i},1,1,1\n")).collect();
         let pairs =
-            format!("credit_invoice,original_invoice,a,b,c\nC2,1,2,1,3\nC2,1,2,1,3\n{many}");
+            format!("credit_invoice,original_invoice,a,b,c\nC2,1,1,0,2\nC2,1,1,0,1\n{many}");
         retail.read_pairs(pairs.as_bytes(), "pairs").unwrap();
         let credit = &retail.invoices[1];
         assert_eq!(credit.originals[0], ("1".into(), Some((2010, 12, 1))));
         assert_eq!((credit.originals.len(), credit.originals_left_out), (64, 7));
+        let reversal = Reversal { credit: 1, original: 0, lines: vec![(1, 300, 300)] };
+        assert_eq!((&retail.reversals[..], retail.pairs_unfit), (&[reversal][..], 70));
     }
 
     #[test]

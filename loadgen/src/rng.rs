@@ -28,6 +28,10 @@ pub(crate) enum Purpose {
     Spoil = 4,
     /// Names and codes of a party.
     Party = 5,
+    /// Which story is played, and by whom.
+    Story = 6,
+    /// The content of a story's invoices.
+    Invoice = 7,
 }
 
 /// A stream of numbers.

@@ -10,6 +10,7 @@
 use crate::parties::Party;
 use piaogen_crypto::sm2::Signature;
 use piaogen_crypto::{Digest, Lanes};
+use piaogen_verify::conflict::{Conflict, Detail, Form};
 use piaogen_verify::document::{Committer, Document, Secret};
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::Tag;
@@ -56,11 +57,13 @@ pub enum Kind {
     Undecodable,
     /// A good registry record.
     Registry,
+    /// An event; what it must be answered, the story knows in which it stands.
+    Event,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Blue,
         Kind::Red,
         Kind::BadSignature,
@@ -79,11 +82,12 @@ impl Kind {
         Kind::WrongPartition,
         Kind::Undecodable,
         Kind::Registry,
+        Kind::Event,
     ];
 
     /// Whether a record of this kind has its effect.
     pub fn is_good(self) -> bool {
-        matches!(self, Kind::Blue | Kind::Red | Kind::Registry)
+        matches!(self, Kind::Blue | Kind::Red | Kind::Registry | Kind::Event)
     }
 }
 
@@ -104,6 +108,8 @@ pub enum Expected {
         /// Its commitment.
         commitment: Digest,
     },
+    /// This conflict, with a detail that only the chain knows: a place or a moment.
+    Refused(Conflict),
 }
 
 impl Expected {
@@ -116,6 +122,9 @@ impl Expected {
                 matches!(outcome, Outcome::DupDifferent { commitment: first, .. }
                     if first == commitment)
             }
+            (Expected::Refused(expected), Outcome::Conflict { conflict, .. }) => {
+                expected == conflict
+            }
             _ => false,
         }
     }
@@ -126,7 +135,20 @@ impl Expected {
             Expected::Exactly(outcome) => outcome.name(),
             Expected::Replay { .. } => "REPLAY",
             Expected::DupDifferent { .. } => "DUP_DIFFERENT",
+            Expected::Refused(conflict) => conflict.name(),
         }
+    }
+}
+
+/// A detail of this form that says nothing.
+fn blank(form: Form) -> Detail {
+    match form {
+        Form::None => Detail::None,
+        Form::Index => Detail::Index(0),
+        Form::Time => Detail::Time(0),
+        Form::Amount => Detail::Amount(0),
+        Form::Number => Detail::Number(0),
+        Form::Digest => Detail::Digest([0; 32]),
     }
 }
 
@@ -158,13 +180,16 @@ pub struct Generated {
 
 impl Generated {
     /// The entry that its leaf must have, but for what only the chain knows: offset, log index of a
-    /// first (here its index in the source), issue index, status.
+    /// first (here its index in the source), places and moments in a conflict, issue index, status.
     pub fn expected_entry(&self) -> Entry {
         let outcome = match &self.expected {
             Expected::Exactly(outcome) => *outcome,
             Expected::Replay { of } => Outcome::Replay { first: *of },
             Expected::DupDifferent { of, commitment } => {
                 Outcome::DupDifferent { first: *of, commitment: *commitment }
+            }
+            Expected::Refused(conflict) => {
+                Outcome::conflict_with(*conflict, blank(conflict.form()))
             }
         };
         Entry {
@@ -374,6 +399,26 @@ pub(crate) fn sign_range<'a>(
             let prepared: Vec<Prepared<'a>> = (start..end).map(&prepare).collect();
             sign_chunk(prepared, chain, lanes, signatures)
         })
+        .collect()
+}
+
+/// Commits and signs records that are prepared already, on all threads, in order.
+pub(crate) fn sign_all(
+    prepared: Vec<Prepared<'_>>,
+    chain: &Digest,
+    lanes: Lanes,
+    signatures: Signatures,
+) -> Vec<Generated> {
+    let mut chunks: Vec<Vec<Prepared<'_>>> = Vec::new();
+    for one in prepared {
+        match chunks.last_mut().filter(|chunk| (chunk.len() as u64) < CHUNK) {
+            Some(chunk) => chunk.push(one),
+            None => chunks.push(vec![one]),
+        }
+    }
+    chunks
+        .into_par_iter()
+        .flat_map_iter(|chunk| sign_chunk(chunk, chain, lanes, signatures))
         .collect()
 }
 

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as its test does")]
 
 use clap::Parser;
-use piaogen_loadgen::cli::{Command, Delivery, Host, run};
+use piaogen_loadgen::cli::{Answer, Command, Host, run};
 use piaogen_loadgen::genesis::demo_chain;
 use piaogen_loadgen::outcomes::{ReceiptSource, Report};
+use piaogen_loadgen::scenario::Stage;
 use piaogen_loadgen::send::{Ack, Memory, SendError, Sink};
 use piaogen_verify::genesis::Genesis;
 use std::cell::RefCell;
@@ -36,14 +37,20 @@ impl Host for Shared {
     fn embedded(&mut self, _: &Path, _: &Genesis) -> anyhow::Result<Box<dyn Sink>> {
         Ok(Box::new(self.clone()))
     }
-    fn receipts(&mut self, _: &Delivery) -> anyhow::Result<Option<Box<dyn ReceiptSource>>> {
-        Ok(None)
+    fn receipts(&mut self, _: &str) -> anyhow::Result<Box<dyn ReceiptSource>> {
+        anyhow::bail!("there is no node")
+    }
+    fn stage(&mut self, _: u64, _: u32) -> anyhow::Result<Stage> {
+        anyhow::bail!("there is no stage")
     }
 }
 
 fn call(host: &mut Shared, line: &str) -> anyhow::Result<Option<Report>> {
     let words = std::iter::once("loadgen").chain(line.split_whitespace());
-    run(&Line::try_parse_from(words)?.command, host)
+    match run(&Line::try_parse_from(words)?.command, host)? {
+        Answer::Sent(report) => Ok(Some(*report)),
+        _ => Ok(None),
+    }
 }
 
 fn streams(host: &Shared) -> std::collections::BTreeMap<u32, Vec<Vec<u8>>> {

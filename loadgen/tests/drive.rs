@@ -13,7 +13,7 @@ use piaogen_verify::certificate::Certificate;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::header::{Header, ShardEntry, shards_root};
 use piaogen_verify::merkle::{prove_inclusion, root_of_leaves};
-use piaogen_verify::receipt::{Receipt, ReceiptField};
+use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::trust_root::TrustRoot;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -128,7 +128,7 @@ impl ReceiptSource for Chain<'_> {
         let log = self.log.borrow();
         let document = log[&partition][offset as usize].document.as_ref();
         let mut receipt = Receipt {
-            fields: document.map(ReceiptField::all_hidden).unwrap_or_default(),
+            fields: document.map(OpenedField::all_hidden).unwrap_or_default(),
             entry: entries[offset as usize].clone(),
             log_index: offset,
             inclusion,
@@ -157,7 +157,7 @@ fn run(spoil: Spoil, lie: fn(&mut Generated)) -> Report {
     lie(&mut stream.made[20]);
     let mut source = Chain { chain: &chain, log, spoil, shards: Vec::new(), header: None };
     let checker = Checker::new(TrustRoot::of_genesis(&chain.genesis));
-    let answers = Answers { source: &mut source, checker: &checker };
+    let answers = Answers { source: &mut source, checker: &checker, watch: None };
     let mut plan = Plan::new(RECORDS);
     (plan.batch, plan.compare_every) = (64, 3);
     drive(&generator, &plan, &mut stream, Some(answers), &mut |_, _| {}).unwrap()

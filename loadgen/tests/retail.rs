@@ -5,10 +5,12 @@ use piaogen_crypto::Lanes;
 use piaogen_loadgen::genesis::demo_chain;
 use piaogen_loadgen::replay::Replay;
 use piaogen_loadgen::retail::{Reason, Retail};
-use piaogen_loadgen::source::{Kind, Source};
+use piaogen_loadgen::source::{Expected, Kind, Source};
+use piaogen_verify::conflict::Detail;
 use piaogen_verify::entry::Outcome;
+use piaogen_verify::event::check_event;
 use piaogen_verify::fields::tag;
-use piaogen_verify::record::{self, RecordKind};
+use piaogen_verify::record::{self, Record, RecordKind};
 use piaogen_verify::scheme::{check_invoice, usual};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +29,31 @@ fn read(folder: &std::path::Path) -> Retail {
     Retail::read(&folder.join("online_retail.csv.gz"), Some(&pairs)).unwrap()
 }
 
+/// What is expected of an event on an original.
+fn count_event(record: &Record<'_>, expected: &Expected, add: &mut impl FnMut(&str, i128)) {
+    assert_eq!(check_event(record), Ok(()));
+    let question = record.text(tag::RED_NUMBER).ends_with("-more");
+    match expected {
+        Expected::Exactly(Outcome::Accepted) => {
+            assert!(!question);
+            add("reversals", 1);
+            add("pennies_credited", record.amount(tag::AMOUNT));
+            add("reversals_without_lines", i128::from(record.get(tag::LINES_RED).is_none()));
+            // The first event of an original opens it.
+            add("originals_credited", i128::from(record.get(tag::OPENING).is_some()));
+        }
+        Expected::Exactly(Outcome::Conflict { conflict, detail }) => {
+            assert!(question);
+            add(&format!("questions_{}", conflict.name()), 1);
+            if let Detail::Amount(remains) = detail {
+                assert_eq!(record.amount(tag::AMOUNT), remains + 1);
+                add("pennies_remaining", *remains);
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What the replay makes of the file, in the words of the script.
 fn counts(replay: &Replay) -> BTreeMap<String, i128> {
     let retail = replay.retail();
@@ -37,6 +64,10 @@ fn counts(replay: &Replay) -> BTreeMap<String, i128> {
         for generated in replay.batch(begin..(begin + 4_096).min(length), Lanes::detect()).unwrap()
         {
             let record = record::decode(&generated.record).unwrap();
+            if record.kind == RecordKind::RedApply {
+                count_event(&record, &generated.expected, &mut add);
+                continue;
+            }
             let outcome = check_invoice(&record, &usual::all());
             let outcome = outcome.err().unwrap_or(Outcome::Accepted);
             assert!(generated.expected.matches(&outcome), "{}", record.text(tag::NUMBER));
@@ -63,6 +94,11 @@ fn counts(replay: &Replay) -> BTreeMap<String, i128> {
             add("originals_named", entries as i128);
         }
     }
+    let mut credits: BTreeMap<usize, i128> = BTreeMap::new();
+    retail.reversals.iter().for_each(|r| *credits.entry(r.original).or_default() += 1);
+    let several = credits.values().filter(|n| **n > 1).count();
+    add("originals_credited_more_than_once", several as i128);
+    assert_eq!(retail.pairs_unfit, 0);
     add("rows", i128::from(retail.rows));
     add("not_invoices", i128::from(retail.not_invoices));
     for reason in [Reason::NotAnInvoice, Reason::Unreadable, Reason::Sign] {
@@ -95,8 +131,14 @@ fn the_replay_equals_what_an_independent_script_counts() {
         .map(|(name, n)| (name.to_string(), n.parse().unwrap()))
         .collect();
     let chain = demo_chain(1, 8, 1, 1_795_000_000_000);
-    let replay = Replay::new(read(&folder), 1, 1, &chain.genesis);
+    let replay = Replay::new(read(&folder), 1, 1, &chain.genesis).with_reversals();
     assert_eq!(counts(&replay), expected);
+    // The oddities of the data that concern reversals, in figures.
+    assert_eq!(expected["originals_credited_more_than_once"], 466);
+    assert_eq!(expected["reversals_without_lines"], 1, "one credit takes 101 lines back");
+    assert_eq!((expected["reversals"], expected["originals_credited"]), (3_717, 3_142));
+    let questions = (expected["questions_FULLY_RED"], expected["questions_AMOUNT_EXCEEDED"]);
+    assert_eq!(questions, (140, 3_002));
     let (lines, reported) = (expected["lines"], replay.retail().reported.len() as i128);
     assert_eq!(lines + reported, expected["rows"]);
 }

@@ -60,9 +60,8 @@ fn effects(rows: &[Row], height: u64) -> Result<ShardEffects, Failed> {
     for row in rows {
         effects.rows.push(&row.entry, &row.record)?;
         let entry = Entry::decode(&row.entry)?;
-        if let Some(issue_index) = entry.issue {
-            let (log_index, commitment) = (row.log_index, entry.commitment);
-            effects.ids.push((entry.subject, IdPlace { log_index, issue_index, commitment }));
+        if let Some(place) = IdPlace::of_entry(row.log_index, &entry) {
+            effects.ids.push((entry.subject, place));
         }
     }
     let hashes = |level: u32| -> Vec<Digest> {

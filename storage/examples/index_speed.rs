@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use piaogen_storage::{
     Block, HEADER_BYTES, IdPlace, Result, RowChunk, ShardEffects, ShardState, Store, StoreConfig,
 };
+use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -29,7 +30,12 @@ fn effects(shard: u32, from: u64, to: u64, height: u64, record: usize) -> Result
     let mut rows = RowChunk::new(from, height, 0);
     let mut filler = vec![0u8; record];
     let ids = (from..to).map(|i| {
-        let place = IdPlace { log_index: i, issue_index: i, commitment: rng.random() };
+        let place = IdPlace {
+            log_index: i,
+            issue_index: i,
+            commitment: rng.random(),
+            origin: Origin::Blue,
+        };
         (subject(shard, i), place)
     });
     let ids = ids.collect();

@@ -1,7 +1,11 @@
 //! The data that goes in and out: what execution hands over, and what the store gives back.
 //!
-//! Plain values without behaviour; the crate that executes knows nothing of disks, and this one
-//! nothing of records.
+//! Plain values without behaviour; the crate that executes knows nothing of disks, and the store
+//! hashes nothing.
+
+use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::record::RecordKind;
+use piaogen_verify::status::Origin;
 
 use crate::error::{Result, StoreError};
 use crate::frame::{read_u32, read_u64};
@@ -58,23 +62,51 @@ impl ShardState {
 pub struct IdPlace {
     /// Index in the shard's record log.
     pub log_index: u64,
-    /// Issue index.
+    /// Issue index, below 2^40.
     pub issue_index: u64,
     /// Commitment of the record.
     pub commitment: Digest,
+    /// What the record was.
+    pub origin: Origin,
 }
 
+/// Origins by their number in an id's value.
+const ORIGINS: [Origin; 3] = [Origin::Blue, Origin::Red, Origin::Import];
+
 impl IdPlace {
+    /// The place that the leaf at a log index gives to its subject; `None` where its record created
+    /// no invoice. From these the ids can be rebuilt.
+    pub fn of_entry<S>(log_index: u64, entry: &Entry<S>) -> Option<Self> {
+        let origin = match entry.kind? {
+            RecordKind::Issue => Origin::Blue,
+            RecordKind::IssueRed => Origin::Red,
+            RecordKind::Import => Origin::Import,
+            _ => return None,
+        };
+        let issue_index = entry.issue.filter(|_| entry.outcome == Outcome::Accepted)?;
+        Some(Self { log_index, issue_index, commitment: entry.commitment, origin })
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let origin = match self.origin {
+            Origin::Blue => 0,
+            Origin::Red => 1,
+            Origin::Import => 2,
+        };
         write_vint(out, self.log_index);
-        write_vint(out, self.issue_index);
+        write_vint(out, self.issue_index << 2 | origin);
         out.extend_from_slice(&self.commitment);
     }
 
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let log_index = read_vint(&mut bytes)?;
-        let issue_index = read_vint(&mut bytes)?;
-        Some(Self { log_index, issue_index, commitment: bytes.try_into().ok()? })
+        let issue = read_vint(&mut bytes)?;
+        Some(Self {
+            log_index,
+            issue_index: issue >> 2,
+            commitment: bytes.try_into().ok()?,
+            origin: *ORIGINS.get((issue & 3) as usize)?,
+        })
     }
 }
 
@@ -167,6 +199,7 @@ impl RowChunk {
 
     /// Appends a row. Entry and record must be at most 65,536 bytes and some envelope each;
     /// longer than `u32` is refused.
+    #[inline]
     pub fn push(&mut self, entry: &[u8], record: &[u8]) -> Result<()> {
         let too_long =
             |_| StoreError::Refused("a row is above the limit of 4294967295 bytes".into());
@@ -202,6 +235,7 @@ impl RowChunk {
 }
 
 /// Length of the row at a place, heads included, where it is whole.
+#[inline]
 pub(crate) fn row_len(bytes: &[u8], at: usize) -> Option<usize> {
     let entry = read_u32(bytes, at)? as usize;
     let record = read_u32(bytes, at + 4)? as usize;
@@ -272,8 +306,10 @@ mod tests {
 
     #[test]
     fn encodings_round_trip() {
-        for log_index in [0, 1, 127, 128, 1 << 35, u64::MAX] {
-            let place = IdPlace { log_index, issue_index: log_index / 3, commitment: [9; 32] };
+        let cases = [0, 1, 127, 128, 1 << 35, u64::MAX];
+        for (log_index, origin) in cases.into_iter().zip(ORIGINS.into_iter().cycle()) {
+            let (issue_index, commitment) = (log_index >> 24, [9; 32]);
+            let place = IdPlace { log_index, issue_index, commitment, origin };
             let mut bytes = Vec::new();
             place.encode(&mut bytes);
             assert_eq!(IdPlace::decode(&bytes), Some(place));
@@ -281,6 +317,8 @@ mod tests {
             bytes.push(0);
             assert_eq!(IdPlace::decode(&bytes), None);
         }
+        let unknown = [&[0, 3][..], &[9; 32]].concat();
+        assert_eq!(IdPlace::decode(&unknown), None, "there is no fourth origin");
         let state = ShardState { next_offset: 1, log_size: 2, invoices: 3, ..Default::default() };
         let point = FlushPoint { height: 7, history_size: 8, shards: vec![state; 3] };
         let bytes = point.encode();

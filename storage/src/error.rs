@@ -32,7 +32,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// A fatal error with no failure below it: damage that was found.
-    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+    pub fn damaged(what: impl Into<String>) -> Self {
         Self::Fatal { what: what.into(), source: None }
     }
 

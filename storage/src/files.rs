@@ -19,8 +19,8 @@ use crate::error::{During, Result};
 pub(crate) enum Place {
     /// A level of a shard's record log.
     Log { shard: u32, level: u8 },
-    /// A level of a shard's status tree.
-    Status { shard: u32, level: u8 },
+    /// A band of a shard's status tree.
+    Status { shard: u32, band: u8 },
     /// A level of the log over the headers.
     History { level: u8 },
     /// A file of rows, named by its first log index.
@@ -41,9 +41,8 @@ impl Place {
     /// File name in that folder.
     fn name(self) -> String {
         match self {
-            Self::Log { level, .. } | Self::Status { level, .. } | Self::History { level } => {
-                format!("level-{level:02}")
-            }
+            Self::Log { level, .. } | Self::History { level } => format!("level-{level:02}"),
+            Self::Status { band, .. } => format!("band-{band}"),
             Self::Tail { first, .. } => format!("{first:020}.rows"),
         }
     }
@@ -194,7 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path(), true, 64);
         create_folder(&dir.path().join("shard-0001/status")).unwrap();
-        let place = |level| Place::Status { shard: 1, level };
+        let place = |band| Place::Status { shard: 1, band };
         for round in 0..3u8 {
             for level in 0..250 {
                 let file = files.create(place(level)).unwrap();
@@ -208,6 +207,6 @@ mod tests {
         }
         let open: usize = files.slots.iter().map(|slot| slot.lock().unwrap().open.len()).sum();
         assert!(open <= 64, "{open} handles");
-        assert!(files.existing(Place::Status { shard: 1, level: 251 }).unwrap().is_none());
+        assert!(files.existing(Place::Status { shard: 1, band: 251 }).unwrap().is_none());
     }
 }

@@ -32,20 +32,41 @@ pub(crate) fn write<const M: usize>(
     meta: &[u8; M],
     payload: &[u8],
 ) -> Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&magic);
+    out.extend_from_slice(meta);
+    put_sums(out, start, payload)?;
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// The head of a frame of `H` = [`head_len`] bytes with this payload, which then follows it.
+pub(crate) fn head_of<const M: usize, const H: usize>(
+    magic: [u8; 4],
+    meta: &[u8; M],
+    payload: &[u8],
+) -> Result<[u8; H]> {
+    let mut out = Vec::with_capacity(H);
+    out.extend_from_slice(&magic);
+    out.extend_from_slice(meta);
+    put_sums(&mut out, 0, payload)?;
+    let mut head = [0; H];
+    head.copy_from_slice(&out);
+    Ok(head)
+}
+
+/// Appends length and checksums behind magic and metadata.
+fn put_sums(out: &mut Vec<u8>, start: usize, payload: &[u8]) -> Result<()> {
     let len = u32::try_from(payload.len()).map_err(|_| {
         StoreError::Refused(format!(
             "a frame of {} bytes is above the limit of 4294967295 bytes",
             payload.len()
         ))
     })?;
-    let start = out.len();
-    out.extend_from_slice(&magic);
-    out.extend_from_slice(meta);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(&crc32fast::hash(payload).to_be_bytes());
     let crc = crc32fast::hash(&out[start..]);
     out.extend_from_slice(&crc.to_be_bytes());
-    out.extend_from_slice(payload);
     Ok(())
 }
 
@@ -72,7 +93,12 @@ impl<const M: usize> Head<M> {
     /// The payload, where `frame` begins with this head and the payload is whole.
     pub(crate) fn payload<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let payload = frame.get(head_len(M)..)?.get(..self.len as usize)?;
-        (crc32fast::hash(payload) == self.crc).then_some(payload)
+        self.is_of(payload).then_some(payload)
+    }
+
+    /// Whether this is the whole payload that the head speaks of.
+    pub(crate) fn is_of(&self, payload: &[u8]) -> bool {
+        payload.len() == self.len as usize && crc32fast::hash(payload) == self.crc
     }
 }
 
@@ -83,6 +109,7 @@ pub(crate) fn read<const M: usize>(bytes: &[u8], magic: [u8; 4]) -> Option<([u8;
 }
 
 /// A big-endian `u32` at a place.
+#[inline]
 pub(crate) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }

@@ -6,7 +6,6 @@
 //! look-up is made against a log size that hides those. The batch of documents and flush point is
 //! what completes a flush.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use rocksdb::{
 use crate::effects::{FlushPoint, IdPlace};
 use crate::error::{During, Result, StoreError};
 use crate::files::{create_folder, delete};
+use crate::overlay::Map;
 
 const IDS: &str = "ids";
 const STATUS: &str = "status";
@@ -39,10 +39,10 @@ pub(crate) struct IndexLimits {
 }
 
 /// New ids of one shard.
-pub(crate) type NewIds = (u32, Arc<HashMap<Vec<u8>, IdPlace>>);
+pub(crate) type NewIds = (u32, Arc<Map<Vec<u8>, IdPlace>>);
 
 /// New documents of one shard.
-pub(crate) type NewDocuments = (u32, Arc<HashMap<u64, Vec<u8>>>);
+pub(crate) type NewDocuments = (u32, Arc<Map<u64, Vec<u8>>>);
 
 /// The open database.
 pub(crate) struct Index {
@@ -129,6 +129,20 @@ impl Index {
     pub(crate) fn document(&self, shard: u32, issue: u64) -> Result<Option<Vec<u8>>> {
         let key = document_key(shard, issue);
         self.db.get_cf(self.family(STATUS)?, key).during(|| reading("status document"))
+    }
+
+    /// The status documents of these issue indices, which ascend.
+    pub(crate) fn documents_of(&self, shard: u32, issues: &[u64]) -> Result<Vec<Option<Vec<u8>>>> {
+        if issues.is_empty() {
+            return Ok(Vec::new());
+        }
+        debug_assert!(issues.is_sorted());
+        let keys: Vec<[u8; 12]> = issues.iter().map(|issue| document_key(shard, *issue)).collect();
+        let found = self.db.batched_multi_get_cf(self.family(STATUS)?, &keys, true);
+        let document = |found: std::result::Result<Option<rocksdb::DBPinnableSlice<'_>>, _>| {
+            found.map(|slice| slice.map(|bytes| bytes.to_vec())).during(|| reading("status"))
+        };
+        found.into_iter().map(document).collect()
     }
 
     /// Status documents from an issue index on, at most `max`.

@@ -8,7 +8,8 @@
 //! | file | topic |
 //! |---|---|
 //! | `store.rs`, `store/flush.rs` | the store: apply, flush, recover |
-//! | `shard.rs` | one shard of it; `levels.rs`, `undo.rs`, `tail.rs` are its files |
+//! | `shard.rs` | one shard of it; `levels.rs`, `tiles.rs`, `undo.rs`, `tail.rs` are its files |
+//! | `status.rs` | look-ups in the status tree |
 //! | `index.rs` | RocksDB |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
 //! | `view.rs` | what can be read; `reader.rs` opens it beside the node |
@@ -33,8 +34,10 @@ mod levels;
 mod overlay;
 mod reader;
 mod shard;
+mod status;
 mod store;
 mod tail;
+mod tiles;
 mod undo;
 mod view;
 

@@ -2,22 +2,26 @@
 //!
 //! Between flush points changes are only here, and reads look here first. A flush freezes what
 //! there is and writes it, while new changes go into a fresh map above; when it is on disk, the
-//! frozen one is dropped. Keys come from outside, hence the standard keyed hash.
+//! frozen one is dropped. Keys come from outside, hence a keyed hash; a fast one, since every record is
+//! looked up and inserted.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// A map under a hash whose key nobody outside knows.
+pub(crate) type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+
 /// A map of changes, and the frozen one below it.
 pub(crate) struct Overlay<K, V> {
-    active: HashMap<K, V>,
-    frozen: Arc<HashMap<K, V>>,
+    active: Map<K, V>,
+    frozen: Arc<Map<K, V>>,
 }
 
 impl<K, V> Default for Overlay<K, V> {
     fn default() -> Self {
-        Self { active: HashMap::new(), frozen: Arc::default() }
+        Self { active: Map::default(), frozen: Arc::default() }
     }
 }
 
@@ -43,14 +47,14 @@ impl<K: Hash + Eq, V> Overlay<K, V> {
     }
 
     /// Freezes the changes. Only one flush runs at a time, so nothing is frozen already.
-    pub(crate) fn freeze(&mut self) -> Arc<HashMap<K, V>> {
+    pub(crate) fn freeze(&mut self) -> Arc<Map<K, V>> {
         debug_assert!(self.frozen.is_empty(), "two flushes at once");
         self.frozen = Arc::new(std::mem::take(&mut self.active));
         Arc::clone(&self.frozen)
     }
 
     /// Drops the frozen changes, now on disk; returned so that freeing them needs no lock.
-    pub(crate) fn thaw(&mut self) -> Arc<HashMap<K, V>> {
+    pub(crate) fn thaw(&mut self) -> Arc<Map<K, V>> {
         std::mem::take(&mut self.frozen)
     }
 }

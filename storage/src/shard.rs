@@ -4,7 +4,6 @@
 //! Reads take the shard's lock for memory only and read files after letting go; a status path alone
 //! is read under the lock, since its hashes must be of one moment.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::effects::{
@@ -14,9 +13,9 @@ use crate::error::{Result, StoreError};
 use crate::files::{Files, Place};
 use crate::index::{Documents, Index};
 use crate::levels::{self, Found, LevelWrite, Levels, LogOf};
-use crate::overlay::Overlay;
+use crate::overlay::{Map, Overlay};
+use crate::status::{self, Upper};
 use crate::tail::{self, Encoded, Rows, Tail};
-use crate::undo::node_on_disk;
 
 /// Longest subject in bytes.
 pub const SUBJECT_BYTES: usize = 1024;
@@ -40,6 +39,7 @@ struct Inner {
     levels: Levels,
     ids: Overlay<Vec<u8>, IdPlace>,
     status: Overlay<(u8, u64), Digest>,
+    upper: Mutex<Upper>,
     documents: Overlay<u64, Vec<u8>>,
 }
 
@@ -56,9 +56,9 @@ pub(crate) struct Frozen {
     pub(crate) shard: u32,
     pub(crate) state: ShardState,
     pub(crate) levels: Vec<LevelWrite>,
-    pub(crate) status: Arc<HashMap<(u8, u64), Digest>>,
-    pub(crate) documents: Arc<HashMap<u64, Vec<u8>>>,
-    pub(crate) ids: Arc<HashMap<Vec<u8>, IdPlace>>,
+    pub(crate) status: Arc<Map<(u8, u64), Digest>>,
+    pub(crate) documents: Arc<Map<u64, Vec<u8>>>,
+    pub(crate) ids: Arc<Map<Vec<u8>, IdPlace>>,
     pub(crate) rows: Vec<Place>,
 }
 
@@ -92,6 +92,7 @@ impl Shard {
             levels: Levels::open(LogOf::Shard(number), state.log_size, files, cut)?,
             ids: Overlay::default(),
             status: Overlay::default(),
+            upper: Mutex::default(),
             documents: Overlay::default(),
         };
         let tail = Tail::open(number, state.log_size, chunk_bytes, files, cut)?;
@@ -128,11 +129,12 @@ impl Shard {
 
     /// Applies effects that [`Shard::check`] found right.
     pub(crate) fn apply(&self, effects: ShardEffects, rows: &Encoded, files: &Files) -> Result<()> {
-        lock(&self.tail)?.append(rows, files)?;
+        lock(&self.tail)?.append(rows, &effects.rows.bytes, files)?;
         let mut inner = write(&self.inner)?;
         inner.levels.append(&effects.levels, effects.state.log_size);
         inner.ids.reserve(effects.ids.len());
         effects.ids.into_iter().for_each(|(subject, place)| inner.ids.insert(subject, place));
+        lock(&inner.upper)?.set(&effects.status_nodes);
         for (level, index, hash) in effects.status_nodes {
             inner.status.insert((level, index), hash);
         }
@@ -204,8 +206,11 @@ impl Shard {
     }
 
     pub(crate) fn status_node(&self, level: u8, index: u64, files: &Files) -> Result<Digest> {
-        let inner = read(&self.inner)?;
-        inner.node(self.number, level, index, files)
+        Ok(self.status_nodes(&[(level, index)], files)?[0])
+    }
+
+    pub(crate) fn status_nodes(&self, places: &[(u8, u64)], files: &Files) -> Result<Vec<Digest>> {
+        read(&self.inner)?.nodes(self.number, places, files)
     }
 
     /// Lays an old hash of the status tree over the one on disk.
@@ -221,17 +226,16 @@ impl Shard {
         database: &Index,
     ) -> Result<StatusPath> {
         let inner = read(&self.inner)?;
-        let untouched = inner.state.status_root == [0; 32];
-        let node = |level: u8, index: u64| match untouched {
-            true => Ok([0; 32]),
-            false => inner.node(self.number, level, index, files),
-        };
-        let siblings = (0..STATUS_DEPTH).map(|level| node(level, (issue >> level) ^ 1));
         let document = match inner.documents.get(&issue) {
             Some(document) => Some(document.clone()),
             None => database.document(self.number, issue)?,
         };
-        let (record, siblings) = (node(0, issue)?, siblings.collect::<Result<_>>()?);
+        let places = status::path_of(issue);
+        let found = match inner.state.status_root == [0; 32] {
+            true => vec![[0; 32]; places.len()],
+            false => inner.nodes(self.number, &places, files)?,
+        };
+        let (record, siblings) = status::split_path(issue, found);
         Ok(StatusPath { state: inner.state, record, siblings, document })
     }
 
@@ -241,6 +245,17 @@ impl Shard {
             Some(document) => Ok(Some(document.clone())),
             None => index.document(self.number, issue),
         }
+    }
+
+    pub(crate) fn statuses(&self, issues: &[u64], index: &Index) -> Result<Vec<Option<Vec<u8>>>> {
+        let inner = read(&self.inner)?;
+        let found = issues.iter().map(|issue| inner.documents.get(issue).cloned());
+        let mut found: Vec<Option<Vec<u8>>> = found.collect();
+        let absent = (0..issues.len()).filter(|i| found[*i].is_none());
+        let (places, asked): (Vec<usize>, Vec<u64>) = absent.map(|i| (i, issues[i])).unzip();
+        let documents = index.documents_of(self.number, &asked)?;
+        places.into_iter().zip(documents).for_each(|(i, document)| found[i] = document);
+        Ok(found)
     }
 
     pub(crate) fn documents(&self, from: u64, max: usize, index: &Index) -> Result<Documents> {
@@ -308,11 +323,9 @@ impl Shard {
 }
 
 impl Inner {
-    fn node(&self, shard: u32, level: u8, index: u64, files: &Files) -> Result<Digest> {
-        match self.status.get(&(level, index)) {
-            Some(hash) => Ok(*hash),
-            None => node_on_disk(files, (shard, level, index)),
-        }
+    fn nodes(&self, shard: u32, places: &[(u8, u64)], files: &Files) -> Result<Vec<Digest>> {
+        let changed = |level: u8, index: u64| self.status.get(&(level, index));
+        status::nodes(places, changed, &mut *lock(&self.upper)?, files, shard)
     }
 }
 

@@ -15,13 +15,15 @@ use rayon::prelude::*;
 
 use crate::blocks::{self, Block, Blocks};
 use crate::config::StoreConfig;
-use crate::effects::{Digest, FlushPoint, IdPlace, STATUS_DEPTH, ShardEffects, ShardState};
+use crate::effects::{Digest, FlushPoint, IdPlace, ShardEffects, ShardState};
 use crate::error::{During, Result, StoreError};
 use crate::files::{Files, Place, create_folder, sync_folder};
 use crate::folder::{self, Lock, Owner};
 use crate::index::Index;
+use crate::overlay::Map;
 use crate::shard::{lock, read, write};
 use crate::tail;
+use crate::tiles;
 use crate::undo::Undo;
 use crate::view::View;
 
@@ -298,7 +300,7 @@ impl Store {
         self.view.index.clear_ids()?;
         let mut count = 0;
         for batch in 0.. {
-            let mut shards = vec![std::collections::HashMap::new(); self.shards.len()];
+            let mut shards = vec![Map::default(); self.shards.len()];
             let mut taken = 0;
             for (shard, subject, place) in rows.by_ref().take(self.config.flush_rows as usize) {
                 self.shard(shard)?;
@@ -334,8 +336,8 @@ impl Store {
             let (log, tail) = shard.bytes()?;
             sizes.log += log;
             sizes.tail += tail;
-            for level in 0..=STATUS_DEPTH {
-                let path = self.files.path(Place::Status { shard: i as u32, level });
+            for band in 0..tiles::BANDS {
+                let path = self.files.path(Place::Status { shard: i as u32, band });
                 // Sparse files: what counts is what is allocated. A missing one has nothing.
                 sizes.status += std::fs::metadata(path).map_or(0, |file| file.blocks() * 512);
             }
@@ -368,7 +370,7 @@ fn create(root: &Path, config: &StoreConfig) -> Result<()> {
     for shard in 0..shards {
         for place in [
             Place::Log { shard, level: 0 },
-            Place::Status { shard, level: 0 },
+            Place::Status { shard, band: 0 },
             Place::Tail { shard, first: 0 },
         ] {
             create_folder(&root.join(place.folder()))?;

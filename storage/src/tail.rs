@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,13 +48,27 @@ pub(crate) struct Tail {
     dirty: Vec<u64>,
 }
 
-/// Encoded frames of one block's rows, made without any lock.
+/// The frames of one block's rows, made without any lock.
 pub(crate) struct Encoded {
     first: u64,
     count: u32,
-    bytes: Vec<u8>,
-    /// First log index and place in `bytes` of each frame.
-    frames: Vec<(u64, usize)>,
+    frames: Vec<Frame>,
+}
+
+/// One frame: its head, and its payload where that is not a piece of the rows as they are.
+struct Frame {
+    first: u64,
+    head: [u8; head_len(META)],
+    /// The rows of the frame among those of the block.
+    rows: Range<usize>,
+    packed: Option<Vec<u8>>,
+}
+
+impl Frame {
+    /// What follows the head.
+    fn payload<'a>(&'a self, rows: &'a [u8]) -> &'a [u8] {
+        self.packed.as_deref().unwrap_or(&rows[self.rows.clone()])
+    }
 }
 
 /// Where a frame lies.
@@ -105,21 +120,13 @@ pub(crate) fn encode(rows: &RowChunk, compressed: bool) -> Result<Encoded> {
             rows.bytes.len()
         )));
     }
-    let mut out = Encoded {
-        first: rows.first_index,
-        count: rows.count,
-        bytes: Vec::new(),
-        frames: Vec::new(),
-    };
+    let mut out = Encoded { first: rows.first_index, count: rows.count, frames: Vec::new() };
     let (mut start, mut at, mut done) = (0, 0, 0);
-    let mut packed = compressed.then(Vec::new);
     for n in 1..=rows.count {
         at += row_len(&rows.bytes, at).ok_or_else(|| miscounted(rows))?;
         if at - start >= FRAME_BYTES || n == rows.count {
             let first = rows.first_index + u64::from(done);
-            out.frames.push((first, out.bytes.len()));
-            let raw = &rows.bytes[start..at];
-            write_frame(&mut out.bytes, packed.as_mut(), rows, first, n - done, raw)?;
+            out.frames.push(frame(rows, first, n - done, start..at, compressed)?);
             (start, done) = (at, n);
         }
     }
@@ -133,28 +140,25 @@ fn miscounted(rows: &RowChunk) -> StoreError {
     ))
 }
 
-fn write_frame(
-    out: &mut Vec<u8>,
-    packed: Option<&mut Vec<u8>>,
+fn frame(
     rows: &RowChunk,
     first: u64,
     count: u32,
-    raw: &[u8],
-) -> Result<()> {
-    let packed = packed.and_then(|packed| {
-        packed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-        let len = lz4_flex::block::compress_into(raw, packed).ok()?;
-        packed.get(..len).filter(|packed| packed.len() < raw.len())
-    });
-    let (codec, payload) = packed.map_or((RAW, raw), |packed| (LZ4, packed));
+    place: Range<usize>,
+    compressed: bool,
+) -> Result<Frame> {
+    let raw = &rows.bytes[place.clone()];
+    let pack = || lz4_flex::block::compress(raw);
+    let packed = compressed.then(pack).filter(|packed| packed.len() < raw.len());
     let mut meta = [0; META];
     meta[..8].copy_from_slice(&first.to_be_bytes());
     meta[8..12].copy_from_slice(&count.to_be_bytes());
     meta[12..20].copy_from_slice(&rows.height.to_be_bytes());
     meta[20..28].copy_from_slice(&rows.time_ms.to_be_bytes());
     meta[28..32].copy_from_slice(&(raw.len() as u32).to_be_bytes());
-    meta[32] = codec;
-    frame::write(out, MAGIC, &meta, payload)
+    meta[32] = if packed.is_some() { LZ4 } else { RAW };
+    let head = frame::head_of(MAGIC, &meta, packed.as_deref().unwrap_or(raw))?;
+    Ok(Frame { first, head, rows: place, packed })
 }
 
 impl Tail {
@@ -232,8 +236,9 @@ impl Tail {
         )))
     }
 
-    /// Writes what [`Tail::check`] found right.
-    pub(crate) fn append(&mut self, rows: &Encoded, files: &Files) -> Result<()> {
+    /// Writes what [`Tail::check`] found right. `bytes` are the rows that were encoded: they go to
+    /// the file from where they are, each frame behind its head.
+    pub(crate) fn append(&mut self, rows: &Encoded, bytes: &[u8], files: &Files) -> Result<()> {
         if rows.count == 0 {
             return Ok(());
         }
@@ -246,11 +251,14 @@ impl Tail {
         let Some(last) = self.chunks.back_mut() else { return Ok(()) };
         let place = Place::Tail { shard, first: last.first };
         let file = files.create(place)?;
-        file.write_all_at(&rows.bytes, last.bytes).at("append to", &files.path(place))?;
-        let base = last.bytes;
-        let frames = rows.frames.iter();
-        last.frames.extend(frames.map(|(first, at)| (*first, (base + *at as u64) as u32)));
-        last.bytes += rows.bytes.len() as u64;
+        for frame in &rows.frames {
+            let begin = last.bytes;
+            for part in [&frame.head, frame.payload(bytes)] {
+                file.write_all_at(part, last.bytes).at("append to", &files.path(place))?;
+                last.bytes += part.len() as u64;
+            }
+            last.frames.push((frame.first, begin as u32));
+        }
         last.end += u64::from(rows.count);
         self.next = last.end;
         if self.dirty.last() != Some(&last.first) {
@@ -331,9 +339,12 @@ pub(crate) fn sync(files: &Files, place: Place) -> Result<()> {
 /// Reads and unpacks a frame.
 pub(crate) fn read_frame(files: &Files, at: FrameAt) -> Result<RowChunk> {
     let path = files.path(at.place);
-    let mut bytes = vec![0; at.len as usize];
-    open(files, at.place)?.read_exact_at(&mut bytes, at.position).at("read", &path)?;
-    decode(&bytes).ok_or_else(|| {
+    let file = open(files, at.place)?;
+    let mut head = [0; head_len(META)];
+    let mut payload = vec![0; (at.len as usize).saturating_sub(head.len())];
+    file.read_exact_at(&mut head, at.position).at("read", &path)?;
+    file.read_exact_at(&mut payload, at.position + head.len() as u64).at("read", &path)?;
+    decode(&head, payload).ok_or_else(|| {
         StoreError::damaged(format!(
             "{} is broken at byte {}: restore the data folder, or start with an empty one and \
              replay the stream",
@@ -343,14 +354,14 @@ pub(crate) fn read_frame(files: &Files, at: FrameAt) -> Result<RowChunk> {
     })
 }
 
-fn decode(bytes: &[u8]) -> Option<RowChunk> {
-    let head: Head<META> = frame::head(bytes, MAGIC)?;
-    let payload = head.payload(bytes)?;
+fn decode(head: &[u8], payload: Vec<u8>) -> Option<RowChunk> {
+    let head: Head<META> = frame::head(head, MAGIC)?;
+    head.is_of(&payload).then_some(())?;
     let meta = &head.meta;
     let raw = read_u32(meta, 28)? as usize;
     let bytes = match meta[32] {
-        RAW => payload.to_vec(),
-        LZ4 => lz4_flex::block::decompress(payload, raw).ok()?,
+        RAW => payload,
+        LZ4 => lz4_flex::block::decompress(&payload, raw).ok()?,
         _ => return None,
     };
     (bytes.len() == raw).then_some(RowChunk {

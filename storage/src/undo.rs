@@ -4,13 +4,13 @@
 //! new height. So while it may be needed it is whole, and a torn one is never needed.
 
 use std::collections::HashMap;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::effects::Digest;
 use crate::error::{During, Result};
-use crate::files::{Files, Place, delete, digest_at, sync_folder, write_durably};
+use crate::files::{Files, delete, sync_folder, write_durably};
 use crate::frame;
+use crate::tiles::{self, Spot};
 
 const MAGIC: [u8; 4] = *b"PUn1";
 const ENTRY: usize = 4 + 1 + 8 + 32;
@@ -43,13 +43,19 @@ impl Undo {
         height: u64,
         places: impl Iterator<Item = NodePlace>,
     ) -> Result<()> {
+        let mut places: Vec<NodePlace> = places.collect();
+        places.sort_unstable();
         let mut payload = vec![0; 4];
-        for (shard, level, index) in places {
-            let old = node_on_disk(files, (shard, level, index))?;
-            payload.extend_from_slice(&shard.to_be_bytes());
-            payload.push(level);
-            payload.extend_from_slice(&index.to_be_bytes());
-            payload.extend_from_slice(&old);
+        for of_shard in places.chunk_by(|a, b| a.0 == b.0) {
+            let spots = of_shard.iter().map(|(_, level, index)| Spot::of(*level, *index));
+            let mut old = vec![[0; 32]; of_shard.len()];
+            tiles::read(files, of_shard[0].0, spots.zip(0..).collect(), &mut old)?;
+            for ((shard, level, index), old) in of_shard.iter().zip(&old) {
+                payload.extend_from_slice(&shard.to_be_bytes());
+                payload.push(*level);
+                payload.extend_from_slice(&index.to_be_bytes());
+                payload.extend_from_slice(old);
+            }
         }
         let count = ((payload.len() - 4) / ENTRY) as u32;
         payload[..4].copy_from_slice(&count.to_be_bytes());
@@ -88,30 +94,19 @@ fn decode(bytes: &[u8]) -> Option<Undo> {
 /// Writes hashes to the status files and makes them durable.
 pub(crate) fn write_nodes(files: &Files, mut nodes: Vec<(NodePlace, Digest)>) -> Result<()> {
     nodes.sort_unstable_by_key(|(place, _)| *place);
-    for level in nodes.chunk_by(|((s, l, _), _), ((t, m, _), _)| (s, l) == (t, m)) {
-        let ((shard, number, _), _) = level[0];
-        let place = Place::Status { shard, level: number };
-        let path = files.path(place);
-        let file = files.create(place)?;
-        for ((_, _, index), hash) in level {
-            file.write_all_at(hash, index * 32).at("write", &path)?;
-        }
-        file.sync_data().at("sync", &path)?;
-    }
-    for shard in nodes.chunk_by(|((s, ..), _), ((t, ..), _)| s == t) {
-        let ((shard, level, _), _) = shard[0];
-        files.sync_folder(Place::Status { shard, level })?;
+    for of_shard in nodes.chunk_by(|((s, ..), _), ((t, ..), _)| s == t) {
+        let spot = |(_, level, index): NodePlace| Spot::of(level, index);
+        let hashes = of_shard.iter().map(|(place, hash)| (spot(*place), *hash));
+        tiles::write(files, of_shard[0].0.0, hashes.collect())?;
     }
     Ok(())
 }
 
 /// What the status files hold at a place; zeros where nothing was ever written.
 pub(crate) fn node_on_disk(files: &Files, (shard, level, index): NodePlace) -> Result<Digest> {
-    let place = Place::Status { shard, level };
-    match files.existing(place)? {
-        Some(file) => digest_at(&file, index).at("read", &files.path(place)),
-        None => Ok([0; 32]),
-    }
+    let mut out = [[0; 32]];
+    tiles::read(files, shard, vec![(Spot::of(level, index), 0)], &mut out)?;
+    Ok(out[0])
 }
 
 #[cfg(test)]

@@ -68,6 +68,17 @@ impl View {
         self.shard(shard)?.status_node(level, index, &self.files)
     }
 
+    /// Many hashes of a status tree, by level and index, in their order. Cheapest where they are
+    /// sorted.
+    pub fn status_nodes(&self, shard: u32, places: &[(u8, u64)]) -> Result<Vec<Digest>> {
+        self.shard(shard)?.status_nodes(places, &self.files)
+    }
+
+    /// The status documents of these issue indices, which ascend, in their order.
+    pub fn statuses(&self, shard: u32, issues: &[u64]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.shard(shard)?.statuses(issues, &self.index)
+    }
+
     /// An invoice's status with the hashes that prove it, all of one moment.
     pub fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath> {
         self.shard(shard)?.status_path(issue, &self.files, &self.index)

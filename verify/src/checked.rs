@@ -9,6 +9,7 @@
 
 use crate::Digest;
 use crate::entry::Outcome;
+use crate::fingerprint::FINGERPRINTS_MAX;
 use crate::record::RecordKind;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -35,6 +36,9 @@ pub struct Checked {
     pub signer: Digest,
     /// The commitment of its content.
     pub commitment: Digest,
+    /// The commitment that the opening of an event leads to; `None` where it brings none, or where
+    /// nobody has computed it.
+    pub opened: Option<Digest>,
     /// Its time of signing, milliseconds since 1970.
     pub signed_at: i64,
     /// First millisecond of its issue date; the smallest value where it has none.
@@ -45,6 +49,9 @@ pub struct Checked {
     pub bytes: Range<u32>,
     /// Where the value of `seller_party` lies in the batch; empty where there is none.
     pub seller: Range<u32>,
+    /// The first 64 bits of its fingerprints, in their order; zero where there is none, or where
+    /// nobody asks for them.
+    pub fingerprints: [u64; FINGERPRINTS_MAX],
     /// The refusal of checks 1–4.
     pub early: Option<Outcome>,
     /// Check 7.
@@ -66,16 +73,19 @@ pub struct CheckedBatch {
 
 impl CheckedBatch {
     /// The bytes of a record of this batch.
+    #[inline]
     pub fn bytes(&self, record: &Checked) -> &[u8] {
         &self.arena[record.bytes.start as usize..record.bytes.end as usize]
     }
 
     /// What a record of this batch is about; empty where that could not be read.
+    #[inline]
     pub fn subject(&self, record: &Checked) -> &[u8] {
         &self.subjects[record.subject.start as usize..record.subject.end as usize]
     }
 
     /// The `seller_party` of a record of this batch; empty where it has none.
+    #[inline]
     pub fn seller(&self, record: &Checked) -> &[u8] {
         &self.arena[record.seller.start as usize..record.seller.end as usize]
     }

@@ -224,6 +224,7 @@ impl Salts {
     }
 }
 
+#[inline]
 fn salt_message(secret: &Secret, j: u32) -> [u8; 21] {
     let mut message = [2; 21];
     message[1..17].copy_from_slice(secret);
@@ -231,6 +232,7 @@ fn salt_message(secret: &Secret, j: u32) -> [u8; 21] {
     message
 }
 
+#[inline]
 fn half(block: &Digest, index: u32) -> Salt {
     let mut salt = [0; 16];
     let begin = (index as usize & 1) * 16;
@@ -243,10 +245,18 @@ pub fn field_digest(tag: Tag, salt: &Salt, bytes: &[u8]) -> Digest {
     sm3::hash_parts(&[&[3], &tag.to_be_bytes(), salt, bytes])
 }
 
+/// Prefix of the commitment of a document.
+pub const COMMITMENT_PREFIX: u8 = 4;
+
 /// The commitment over field digests, tags ascending.
 pub fn commitment(digests: &[(Tag, Digest)]) -> Digest {
+    commitment_under(COMMITMENT_PREFIX, digests)
+}
+
+/// The same under the prefix of something else that is made of fields.
+pub fn commitment_under(prefix: u8, digests: &[(Tag, Digest)]) -> Digest {
     let mut message = Vec::with_capacity(3 + digests.len() * 34);
-    message.push(4);
+    message.push(prefix);
     put_vint(&mut message, digests.len() as u64);
     for (tag, digest) in digests {
         message.extend_from_slice(&tag.to_be_bytes());
@@ -275,17 +285,30 @@ impl Committer {
         documents: &[(Secret, &[(Tag, V)])],
         out: &mut Vec<Digest>,
     ) {
+        self.commitments_under(COMMITMENT_PREFIX, lanes, documents, out);
+    }
+
+    /// The same under the prefix of something else that is made of fields.
+    pub fn commitments_under<V: AsRef<[u8]>>(
+        &mut self,
+        prefix: u8,
+        lanes: Lanes,
+        documents: &[(Secret, &[(Tag, V)])],
+        out: &mut Vec<Digest>,
+    ) {
         self.hash_salts(lanes, documents);
         self.hash_fields(lanes, documents);
         self.begin();
         let mut digests = self.digests.iter();
         for (_, fields) in documents {
             let begin = self.arena.len() as u32;
-            self.arena.push(4);
+            self.arena.push(prefix);
             put_vint(&mut self.arena, fields.len() as u64);
             for ((tag, _), digest) in fields.iter().zip(digests.by_ref()) {
-                self.arena.extend_from_slice(&tag.to_be_bytes());
-                self.arena.extend_from_slice(digest);
+                let mut piece = [0; 34];
+                piece[..2].copy_from_slice(&tag.to_be_bytes());
+                piece[2..].copy_from_slice(digest);
+                self.arena.extend_from_slice(&piece);
             }
             self.ranges.push(begin..self.arena.len() as u32);
         }
@@ -325,9 +348,10 @@ impl Committer {
                 }
                 let Some((_, block)) = current else { break };
                 let begin = self.arena.len() as u32;
-                self.arena.push(3);
-                self.arena.extend_from_slice(&tag.to_be_bytes());
-                self.arena.extend_from_slice(&half(block, u32::from(*tag)));
+                let mut head = [3; 19];
+                head[1..3].copy_from_slice(&tag.to_be_bytes());
+                head[3..].copy_from_slice(&half(block, u32::from(*tag)));
+                self.arena.extend_from_slice(&head);
                 self.arena.extend_from_slice(bytes.as_ref());
                 self.ranges.push(begin..self.arena.len() as u32);
             }

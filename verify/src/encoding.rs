@@ -60,6 +60,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, at: 0 }
     }
@@ -75,6 +76,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
@@ -86,6 +88,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes an array of fixed length.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -93,6 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes one byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.take(1)?[0])
     }
@@ -118,6 +122,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a minimal unsigned LEB128 below 2^64.
+    #[inline]
     pub fn vint(&mut self) -> Result<u64, DecodeError> {
         let at = self.at;
         // Nearly all lengths and tags are one byte.
@@ -172,6 +177,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a count that may be at most `limit`.
+    #[inline]
     pub fn count(&mut self, what: &'static str, limit: u64) -> Result<usize, DecodeError> {
         let value = self.vint()?;
         if value > limit {
@@ -181,6 +187,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a length of at most `limit`, then as many bytes.
+    #[inline]
     pub fn bytes(&mut self, what: &'static str, limit: u64) -> Result<&'a [u8], DecodeError> {
         let length = self.count(what, limit)?;
         self.take(length)
@@ -225,6 +232,7 @@ fn to_digest(bytes: &[u8]) -> Digest {
 }
 
 /// Appends a minimal unsigned LEB128.
+#[inline]
 pub fn put_vint(out: &mut Vec<u8>, value: u64) {
     put_leb128(out, u128::from(value));
 }
@@ -243,6 +251,7 @@ fn put_leb128(out: &mut Vec<u8>, mut value: u128) {
 }
 
 /// Appends a length and the bytes.
+#[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_vint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

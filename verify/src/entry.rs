@@ -7,6 +7,7 @@
 //! - An entry has one encoding; its leaf is the hash of it.
 //! - An entry says nothing of heights or of a node's clock: the same stream gives the same leaves.
 
+use crate::conflict::{Conflict, Detail};
 use crate::encoding::{DecodeError, Reader, put_bytes, put_vint, put_zint};
 use crate::fields::{Tag, name_of};
 use crate::merkle;
@@ -88,8 +89,15 @@ pub enum Outcome {
     PartyExists,
     /// The key is somebody's.
     KeyInUse,
-    /// No such participant or key.
+    /// No such participant, key or invoice.
     NotFound,
+    /// An event cannot be, as the invoice stands.
+    Conflict {
+        /// What it conflicts with.
+        conflict: Conflict,
+        /// The detail, of the conflict's form.
+        detail: Detail,
+    },
 }
 
 impl Outcome {
@@ -114,6 +122,7 @@ impl Outcome {
             Outcome::PartyExists => 30,
             Outcome::KeyInUse => 31,
             Outcome::NotFound => 32,
+            Outcome::Conflict { conflict, .. } => *conflict as u8,
         }
     }
 
@@ -138,11 +147,12 @@ impl Outcome {
             Outcome::PartyExists => "PARTY_EXISTS",
             Outcome::KeyInUse => "KEY_IN_USE",
             Outcome::NotFound => "NOT_FOUND",
+            Outcome::Conflict { conflict, .. } => conflict.name(),
         }
     }
 
-    /// Every name, for metrics that must exist before the first refusal.
-    pub const NAMES: [&'static str; 18] = [
+    /// Every name but those of conflicts.
+    const PLAIN_NAMES: [&'static str; 18] = [
         "ACCEPTED",
         "REPLAY",
         "DUP_DIFFERENT",
@@ -168,9 +178,25 @@ impl Outcome {
         const CODES: [u8; 18] =
             [0, 1, 2, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32];
         match CODES.iter().position(|known| *known == code) {
-            Some(at) => Outcome::NAMES[at],
-            None => "UNKNOWN",
+            Some(at) => Outcome::PLAIN_NAMES[at],
+            None => Conflict::from_code(code).map_or("UNKNOWN", Conflict::name),
         }
+    }
+
+    /// Every name, for metrics that must exist before the first refusal.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Outcome::PLAIN_NAMES.into_iter().chain(Conflict::ALL.iter().map(|known| known.name()))
+    }
+
+    /// A conflict whose name says all.
+    pub fn conflict(conflict: Conflict) -> Outcome {
+        Outcome::conflict_with(conflict, Detail::None)
+    }
+
+    /// A conflict with a detail, which must be of its form.
+    pub fn conflict_with(conflict: Conflict, detail: Detail) -> Outcome {
+        debug_assert_eq!(conflict.form(), detail.form(), "{conflict:?}");
+        Outcome::Conflict { conflict, detail }
     }
 
     /// The outcome for a flaw of a field.
@@ -208,6 +234,7 @@ impl Outcome {
             Outcome::WrongPartition { expected } => {
                 alloc::format!("the subject belongs to partition {expected}")
             }
+            Outcome::Conflict { conflict, detail } => conflict.explain(detail),
             _ => String::new(),
         }
     }
@@ -236,6 +263,7 @@ impl Outcome {
             Outcome::WrongPartition { expected } => {
                 out.extend_from_slice(&expected.to_be_bytes());
             }
+            Outcome::Conflict { detail, .. } => detail.put(out),
             _ => {}
         }
     }
@@ -264,7 +292,11 @@ impl Outcome {
             30 => Outcome::PartyExists,
             31 => Outcome::KeyInUse,
             32 => Outcome::NotFound,
-            _ => return Err(DecodeError::Fixed { what: "outcome" }),
+            code => {
+                let conflict = Conflict::from_code(code);
+                let conflict = conflict.ok_or(DecodeError::Fixed { what: "outcome" })?;
+                Outcome::Conflict { conflict, detail: Detail::take(conflict.form(), &mut r)? }
+            }
         };
         r.end()?;
         Ok(outcome)
@@ -286,7 +318,7 @@ pub struct Entry<S = Vec<u8>> {
     pub commitment: Digest,
     /// The key id that it names.
     pub signer: Digest,
-    /// The issue index, where it created an invoice.
+    /// The issue index of the invoice that it created, or whose status it changed.
     pub issue: Option<u64>,
     /// The status digest that results.
     pub status: Digest,
@@ -324,6 +356,13 @@ impl<S: AsRef<[u8]>> Entry<S> {
     }
 }
 
+/// The number of the outcome in an encoded entry, without decoding the rest.
+pub fn outcome_code(entry: &[u8]) -> Option<u8> {
+    let mut r = Reader::new(entry.get(10..)?);
+    r.bytes("subject", SUBJECT_MAX).ok()?;
+    r.u8().ok()
+}
+
 impl Entry {
     /// Reads an entry; nothing may follow.
     pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
@@ -350,6 +389,7 @@ impl Entry {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::conflict::Form;
     use alloc::vec;
 
     /// One outcome of each kind.
@@ -374,11 +414,24 @@ pub(crate) mod tests {
             Outcome::KeyInUse,
             Outcome::NotFound,
         ]
+        .into_iter()
+        .chain(Conflict::ALL.iter().map(|conflict| {
+            let detail = match conflict.form() {
+                Form::None => Detail::None,
+                Form::Index => Detail::Index(9),
+                Form::Time => Detail::Time(-3),
+                Form::Amount => Detail::Amount(-7),
+                Form::Number => Detail::Number(300),
+                Form::Digest => Detail::Digest([8; 32]),
+            };
+            Outcome::conflict_with(*conflict, detail)
+        }))
+        .collect()
     }
 
     #[test]
     fn entries_with_every_outcome_round_trip() {
-        for (outcome, name) in outcomes().into_iter().zip(Outcome::NAMES) {
+        for (outcome, name) in outcomes().into_iter().zip(Outcome::names()) {
             assert_eq!(outcome.name(), name);
             assert_eq!(Outcome::name_of_code(outcome.code()), name);
             let entry = Entry {
@@ -392,6 +445,7 @@ pub(crate) mod tests {
                 status: [0; 32],
             };
             let bytes = entry.encode();
+            assert_eq!(outcome_code(&bytes), Some(entry.outcome.code()));
             assert_eq!(Entry::decode(&bytes), Ok(entry));
             for end in 0..bytes.len() {
                 assert!(Entry::decode(&bytes[..end]).is_err());

@@ -1,4 +1,5 @@
-//! Lists every field of a document: tag, name, type and limit (`FORMAT.md` section 2.2).
+//! Lists every field of a document, an event, a status and a registry record: tag, name, type and
+//! limit (`FORMAT.md` section 2.2).
 //!
 //! One table drives decoding, JSON, the archive's columns and the table in `FORMAT.md`, so that a
 //! field is added in one line. The tag is the EN 16931 business term where there is one.
@@ -6,6 +7,10 @@
 //! Invariants
 //! - Tags ascend; a tag is never reused.
 //! - Members of lists and of lines are in tables of their own and are not fields of a document.
+
+mod life;
+
+pub use life::{EVENT, STATUS};
 
 /// The tag of a field.
 pub type Tag = u16;
@@ -39,6 +44,10 @@ pub enum Kind {
     Lines,
     /// Entries of these members.
     List(&'static [Field]),
+    /// Fields of a document, shown or hidden.
+    Opening,
+    /// Places and ids of the records that made a status.
+    History,
 }
 
 /// One field: its tag, its name in JSON and in the archive, its type, and its EN 16931 name.
@@ -115,12 +124,49 @@ pub mod tag {
     pub const REVOKED_KEY: Tag = 3005;
     /// Why.
     pub const REASON: Tag = 3006;
+    /// In which kinds of records, bit k for kind k.
+    pub const KINDS: Tag = 3008;
+    /// Until when.
+    pub const UNTIL: Tag = 3009;
+    /// The height from which a policy holds.
+    pub const EFFECTIVE_HEIGHT: Tag = 3010;
+    pub use super::life::tag::*;
+    /// Type of VAT invoice.
+    pub const VAT_TYPE: Tag = 2020;
+    /// Due date (BT-9).
+    pub const DUE_DATE: Tag = 9;
+    /// Buyer as registered.
+    pub const BUYER_PARTY: Tag = 2007;
     /// Taxable amount of a VAT breakdown entry (BT-116).
     pub const TAXABLE: Tag = 116;
     /// Tax of a VAT breakdown entry (BT-117).
     pub const TAX: Tag = 117;
+    /// VAT category of a VAT breakdown entry (BT-118).
+    pub const VAT_CATEGORY: Tag = 118;
+    /// Why an entry is exempt (BT-120).
+    pub const EXEMPTION_REASON: Tag = 120;
+    /// The same as a code (BT-121).
+    pub const EXEMPTION_CODE: Tag = 121;
     /// Rate of a VAT breakdown entry (BT-119).
     pub const VAT_RATE: Tag = 119;
+    /// Contract (BT-12).
+    pub const CONTRACT: Tag = 12;
+    /// Order (BT-13).
+    pub const ORDER: Tag = 13;
+    /// Legal id of the buyer (BT-47).
+    pub const BUYER_LEGAL_ID: Tag = 47;
+    /// VAT id of the buyer (BT-48).
+    pub const BUYER_VAT_ID: Tag = 48;
+    /// What the lines say, in any order.
+    pub const LINES_FINGERPRINT: Tag = 2033;
+    /// Quantity of a line (BT-129).
+    pub const LINE_QUANTITY: Tag = 129;
+    /// Item of a line (BT-153).
+    pub const LINE_ITEM: Tag = 153;
+    /// The seller's id of an item (BT-155).
+    pub const LINE_SELLER_ITEM: Tag = 155;
+    /// The standard id of an item (BT-157).
+    pub const LINE_STANDARD_ITEM: Tag = 157;
     /// Net amount of a line (BT-131).
     pub const LINE_NET: Tag = 131;
 }
@@ -306,6 +352,7 @@ pub const DOCUMENT: &[Field] = &[
     f(2024, "remark", Text(1000)),
     f(2031, "seller_ids", List(IDS)),
     f(2032, "buyer_ids", List(IDS)),
+    f(2033, "lines_fingerprint", Kind::Digest),
 ];
 
 /// The members of a line.
@@ -349,6 +396,19 @@ pub const REGISTRY: &[Field] = &[
     f(3004, "public_key", Key),
     f(3005, "key", Kind::Digest),
     f(3006, "reason", Text(300)),
+    f(3008, "kinds", Uint),
+    f(3009, "until", Time),
+    f(3010, "effective_height", Uint),
+    f(3011, "lien_blocks", Uint),
+    f(3012, "hold_max_ms", Uint),
+    f(3013, "slip_ms", Uint),
+    f(3014, "claim_max_ms", Uint),
+    f(3015, "partial_financing", Uint),
+    f(3016, "confirmation_required", Uint),
+    f(3017, "imported_financeable", Uint),
+    f(3018, "disclose_capacity", Uint),
+    f(3019, "tolerance", Uint),
+    f(3020, "open_period", Uint),
 ];
 
 /// The fields that a document must have.
@@ -376,7 +436,8 @@ pub fn by_name(table: &'static [Field], name: &str) -> Option<&'static Field> {
 
 /// The name of a field for messages: `total_gross`, or the number of an unknown tag.
 pub fn name_of(tag: Tag) -> alloc::string::String {
-    match by_tag(DOCUMENT, tag).or_else(|| by_tag(REGISTRY, tag)).or_else(|| by_tag(LINE, tag)) {
+    let tables = [DOCUMENT, REGISTRY, LINE, EVENT, STATUS];
+    match tables.into_iter().find_map(|table| by_tag(table, tag)) {
         Some(field) => field.name.into(),
         None => alloc::format!("tag {tag}"),
     }
@@ -401,6 +462,8 @@ mod tests {
         check(DOCUMENT);
         check(LINE);
         check(REGISTRY);
+        check(EVENT);
+        check(STATUS);
     }
 
     #[test]

@@ -22,8 +22,29 @@ pub const PARTITIONS_MAX: u32 = 4_096;
 pub const ROLE_AUTHORITY: u64 = 1;
 /// May issue invoices of which it is the seller.
 pub const ROLE_ISSUER: u64 = 2;
+/// May hold and finance, and say that it paid.
+pub const ROLE_BANK: u64 = 4;
+/// May freeze and unfreeze.
+pub const ROLE_COURT: u64 = 8;
+/// May bring invoices of other systems.
+pub const ROLE_IMPORTER: u64 = 16;
+/// May be seller and buyer, and act as such.
+pub const ROLE_COMPANY: u64 = 32;
+/// May ask, and have that on record.
+pub const ROLE_AUDITOR: u64 = 64;
+/// May set policies; has no say in what happens to invoices.
+pub const ROLE_GOVERNOR: u64 = 128;
 /// All roles that exist.
-pub const ROLES: &[(u64, &str)] = &[(ROLE_AUTHORITY, "authority"), (ROLE_ISSUER, "issuer")];
+pub const ROLES: &[(u64, &str)] = &[
+    (ROLE_AUTHORITY, "authority"),
+    (ROLE_ISSUER, "issuer"),
+    (ROLE_BANK, "bank"),
+    (ROLE_COURT, "court"),
+    (ROLE_IMPORTER, "importer"),
+    (ROLE_COMPANY, "company"),
+    (ROLE_AUDITOR, "auditor"),
+    (ROLE_GOVERNOR, "governor"),
+];
 
 /// A participant that is there from the beginning.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -9,20 +9,21 @@
 //! - Every refusal names the path of the field and the reason.
 
 mod fields;
+mod opened;
 mod tree;
 
 pub(crate) mod chain;
 
 pub use tree::{Json, JsonError};
 
-pub(crate) use fields::{
-    error_of_flaw, exponent_from_json, exponent_of, name_of_unknown, value_from_json, value_to_json,
-};
+pub(crate) use fields::{error_of_flaw, exponent_from_json, exponent_of};
+pub(crate) use opened::{opened_from_json, opened_to_json};
 pub(crate) use tree::{Result, object, parse, wrong};
 
 use crate::document::{Document, Fields, Secret};
-use crate::fields::{DOCUMENT, Field, LINE, REGISTRY, Tag};
+use crate::fields::{DOCUMENT, Field, LINE, REGISTRY, STATUS, Tag, name_of};
 use crate::record::{Draft, FIELDS_MAX, RECORD_MAX, Record, RecordKind};
+use crate::status::Status;
 use crate::value::{self, Cause, Flaw, LINE_BYTES_MAX, LINES_MAX};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -32,14 +33,23 @@ use piaogen_crypto::sm2::Signature;
 pub const DOCUMENT_JSON_MAX: usize = 1 << 26;
 /// Most bytes of anything else in JSON.
 pub const JSON_MAX: usize = 1 << 20;
+/// Most bytes of a status proof or a history in JSON.
+pub const STATUS_JSON_MAX: usize = 1 << 23;
 /// The key `format` of a document.
 pub const DOCUMENT_FORMAT: &str = "piaogen/document/1";
 /// The key `format` of a record.
 pub const RECORD_FORMAT: &str = "piaogen/record/1";
+/// The key `format` of a status document.
+pub const STATUS_DOCUMENT_FORMAT: &str = "piaogen/status-document/1";
 
 /// The fields of a document as an object.
 pub fn fields_to_json<V: AsRef<[u8]>>(pairs: &[(Tag, V)]) -> Json {
     fields::to_json(DOCUMENT, pairs, exponent_of(pairs))
+}
+
+/// How many decimals the amounts of these fields have; 0 without a currency.
+pub fn exponent(fields: &Fields) -> u8 {
+    exponent_of(fields.pairs())
 }
 
 /// The fields of a registry record as an object.
@@ -113,12 +123,13 @@ fn read_line(json: &Json, exponent: u8) -> Result<Fields> {
 
 /// A record as one line.
 pub fn record_to_json(record: &Record<'_>) -> String {
-    let body = match record.kind.is_invoice() {
-        true => object([
-            ("secret", Json::hex(&record.secret)),
-            ("fields", fields_to_json(&record.fields)),
-        ]),
-        false => registry_to_json(&record.fields),
+    let body = match record.kind.is_registry() {
+        true => registry_to_json(&record.fields),
+        false => {
+            let (table, exponent) = (record.kind.table(), exponent_of(&record.fields));
+            let fields = fields::to_json(table, &record.fields, exponent);
+            object([("secret", Json::hex(&record.secret)), ("fields", fields)])
+        }
     };
     object([
         ("format", Json::of(RECORD_FORMAT)),
@@ -149,22 +160,49 @@ pub fn record_from_json(text: &str) -> core::result::Result<Vec<u8>, JsonError> 
     Ok(bytes)
 }
 
+/// A status document as indented text. Whoever has it can show any part of it.
+pub fn status_to_json(status: &Status) -> String {
+    let fields = status.fields();
+    let fields = fields::to_json(STATUS, fields.pairs(), exponent_of(fields.pairs()));
+    object([
+        ("format", Json::of(STATUS_DOCUMENT_FORMAT)),
+        ("secret", Json::hex(&status.secret)),
+        ("status", fields),
+    ])
+    .pretty()
+}
+
+/// Reads a status document.
+pub fn status_from_json(text: &str) -> core::result::Result<Status, JsonError> {
+    let json = parse(text, JSON_MAX)?;
+    let object = json.object(&["format", "secret", "status"])?;
+    object.expect_format(STATUS_DOCUMENT_FORMAT)?;
+    let secret = object.need("secret", Json::array)?;
+    let exponent = object.need("status", exponent_from_json)?;
+    object.need("status", |json| {
+        let fields: Fields = read_fields(STATUS, json, exponent)?.into_iter().collect();
+        Status::of_fields(secret, &fields)
+            .map_err(|error| error_of_flaw(error.flaw).under(&name_of(error.tag)))
+    })
+}
+
 type Body = (Secret, Vec<(Tag, Vec<u8>)>);
 
 fn read_body(kind: RecordKind, body: &Json) -> Result<Body> {
-    if !kind.is_invoice() {
+    if kind.is_registry() {
         return Ok(([0; 16], read_fields(REGISTRY, body, 0)?));
     }
     let body = body.object(&["secret", "fields"])?;
     let secret = body.need("secret", Json::array)?;
     let exponent = body.need("fields", exponent_from_json)?;
-    Ok((secret, body.need("fields", |json| read_fields(DOCUMENT, json, exponent))?))
+    Ok((secret, body.need("fields", |json| read_fields(kind.table(), json, exponent))?))
 }
 
 pub(crate) fn kind_from_json(json: &Json) -> Result<RecordKind> {
     let name = json.text()?;
     RecordKind::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|kind| kind.name() == name)
         .ok_or_else(|| error_of_flaw(Flaw::Malformed(Cause::UnknownKind)))
 }

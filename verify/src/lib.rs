@@ -4,18 +4,25 @@
 
 extern crate alloc;
 
+pub mod alert;
 pub mod certificate;
+pub mod check;
 pub mod checked;
 pub mod checkpoint;
+pub mod conflict;
 pub mod consistency;
 pub mod document;
 pub mod encoding;
 pub mod entry;
+pub mod event;
 pub mod fields;
+pub mod fingerprint;
 pub mod genesis;
 pub mod header;
 pub mod json;
 pub mod merkle;
+pub mod opening;
+pub mod policy;
 pub mod receipt;
 pub mod record;
 pub mod refusal;

@@ -11,16 +11,15 @@
 
 use crate::certificate::{CERTIFICATE_MAX, Certificate, verify_final};
 use crate::consistency::{check_chain, check_history};
-use crate::document::{self, Document, Salt, Salts, field_digest};
+use crate::document::{self, Document, Salts};
 use crate::encoding::{DecodeError, Reader, put_bytes, put_digests, put_vint};
 use crate::entry::Entry;
 use crate::fields::{DOCUMENT, Kind, Tag, by_tag, name_of, tag};
 use crate::header::{Header, ShardEntry};
 use crate::merkle::{PROOF_MAX, root_from_inclusion};
-use crate::record::{FIELDS_MAX, RECORD_MAX};
+use crate::opening;
 use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
-use crate::value;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -28,6 +27,7 @@ use piaogen_crypto::Digest;
 
 mod text;
 
+pub use crate::opening::{Content, OpenedField};
 pub use text::FORMAT;
 
 /// Most bytes of a receipt.
@@ -35,65 +35,14 @@ pub const RECEIPT_MAX: usize = 262_144;
 /// Most digests of the proof that a shard is in a block.
 pub const SHARD_PROOF_MAX: u64 = 32;
 const MAGIC: [u8; 3] = *b"PT\x01";
-const ENTRY_MAX: u64 = 1_024;
-
-/// What a receipt says of one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Its digest, and nothing else.
-    Hidden(Digest),
-    /// Its value, and the salt that leads to its digest.
-    Shown {
-        /// The salt.
-        salt: Salt,
-        /// The canonical bytes.
-        value: Vec<u8>,
-    },
-}
-
-/// One field of the document, hidden or shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiptField {
-    /// Which.
-    pub tag: Tag,
-    /// What is said of it.
-    pub content: Content,
-}
-
-impl ReceiptField {
-    /// A hidden field.
-    pub fn hidden(tag: Tag, digest: Digest) -> ReceiptField {
-        ReceiptField { tag, content: Content::Hidden(digest) }
-    }
-
-    /// The digest of the field.
-    pub fn digest(&self) -> Digest {
-        match &self.content {
-            Content::Hidden(digest) => *digest,
-            Content::Shown { salt, value } => field_digest(self.tag, salt, value),
-        }
-    }
-
-    /// The canonical bytes, where the field is shown.
-    pub fn value(&self) -> Option<&[u8]> {
-        match &self.content {
-            Content::Hidden(_) => None,
-            Content::Shown { value, .. } => Some(value),
-        }
-    }
-
-    /// All fields of a document, hidden.
-    pub fn all_hidden(document: &Document) -> Vec<ReceiptField> {
-        let digests = document.digests().into_iter();
-        digests.map(|(tag, digest)| ReceiptField::hidden(tag, digest)).collect()
-    }
-}
+/// Most bytes of an entry in a proof.
+pub(crate) const ENTRY_MAX: u64 = 1_024;
 
 /// Evidence that a record has its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The fields of the document, tags ascending; none where nothing is said of the document.
-    pub fields: Vec<ReceiptField>,
+    pub fields: Vec<OpenedField>,
     /// What the record log says of the record.
     pub entry: Entry,
     /// The place of the leaf in the record log.
@@ -129,21 +78,7 @@ impl Receipt {
     /// The compact encoding.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        put_vint(&mut out, self.fields.len() as u64);
-        for field in &self.fields {
-            put_vint(&mut out, field.tag.into());
-            match &field.content {
-                Content::Hidden(digest) => {
-                    out.push(0);
-                    out.extend_from_slice(digest);
-                }
-                Content::Shown { salt, value } => {
-                    out.push(1);
-                    out.extend_from_slice(salt);
-                    put_bytes(&mut out, value);
-                }
-            }
-        }
+        opening::put(&mut out, &self.fields);
         put_bytes(&mut out, &self.entry.encode());
         put_vint(&mut out, self.log_index);
         put_digests(&mut out, &self.inclusion);
@@ -170,7 +105,7 @@ impl Receipt {
         }
         let mut r = Reader::new(bytes);
         r.fixed("magic of a receipt", &MAGIC)?;
-        let fields = decode_fields(&mut r)?;
+        let fields = opening::take(&mut r)?;
         let entry = Entry::decode(r.bytes("entry", ENTRY_MAX)?)?;
         let log_index = r.vint()?;
         let inclusion = r.digests("inclusion proof", PROOF_MAX)?;
@@ -226,9 +161,7 @@ impl Receipt {
 
     /// The commitment that the fields lead to.
     pub fn commitment(&self) -> Digest {
-        let digests: Vec<(Tag, Digest)> =
-            self.fields.iter().map(|field| (field.tag, field.digest())).collect();
-        document::commitment(&digests)
+        opening::commitment(document::COMMITMENT_PREFIX, &self.fields)
     }
 
     fn check_document(&self) -> Result<(), Refusal> {
@@ -236,18 +169,8 @@ impl Receipt {
         if self.fields.is_empty() {
             return Ok(());
         }
-        if self.fields.windows(2).any(|pair| pair[0].tag >= pair[1].tag) {
-            return refuse("the fields are not in the order of their tags".into());
-        }
-        for field in &self.fields {
-            let Some(value) = field.value() else { continue };
-            let fits = by_tag(DOCUMENT, field.tag)
-                .is_some_and(|known| value::check(known.kind, value).is_ok());
-            if !fits {
-                let name = name_of(field.tag);
-                return refuse(alloc::format!("the value of {name} is not in canonical form"));
-            }
-        }
+        opening::check_fields(DOCUMENT, &self.fields)
+            .map_err(|detail| Refusal::new(Step::Document, detail))?;
         if self.commitment() != self.entry.commitment {
             return refuse("the fields do not lead to the commitment of the entry".into());
         }
@@ -285,7 +208,7 @@ impl Receipt {
             if document.commitment() != self.entry.commitment {
                 return Err(ShowError::OtherDocument);
             }
-            self.fields = ReceiptField::all_hidden(document);
+            self.fields = OpenedField::all_hidden(document);
         }
         let mut salts = Salts::new(document.secret);
         let mut wanted = tags.to_vec();
@@ -349,27 +272,6 @@ impl Receipt {
         out.sort_by_key(|difference| difference.tag);
         out
     }
-}
-
-fn decode_fields(r: &mut Reader<'_>) -> Result<Vec<ReceiptField>, DecodeError> {
-    let count = r.count("fields", FIELDS_MAX)?;
-    let mut fields: Vec<ReceiptField> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let tag = Tag::try_from(r.vint()?).map_err(|_| DecodeError::Fixed { what: "tag" })?;
-        if fields.last().is_some_and(|last| last.tag >= tag) {
-            return Err(DecodeError::Fixed { what: "order of tags" });
-        }
-        let content = match r.u8()? {
-            0 => Content::Hidden(r.array()?),
-            1 => Content::Shown {
-                salt: r.array()?,
-                value: r.bytes("value", RECORD_MAX as u64)?.to_vec(),
-            },
-            _ => return Err(DecodeError::Fixed { what: "mark of a field" }),
-        };
-        fields.push(ReceiptField { tag, content });
-    }
-    Ok(fields)
 }
 
 fn has_amounts(field: &crate::fields::Field) -> bool {

@@ -10,7 +10,7 @@
 
 use crate::document::{SECRET_LEN, Secret, commitment, field_digest, find};
 use crate::encoding::{Reader, put_bytes, put_vint};
-use crate::fields::{DOCUMENT, Field, REGISTRY, Tag, by_tag, tag};
+use crate::fields::{DOCUMENT, EVENT, Field, REGISTRY, Tag, by_tag, tag};
 use crate::scheme::Scheme;
 use crate::value::{self, Cause, Flaw};
 use alloc::vec::Vec;
@@ -21,6 +21,8 @@ use piaogen_crypto::{Digest, sm3};
 pub const RECORD_MAX: usize = 65_536;
 /// Most fields of a document.
 pub const FIELDS_MAX: u64 = 128;
+/// The subject of a policy under the scheme of registry records.
+pub const POLICY_SUBJECT: &[u8] = b"POLICY";
 /// The scheme under which registry records have their subjects.
 pub const REGISTRY_SCHEME: &str = "REGISTRY";
 const MAGIC: [u8; 3] = *b"PR\x01";
@@ -30,55 +32,200 @@ const DOMAIN: &[u8; 14] = b"piaogen/rec/1\n";
 /// Length of what is signed.
 pub const SIGNED_LEN: usize = 87;
 
-/// What a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// A blue (ordinary) invoice.
-    Issue = 1,
-    /// A red (credit) invoice.
-    IssueRed = 2,
-    /// A participant and its first key, or one more key.
-    Register = 64,
-    /// A new key in place of the signing one.
-    Rotate = 65,
-    /// A key that is valid no longer.
-    Revoke = 66,
+/// What the body of a record is, and where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A document: the record creates an invoice.
+    Invoice,
+    /// What happens to an invoice that is there.
+    Event,
+    /// A change of the registry.
+    Registry,
+}
+
+macro_rules! record_kinds {
+    ($($class:ident {
+        $($(#[doc = $doc:literal])+ $kind:ident = $code:literal $name:literal,)+
+    })+) => {
+        /// What a record is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum RecordKind {
+            $($($(#[doc = $doc])+ $kind = $code,)+)+
+        }
+
+        impl RecordKind {
+            /// All kinds, in the order of their numbers.
+            pub const ALL: &'static [RecordKind] = &[$($(RecordKind::$kind,)+)+];
+
+            /// The name in JSON and in the archive.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($(RecordKind::$kind => $name,)+)+
+                }
+            }
+
+            /// What its body is.
+            pub fn class(self) -> Class {
+                match self {
+                    $($(RecordKind::$kind)|+ => Class::$class,)+
+                }
+            }
+        }
+    };
+}
+
+record_kinds! {
+    Invoice {
+        /// A blue (ordinary) invoice.
+        Issue = 1 "issue",
+        /// A red (credit) invoice.
+        IssueRed = 2 "issue_red",
+        /// An invoice of another system, brought here by an accredited importer.
+        Import = 3 "import",
+    }
+    Event {
+        /// One more file in which the invoice exists.
+        AddFile = 4 "add_file",
+        /// A correction that changes neither value, nor party, nor date.
+        Correct = 5 "correct",
+        /// The invoice is void.
+        Void = 6 "void",
+        /// The seller announces a red invoice for one that is neither used nor booked.
+        RedRequest = 7 "red_request",
+        /// Seller or buyer opens a red-letter slip.
+        SlipOpen = 8 "slip_open",
+        /// The other side confirms the slip.
+        SlipConfirm = 9 "slip_confirm",
+        /// The other side refuses the slip.
+        SlipRefuse = 10 "slip_refuse",
+        /// Who opened the slip withdraws it.
+        SlipWithdraw = 11 "slip_withdraw",
+        /// The slip's deadline has passed.
+        SlipExpire = 12 "slip_expire",
+        /// A red invoice takes its effect on its original.
+        RedApply = 13 "red_apply",
+        /// What the authority says has happened elsewhere.
+        AuthorityFact = 14 "authority_fact",
+        /// The authority's risk level.
+        RiskMark = 15 "risk_mark",
+        /// An order that freezes the invoice.
+        Freeze = 16 "freeze",
+        /// The end of such an order.
+        Unfreeze = 17 "unfreeze",
+        /// The buyer selects the invoice for deduction.
+        Select = 18 "select",
+        /// The buyer takes that back.
+        Unselect = 19 "unselect",
+        /// The authority confirms the deduction.
+        ConfirmDeduction = 20 "confirm_deduction",
+        /// Deducted tax is transferred out.
+        TransferOut = 21 "transfer_out",
+        /// The buyer marks the invoice as not deductible.
+        NonDeductible = 22 "non_deductible",
+        /// The invoice is used for an export rebate.
+        ExportRebate = 23 "export_rebate",
+        /// The export rebate is rolled back.
+        ExportRollback = 24 "export_rollback",
+        /// A reimbursement is claimed.
+        ClaimOpen = 25 "claim_open",
+        /// A claim is rejected or withdrawn.
+        ClaimClose = 26 "claim_close",
+        /// A unit books the invoice.
+        Book = 27 "book",
+        /// A booking is revoked.
+        Unbook = 28 "unbook",
+        /// The archive file of a booking.
+        Archive = 29 "archive",
+        /// The buyer is asked to confirm the debt.
+        ConfirmRequest = 30 "confirm_request",
+        /// The buyer confirms the debt.
+        BuyerConfirm = 31 "buyer_confirm",
+        /// The buyer disputes an amount.
+        BuyerDispute = 32 "buyer_dispute",
+        /// The buyer refuses to confirm.
+        BuyerRefuse = 33 "buyer_refuse",
+        /// A dispute ends.
+        DisputeResolve = 34 "dispute_resolve",
+        /// The seller lets a bank ask, hold or finance.
+        ConsentGrant = 35 "consent_grant",
+        /// The seller takes that back.
+        ConsentRevoke = 36 "consent_revoke",
+        /// A bank reserves capacity.
+        FinanceHold = 37 "finance_hold",
+        /// The holder gives the reservation up.
+        HoldCancel = 38 "hold_cancel",
+        /// The reservation's time is over.
+        HoldExpire = 39 "hold_expire",
+        /// A bank finances the invoice.
+        FinanceOpen = 40 "finance_open",
+        /// The buyer is told of the assignment.
+        Notice = 41 "notice",
+        /// The buyer has taken note.
+        NoticeAck = 42 "notice_ack",
+        /// The financing's number in an external registry.
+        RegistryRef = 43 "registry_ref",
+        /// The holder consents to a red invoice.
+        ConsentRed = 44 "consent_red",
+        /// The holder releases a part or all.
+        Release = 45 "release",
+        /// The financing is settled.
+        Settle = 46 "settle",
+        /// The holder offers the financing to another bank.
+        FinanceTransfer = 47 "finance_transfer",
+        /// That bank takes it over.
+        TransferAccept = 48 "transfer_accept",
+        /// The financing is in default.
+        Default = 49 "default",
+        /// The default is cured.
+        Cure = 50 "cure",
+        /// A payment on the invoice.
+        Payment = 51 "payment",
+        /// The payee has received it.
+        PaymentAck = 52 "payment_ack",
+        /// Somebody asked, and wants that on record.
+        Query = 53 "query",
+    }
+    Registry {
+        /// A participant and its first key, or one more key.
+        Register = 64 "register",
+        /// A new key in place of the signing one.
+        Rotate = 65 "rotate",
+        /// A key that is valid no longer.
+        Revoke = 66 "revoke",
+        /// A participant may act for another.
+        Delegate = 67 "delegate",
+        /// The end of that.
+        DelegateEnd = 68 "delegate_end",
+        /// Parameters that execution follows, from a height on.
+        Policy = 69 "policy",
+    }
 }
 
 impl RecordKind {
-    /// All kinds.
-    pub const ALL: [RecordKind; 5] = [
-        RecordKind::Issue,
-        RecordKind::IssueRed,
-        RecordKind::Register,
-        RecordKind::Rotate,
-        RecordKind::Revoke,
-    ];
-
     /// The kind with this number.
     pub fn from_code(code: u8) -> Option<RecordKind> {
-        RecordKind::ALL.into_iter().find(|kind| *kind as u8 == code)
-    }
-
-    /// The name in JSON and in the archive.
-    pub fn name(self) -> &'static str {
-        match self {
-            RecordKind::Issue => "issue",
-            RecordKind::IssueRed => "issue_red",
-            RecordKind::Register => "register",
-            RecordKind::Rotate => "rotate",
-            RecordKind::Revoke => "revoke",
-        }
+        let at = RecordKind::ALL.binary_search_by_key(&code, |kind| *kind as u8).ok()?;
+        Some(RecordKind::ALL[at])
     }
 
     /// Whether the body is a document.
     pub fn is_invoice(self) -> bool {
-        matches!(self, RecordKind::Issue | RecordKind::IssueRed)
+        self.class() == Class::Invoice
     }
 
-    fn table(self) -> &'static [Field] {
-        if self.is_invoice() { DOCUMENT } else { REGISTRY }
+    /// Whether it belongs to the registry.
+    pub fn is_registry(self) -> bool {
+        self.class() == Class::Registry
+    }
+
+    /// The fields that its body may have.
+    pub fn table(self) -> &'static [Field] {
+        match self.class() {
+            Class::Invoice => DOCUMENT,
+            Class::Event => EVENT,
+            Class::Registry => REGISTRY,
+        }
     }
 }
 
@@ -91,7 +238,7 @@ pub struct Record<'a> {
     pub signer: Digest,
     /// When it was signed, by the signer's clock, in milliseconds since 1970.
     pub signed_at: i64,
-    /// The secret of the document; zeros for a registry record.
+    /// The secret of the document or event; zeros for a registry record.
     pub secret: Secret,
     /// Tags ascending, values canonical.
     pub fields: Vec<(Tag, &'a [u8])>,
@@ -136,9 +283,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Unreadable> {
     unreadable.kind = Some(kind);
     let (body, signature) = bytes[HEAD..].split_at(bytes.len() - HEAD - SIGNATURE);
     let signature = Signature(signature.try_into().map_err(|_| unreadable)?);
-    let (secret, body) = match kind.is_invoice() {
-        true => body.split_first_chunk::<SECRET_LEN>().ok_or(unreadable)?,
-        false => (&[0; SECRET_LEN], body),
+    let (secret, body) = match kind.is_registry() {
+        false => body.split_first_chunk::<SECRET_LEN>().ok_or(unreadable)?,
+        true => (&[0; SECRET_LEN], body),
     };
     let fields = decode_fields(body, kind.table()).map_err(|(tag, flaw)| Unreadable {
         tag,
@@ -187,6 +334,7 @@ fn decode_fields<'a>(
 
 impl<'a> Record<'a> {
     /// The canonical bytes of a field.
+    #[inline]
     pub fn get(&self, tag: Tag) -> Option<&'a [u8]> {
         let at = self.fields.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?;
         Some(self.fields[at].1)
@@ -194,16 +342,12 @@ impl<'a> Record<'a> {
 
     /// The commitment, computed alone; batches use [`crate::document::Committer`].
     pub fn commitment(&self) -> Digest {
-        if !self.kind.is_invoice() {
-            return registry_commitment(self.body);
-        }
-        let mut salts = crate::document::Salts::new(self.secret);
-        let digests: Vec<(Tag, Digest)> = self
-            .fields
-            .iter()
-            .map(|(tag, bytes)| (*tag, field_digest(*tag, &salts.get(u32::from(*tag)), bytes)))
-            .collect();
-        commitment(&digests)
+        body_commitment(self.kind, &self.secret, &self.fields, || self.body.to_vec())
+    }
+
+    /// The encoded body, without the secret.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// What the signer signed, given the commitment.
@@ -220,8 +364,8 @@ impl<'a> Record<'a> {
 
     /// Appends the subject, or says which field is missing for it.
     pub fn put_subject(&self, schemes: &[Scheme], out: &mut Vec<u8>) -> Result<(), Tag> {
-        match self.kind {
-            RecordKind::Issue | RecordKind::IssueRed => {
+        match self.kind.class() {
+            Class::Invoice | Class::Event => {
                 let scheme = self.get(tag::SCHEME).ok_or(tag::SCHEME)?;
                 let number = self.get(tag::NUMBER).ok_or(tag::NUMBER)?;
                 let per_seller =
@@ -232,13 +376,16 @@ impl<'a> Record<'a> {
                 };
                 put_subject(out, scheme, seller, number);
             }
-            RecordKind::Register | RecordKind::Rotate => {
-                let party = self.get(tag::PARTY).ok_or(tag::PARTY)?;
-                put_subject(out, REGISTRY_SCHEME.as_bytes(), None, party);
-            }
-            RecordKind::Revoke => {
+            Class::Registry if self.kind == RecordKind::Revoke => {
                 let key = self.get(tag::REVOKED_KEY).ok_or(tag::REVOKED_KEY)?;
                 put_subject(out, REGISTRY_SCHEME.as_bytes(), None, hex::encode(key).as_bytes());
+            }
+            Class::Registry => {
+                let party = match self.kind {
+                    RecordKind::Policy => POLICY_SUBJECT,
+                    _ => self.get(tag::PARTY).ok_or(tag::PARTY)?,
+                };
+                put_subject(out, REGISTRY_SCHEME.as_bytes(), None, party);
             }
         }
         Ok(())
@@ -305,8 +452,26 @@ pub fn signed(
     message
 }
 
-fn registry_commitment(body: &[u8]) -> Digest {
-    sm3::hash_parts(&[&[13], body])
+/// Prefix of the commitment of an event: it is the hash of this, the secret and the body.
+pub const EVENT_PREFIX: u8 = 14;
+
+fn body_commitment<V: AsRef<[u8]>>(
+    kind: RecordKind,
+    secret: &Secret,
+    fields: &[(Tag, V)],
+    body: impl FnOnce() -> Vec<u8>,
+) -> Digest {
+    match kind.class() {
+        Class::Registry => sm3::hash_parts(&[&[13], &body()]),
+        Class::Event => sm3::hash_parts(&[&[EVENT_PREFIX], secret, &body()]),
+        Class::Invoice => {
+            let mut salts = crate::document::Salts::new(*secret);
+            let digest = |(tag, bytes): &(Tag, V)| {
+                (*tag, field_digest(*tag, &salts.get(u32::from(*tag)), bytes.as_ref()))
+            };
+            commitment(&fields.iter().map(digest).collect::<Vec<_>>())
+        }
+    }
 }
 
 /// The commitment of a record that cannot be read.
@@ -321,7 +486,7 @@ pub struct Draft<'a, V> {
     pub kind: RecordKind,
     /// Milliseconds since 1970.
     pub signed_at: i64,
-    /// The secret of the document; not used for a registry record.
+    /// The secret of the document or event; not used for a registry record.
     pub secret: Secret,
     /// Tags ascending, values canonical.
     pub fields: &'a [(Tag, V)],
@@ -330,20 +495,11 @@ pub struct Draft<'a, V> {
 impl<V: AsRef<[u8]>> Draft<'_, V> {
     /// The commitment of the record.
     pub fn commitment(&self) -> Digest {
-        if !self.kind.is_invoice() {
+        body_commitment(self.kind, &self.secret, self.fields, || {
             let mut body = Vec::new();
             self.put_fields(&mut body);
-            return registry_commitment(&body);
-        }
-        let mut salts = crate::document::Salts::new(self.secret);
-        let digests: Vec<(Tag, Digest)> = self
-            .fields
-            .iter()
-            .map(|(tag, bytes)| {
-                (*tag, field_digest(*tag, &salts.get(u32::from(*tag)), bytes.as_ref()))
-            })
-            .collect();
-        commitment(&digests)
+            body
+        })
     }
 
     fn put_fields(&self, out: &mut Vec<u8>) {
@@ -361,7 +517,7 @@ impl<V: AsRef<[u8]>> Draft<'_, V> {
         out.push(self.kind as u8);
         out.extend_from_slice(signer);
         out.extend_from_slice(&self.signed_at.to_be_bytes());
-        if self.kind.is_invoice() {
+        if !self.kind.is_registry() {
             out.extend_from_slice(&self.secret);
         }
         self.put_fields(&mut out);
@@ -462,7 +618,7 @@ mod tests {
         };
         assert_eq!(with(0, 0), Err((0, Cause::Encoding.into())));
         assert_eq!(with(2, 2), Err((0, Cause::Encoding.into())));
-        assert_eq!(with(3, 9), Err((0, Cause::UnknownKind.into())));
+        assert_eq!(with(3, 63), Err((0, Cause::UnknownKind.into())));
         assert_eq!(with(first_tag, 4), Err((4, Cause::UnknownTag.into())));
         assert_eq!(with(first_tag + 2, b' '), Err((1, Cause::Characters.into())));
         assert_eq!(with(first_tag + 5, 1), Err((1, Cause::Order.into())));

@@ -1,4 +1,4 @@
-//! Names the step at which a verification fails (`FORMAT.md` section 9).
+//! Names the step at which a verification fails (`FORMAT.md` sections 9 to 9.2).
 //!
 //! Invariants
 //! - A refusal says which step and what about it; it never holds what an invoice says.
@@ -27,11 +27,20 @@ pub enum Step {
     Quorum,
     /// Their signatures hold.
     Signature,
+    /// The record created an invoice.
+    Issue,
+    /// The fields lead to a status, and fit the record.
+    Status,
+    /// The status is at the invoice's place under the shard's status root.
+    Path,
+    /// The records are those that made the status, all of them and no other.
+    Records,
 }
 
 impl Step {
-    /// All steps, in their order.
-    pub const ALL: [Step; 9] = [
+    /// All steps, in their order: a receipt has those up to `Signature`, a status proof those up to
+    /// `Path`, a history all.
+    pub const ALL: [Step; 13] = [
         Step::Decode,
         Step::Document,
         Step::Inclusion,
@@ -41,7 +50,15 @@ impl Step {
         Step::Validators,
         Step::Quorum,
         Step::Signature,
+        Step::Issue,
+        Step::Status,
+        Step::Path,
+        Step::Records,
     ];
+    /// How many of them a receipt has.
+    pub const OF_RECEIPT: usize = 9;
+    /// How many of them a status proof has.
+    pub const OF_STATUS: usize = 12;
 
     /// The name in `FORMAT.md`, in JSON and in messages.
     pub fn name(self) -> &'static str {
@@ -55,6 +72,10 @@ impl Step {
             Step::Validators => "validators",
             Step::Quorum => "quorum",
             Step::Signature => "signature",
+            Step::Issue => "issue",
+            Step::Status => "status",
+            Step::Path => "path",
+            Step::Records => "records",
         }
     }
 }

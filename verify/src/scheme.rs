@@ -46,6 +46,15 @@ pub struct Scheme {
     pub tolerance_totals: u64,
     /// Largest difference of tax from taxable × rate in one entry, in minor units.
     pub tolerance_tax: u64,
+    /// A red invoice of a used or booked original needs a slip of both sides.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub slips: bool,
+    /// Invoices may be voided.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub voidable: bool,
+    /// Values of `vat_type` with which the buyer may deduct the tax; none: always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deductible_vat_types: Vec<String>,
 }
 
 impl Scheme {
@@ -74,23 +83,22 @@ fn malformed(tag: Tag, cause: Cause) -> Outcome {
 }
 
 fn check_type(record: &Record<'_>, scheme: &Scheme) -> Result<(), Outcome> {
-    let types = match record.kind {
-        RecordKind::Issue => &scheme.blue_types,
-        _ => &scheme.red_types,
-    };
     let code = record.text(tag::TYPE_CODE);
-    if types.iter().any(|accepted| accepted == code) {
-        Ok(())
-    } else {
-        Err(Outcome::TypeNotAccepted)
-    }
+    let among = |types: &[String]| types.iter().any(|accepted| accepted == code);
+    let accepted = match record.kind {
+        RecordKind::IssueRed => among(&scheme.red_types),
+        RecordKind::Import => among(&scheme.blue_types) || among(&scheme.red_types),
+        _ => among(&scheme.blue_types),
+    };
+    if accepted { Ok(()) } else { Err(Outcome::TypeNotAccepted) }
 }
 
 fn check_references(record: &Record<'_>) -> Result<(), Outcome> {
     let (preceding, unknown) = (record.get(tag::PRECEDING), record.get(tag::ORIGINAL_UNKNOWN));
     match (record.kind, preceding, unknown) {
         (RecordKind::IssueRed, None, None) => Err(malformed(tag::PRECEDING, Cause::Missing)),
-        (RecordKind::IssueRed, Some(_), Some(_)) | (RecordKind::Issue, _, Some(_)) => {
+        (RecordKind::IssueRed, Some(_), Some(_))
+        | (RecordKind::Issue | RecordKind::Import, _, Some(_)) => {
             Err(malformed(tag::ORIGINAL_UNKNOWN, Cause::NotAllowed))
         }
         _ => Ok(()),

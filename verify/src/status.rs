@@ -1,4 +1,4 @@
-//! The status tree: absence and presence of a status by issue index (`FORMAT.md` section 6).
+//! What became of an invoice, and the tree that proves it by issue index (`FORMAT.md` section 6).
 //!
 //! An untouched invoice has the zero record, and a subtree of zeros has the zero hash, so issuing
 //! costs nothing here and "nothing ever happened to this invoice" is a short proof.
@@ -6,20 +6,34 @@
 //! Invariants
 //! - The depth is fixed, so that a record can never be taken for an interior hash.
 
+mod answer;
+mod document;
+mod history;
+mod part;
+mod parts;
+mod receipt;
+mod text;
+
+pub use answer::{Right, VerifiedStatus};
+pub use document::{FACTS_SHOWN, Facts, Status, StatusError};
+pub use history::{HISTORY_PROOF_MAX, History, HistoryRecord};
+pub use part::Day;
+pub use parts::*;
+pub use receipt::{STATUS_RECEIPT_MAX, StatusReceipt, StatusShowError};
+pub use text::{HISTORY_FORMAT, STATUS_FORMAT};
+
 use crate::encoding::{DecodeError, Reader};
 use crate::merkle;
 use alloc::vec::Vec;
-use piaogen_crypto::{Digest, sm3};
+use piaogen_crypto::Digest;
 
 /// Levels above the records.
 pub const DEPTH: u8 = 40;
 /// The record of an untouched invoice, and the root of a tree of such.
 pub const ZERO: Digest = [0; 32];
 
-/// The record for a status document.
-pub fn digest(document: &[u8]) -> Digest {
-    sm3::hash_parts(&[&[6], document])
-}
+/// Prefix of the status digest: the commitment over the fields of a status document.
+pub const STATUS_PREFIX: u8 = 6;
 
 /// The hash over two children: zero over two zeros.
 pub fn interior(left: &Digest, right: &Digest) -> Digest {
@@ -94,6 +108,10 @@ mod tests {
         let mut out = Vec::new();
         proof.encode(&mut out);
         assert_eq!(out, [0; 5]);
+    }
+
+    fn digest(seed: &[u8]) -> Digest {
+        piaogen_crypto::sm3::hash(seed)
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use crate::encoding::{DecodeError, Reader, put_vint, put_zint};
 use crate::fields::{Field, Kind, Tag, by_tag};
+use crate::opening;
 use alloc::string::String;
 use alloc::vec::Vec;
 use piaogen_crypto::Digest;
@@ -157,6 +158,8 @@ pub fn check(kind: Kind, bytes: &[u8]) -> Result<(), Flaw> {
         Kind::Flag => Err(Cause::NotCanonical.into()),
         Kind::Lines => lines_of(bytes).map(|_| ()),
         Kind::List(members) => check_list(bytes, members),
+        Kind::Opening => opening::check(bytes),
+        Kind::History => history_of(bytes).map(|_| ()),
     }
 }
 
@@ -405,6 +408,41 @@ pub fn lines_of(bytes: &[u8]) -> Result<(u32, Digest), Flaw> {
         n if n > LINES_MAX => Err(Flaw::Limit { value: n.into(), limit: LINES_MAX.into() }),
         _ => Ok((count, root)),
     }
+}
+
+/// Most records of which a status may be made.
+pub const HISTORY_MAX: u64 = 256;
+/// The first half of a record's commitment: enough to know it again.
+pub type RecordId = [u8; 16];
+
+/// The records that made a status: log index and id, in ascending order.
+pub fn history_of(bytes: &[u8]) -> Result<Vec<(u64, RecordId)>, Flaw> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count("records of a status", HISTORY_MAX)?;
+    if count == 0 {
+        return Err(Cause::NotCanonical.into());
+    }
+    let mut history: Vec<(u64, RecordId)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = reader.vint()?;
+        if history.last().is_some_and(|(last, _)| *last >= index) {
+            return Err(Cause::Order.into());
+        }
+        history.push((index, reader.array()?));
+    }
+    reader.end()?;
+    Ok(history)
+}
+
+/// Canonical bytes of the records that made a status; there is at least one.
+pub fn history(records: &[(u64, RecordId)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + records.len() * 20);
+    put_vint(&mut out, records.len() as u64);
+    for (index, id) in records {
+        put_vint(&mut out, *index);
+        out.extend_from_slice(id);
+    }
+    out
 }
 
 /// Canonical text: NFC, outer white space removed.

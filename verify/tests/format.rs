@@ -17,6 +17,7 @@ mod tables;
 mod vectors;
 
 use common::chain::Chain;
+use common::life::Life;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -49,12 +50,17 @@ fn settle(path: &Path, expected: &str) {
     }
 }
 
+fn examples_now() -> Vec<(&'static str, String)> {
+    let chain = Chain::build();
+    examples::all(&chain, &Life::build(&chain))
+}
+
 #[test]
 fn the_document_is_what_the_code_does() {
     let path = folder().join("FORMAT.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
     text = tables::replace(&text);
-    for (name, block) in examples::all(&Chain::build()) {
+    for (name, block) in examples_now() {
         text = examples::replace(&text, name, &block);
     }
     settle(&path, &text);
@@ -63,7 +69,7 @@ fn the_document_is_what_the_code_does() {
 #[test]
 fn every_example_block_has_its_source() {
     let text = std::fs::read_to_string(folder().join("FORMAT.md")).unwrap();
-    let known: Vec<&str> = examples::all(&Chain::build()).iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = examples_now().iter().map(|(name, _)| *name).collect();
     for line in text.lines().filter_map(|line| line.strip_prefix("```example ")) {
         assert!(known.contains(&line), "the example {line:?} is checked by nothing");
     }
@@ -73,7 +79,8 @@ fn every_example_block_has_its_source() {
 fn vectors_are_what_the_code_does() {
     let folder = folder().join("vectors");
     std::fs::create_dir_all(&folder).unwrap();
-    for (name, value) in vectors::all(&Chain::build()) {
+    let chain = Chain::build();
+    for (name, value) in vectors::all(&chain, &Life::build(&chain)) {
         let text = serde_json::to_string_pretty(&value).unwrap() + "\n";
         settle(&folder.join(name), &text);
     }

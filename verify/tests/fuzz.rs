@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::Random;
 use common::chain::genesis_file;
+use common::{Random, lives};
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::consistency::Consistency;
@@ -18,7 +18,7 @@ use piaogen_verify::entry::Entry;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header};
 use piaogen_verify::receipt::Receipt;
-use piaogen_verify::status::StatusProof;
+use piaogen_verify::status::{History, Status, StatusProof, StatusReceipt};
 use piaogen_verify::trust_root::TrustRoot;
 use piaogen_verify::{json, record};
 use std::time::{Duration, Instant};
@@ -140,6 +140,69 @@ fn cuts_and_headers() {
 }
 
 #[test]
+fn records_of_any_kind() {
+    target("record of any kind", lives::record_of_any_kind, |bytes| {
+        let record = record::decode(bytes).ok()?;
+        // What is said of its shape must never panic, whatever it is.
+        let _ = piaogen_verify::event::check_event(&record);
+        Some(record.draft().encode(&record.signer, &record.signature))
+    });
+}
+
+#[test]
+fn entries_of_events() {
+    target(
+        "entry of an event",
+        |r| lives::entry_of_event(r).encode(),
+        |bytes| Some(Entry::decode(bytes).ok()?.encode()),
+    );
+}
+
+#[test]
+fn statuses() {
+    target(
+        "status",
+        |r| lives::status_of(r).encode(),
+        |bytes| {
+            let status = Status::decode(bytes).ok()?;
+            let again = json::status_from_json(&json::status_to_json(&status));
+            assert_eq!(again.as_ref(), Ok(&status));
+            Some(status.encode())
+        },
+    );
+}
+
+#[test]
+fn status_receipts() {
+    target(
+        "status receipt",
+        |r| lives::status_receipt_of(r).encode(),
+        |bytes| {
+            let proof = StatusReceipt::decode(bytes).ok()?;
+            if let Ok(other) = StatusReceipt::from_json(&proof.to_json()) {
+                assert_eq!(other, proof);
+            }
+            Some(proof.encode())
+        },
+    );
+}
+
+#[test]
+fn histories() {
+    target(
+        "history",
+        |r| lives::history_of(r).encode(),
+        |bytes| {
+            let history = History::decode(bytes).ok()?;
+            if let Ok(other) = History::from_json(&history.to_json()) {
+                assert_eq!(other, history);
+            }
+            Some(history.encode())
+        },
+    );
+}
+
+#[test]
 fn status_proofs() {
     target(
         "status proof",
@@ -230,6 +293,57 @@ fn receipts_as_json() {
             Some(receipt)
         },
         Receipt::to_json,
+    );
+}
+
+#[test]
+fn records_of_any_kind_as_json() {
+    json_target(
+        "record of any kind.json",
+        |r| {
+            let bytes = lives::record_of_any_kind(r);
+            json::record_to_json(&record::decode(&bytes).unwrap())
+        },
+        |text| json::record_from_json(text).ok(),
+        |bytes| json::record_to_json(&record::decode(bytes).expect("what JSON gives decodes")),
+    );
+}
+
+#[test]
+fn statuses_as_json() {
+    json_target(
+        "status.json",
+        |r| json::status_to_json(&lives::status_of(r)),
+        |text| json::status_from_json(text).ok(),
+        json::status_to_json,
+    );
+}
+
+#[test]
+fn status_receipts_as_json() {
+    json_target(
+        "status receipt.json",
+        |r| lives::status_receipt_of(r).to_json(),
+        |text| {
+            let proof = StatusReceipt::from_json(text).ok()?;
+            assert_eq!(StatusReceipt::decode(&proof.encode()).as_ref(), Ok(&proof));
+            Some(proof)
+        },
+        StatusReceipt::to_json,
+    );
+}
+
+#[test]
+fn histories_as_json() {
+    json_target(
+        "history.json",
+        |r| lives::history_of(r).to_json(),
+        |text| {
+            let history = History::from_json(text).ok()?;
+            assert_eq!(History::decode(&history.encode()).as_ref(), Ok(&history));
+            Some(history)
+        },
+        History::to_json,
     );
 }
 

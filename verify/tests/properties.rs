@@ -6,15 +6,20 @@
 mod common;
 
 use common::chain::{Chain, blue};
+use common::life::Life;
+use common::lives::{entry_of_event, history_of, record_of_any_kind, status_of, status_receipt_of};
 use common::{Random, document_of, entry_of, receipt_of, record_of};
 use piaogen_crypto::Digest;
 use piaogen_verify::entry::Entry;
+use piaogen_verify::fields::tag;
 use piaogen_verify::receipt::Receipt;
+use piaogen_verify::status::{History, Status, StatusReceipt};
 use piaogen_verify::{json, merkle, record};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static CHAIN: LazyLock<Chain> = LazyLock::new(Chain::build);
+static LIFE: LazyLock<Life> = LazyLock::new(|| Life::build(&CHAIN));
 
 /// The root by the words of RFC 6962, over the data of the leaves.
 fn naive_root(data: &[Vec<u8>]) -> Digest {
@@ -58,6 +63,70 @@ proptest! {
     }
 
     #[test]
+    fn events_statuses_and_histories_round_trip(seed: u64) {
+        let mut random = Random(seed);
+        let bytes = record_of_any_kind(&mut random);
+        let record = record::decode(&bytes).unwrap();
+        prop_assert_eq!(json::record_from_json(&json::record_to_json(&record)).unwrap(), bytes);
+        let entry = entry_of_event(&mut random);
+        prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        let status = status_of(&mut random);
+        prop_assert_eq!(&Status::decode(&status.encode()).unwrap(), &status);
+        prop_assert_eq!(&json::status_from_json(&json::status_to_json(&status)).unwrap(), &status);
+        let proof = status_receipt_of(&mut random);
+        prop_assert_eq!(&StatusReceipt::decode(&proof.encode()).unwrap(), &proof);
+        prop_assert_eq!(&StatusReceipt::from_json(&proof.to_json()).unwrap(), &proof);
+        let history = history_of(&mut random);
+        prop_assert_eq!(&History::decode(&history.encode()).unwrap(), &history);
+        prop_assert_eq!(&History::from_json(&history.to_json()).unwrap(), &history);
+    }
+
+    #[test]
+    fn no_changed_status_proof_holds(
+        at: prop::sample::Index,
+        change in 1u8..,
+        which in 0usize..3,
+    ) {
+        let name = ["blue", "neighbour", "red"][which];
+        let history = LIFE.history(&CHAIN, name);
+        prop_assert!(history.verify(&CHAIN.trust).is_ok());
+        let mut bytes = history.status.encode();
+        let place = at.index(bytes.len());
+        bytes[place] ^= change;
+        if let Ok(changed) = StatusReceipt::decode(&bytes) {
+            prop_assert!(changed.verify(&CHAIN.trust).is_err(), "{name}: {place} ^ {change}");
+        }
+        let mut bytes = history.encode();
+        let place = at.index(bytes.len());
+        bytes[place] ^= change;
+        if let Ok(changed) = History::decode(&bytes) {
+            prop_assert!(changed.verify(&CHAIN.trust).is_err(), "{name}: {place} ^ {change}");
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_still_proves(shown: u64, kept: u64) {
+        let pick = |bits: u64| move |tag: &u16| bits >> (tag % 64) & 1 == 1;
+        let all: Vec<u16> = LIFE.steps[3].fields().iter().map(|(tag, _)| tag).collect();
+        let tags: Vec<u16> = all.iter().copied().filter(pick(shown)).collect();
+        let mut proof = LIFE.status_receipt(&CHAIN, "blue", &tags);
+        let full = proof.verify(&CHAIN.trust).unwrap();
+        prop_assert_eq!(&full.parts, &all);
+        prop_assert!(tags.iter().all(|tag| full.shown.contains(tag)));
+        let tags: Vec<u16> = all.iter().copied().filter(pick(kept)).collect();
+        proof.hide_but(&tags);
+        let less = proof.verify(&CHAIN.trust).unwrap();
+        prop_assert_eq!(less.record, full.record);
+        prop_assert!(less.shown.iter().all(|tag| full.shown.contains(tag)));
+        prop_assert_eq!(less.no_lien(), false);
+        proof.show(&LIFE.steps[3], &[tag::FACE, tag::FINANCINGS]).unwrap();
+        let again = proof.verify(&CHAIN.trust).unwrap();
+        prop_assert!(again.shown.contains(&tag::CURRENCY), "amounts mean nothing without it");
+        prop_assert_eq!(again.face.unwrap().liens, 1);
+        prop_assert!(proof.show(&LIFE.steps[2], &[tag::FACE]).is_err());
+    }
+
+    #[test]
     fn no_changed_receipt_holds(at: prop::sample::Index, change in 1u8.., which in 0usize..4) {
         let name = ["blue", "refused", "unreadable", "register"][which];
         let mut receipt = CHAIN.receipt(name, which % 2 == 0);
@@ -92,6 +161,25 @@ proptest! {
             prop_assert!(merkle::verify_consistency(old, n as u64, &old_root, &expected, &proof));
         }
     }
+}
+
+#[test]
+fn predicates_say_what_is_proved_and_of_when() {
+    let verify = |invoice, tags: &[u16]| {
+        LIFE.status_receipt(&CHAIN, invoice, tags).verify(&CHAIN.trust).unwrap()
+    };
+    let neighbour = verify("neighbour", &[]);
+    assert!(neighbour.untouched() && neighbour.no_lien() && neighbour.no_booking());
+    assert_eq!(neighbour.as_of(), "as of block 6, 2026-11-21 00:00:12 UTC");
+    let blue = verify("blue", &[tag::FACE]);
+    assert!(!blue.untouched() && !blue.no_lien() && !blue.no_booking());
+    let face = blue.face.clone().unwrap();
+    assert_eq!((face.version, face.liens, face.booked), (4, 1, true));
+    assert!(blue.lacks(tag::CLAIMS) && !blue.lacks(tag::FINANCINGS));
+    let hidden = verify("blue", &[]);
+    assert_eq!((hidden.face, hidden.record), (None, blue.record));
+    let old = LIFE.status_receipt(&CHAIN, "neighbour", &[]).receipt;
+    assert!(old.header.height == 6 && old.verify(&CHAIN.trust).is_ok());
 }
 
 #[test]

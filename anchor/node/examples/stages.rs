@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_anchor::{Context, Index, Place, Shard};
-use piaogen_crypto::Lanes;
+use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{self, CheckContext, Checker};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Batch, NO_ACK, Stream};
@@ -24,8 +24,9 @@ use piaogen_storage::{RowChunk, Store, StoreConfig};
 use piaogen_verify::checked::{Checked, CheckedBatch, SignatureCheck};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::ShardEntry;
+use piaogen_verify::policy::Policy;
 use piaogen_verify::record;
-use std::collections::HashMap;
+use piaogen_verify::status::Status;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,14 @@ impl Index for Nothing {
 
     fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, Self::Error> {
         Ok(vec![None; subjects.len()])
+    }
+
+    fn statuses(&self, issues: &[u64]) -> Result<Vec<Option<Status>>, Self::Error> {
+        Ok(vec![None; issues.len()])
+    }
+
+    fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error> {
+        Ok(vec![[0; 32]; places.len()])
     }
 }
 
@@ -73,7 +82,7 @@ fn main() -> Result<()> {
     let mut registry = Registry::genesis(&chain.genesis);
     for record in generator.registrations(&chain.authority) {
         let decoded = record::decode(&record).ok().context("a registration decodes")?;
-        registry.execute(&decoded).ok().context("a registration is accepted")?;
+        registry.execute(&decoded, 0).ok().context("a registration is accepted")?;
     }
     let checked = check(&chain.genesis, blocks);
     execute(&chain.genesis, &registry, &checked, records)?;
@@ -87,7 +96,7 @@ fn signatures(genesis: &Genesis, registry: &Registry, records: usize) -> Result<
     let begun = Instant::now();
     let made = generator.generate_batch(0..records as u64, Lanes::detect());
     say("generate and sign (all cores)", records, begun.elapsed());
-    let keys: HashMap<_, _> =
+    let keys: check::Keys =
         registry.keys().map(|key| (key.public_key.key_id(), key.public_key.clone())).collect();
     let lanes = Lanes::detect();
     let mut checker = Checker::new(check_context(genesis, true), lanes, tables(lanes));
@@ -128,6 +137,7 @@ fn check_context(genesis: &Genesis, signatures: bool) -> CheckContext {
         schemes: Arc::new(genesis.file.schemes.clone()),
         partitions: 1,
         signatures,
+        fingerprints: false,
     }
 }
 
@@ -182,7 +192,7 @@ fn decode(payloads: &[Vec<u8>]) {
 fn check(genesis: &Genesis, blocks: Vec<Block>) -> Vec<CheckedBatch> {
     let lanes = Lanes::detect();
     let mut checker = Checker::new(check_context(genesis, false), lanes, tables(lanes));
-    let keys = HashMap::new();
+    let keys = check::Keys::default();
     let records: usize = blocks.iter().map(|(_, places)| places.len()).sum();
     let begun = Instant::now();
     let checked =
@@ -210,6 +220,9 @@ fn context<'a>(genesis: &'a Genesis, registry: &'a Registry) -> Context<'a> {
     Context {
         chain: &genesis.chain,
         registry,
+        height: 1,
+        policy: Policy::default(),
+        schemes: &genesis.file.schemes,
         time_ms: genesis.file.time_ms,
         clock_skew_ms: 60_000,
         lanes: Lanes::detect(),

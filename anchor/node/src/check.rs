@@ -1,21 +1,24 @@
 //! Executes the whole stream again and compares everything with what is stored.
 //!
 //! The blocks say which records belong together; from those and the genesis alone every leaf, every
-//! interior hash, every place in the index and every root must come out as it is stored. It uses the
-//! executing code itself, over an index that shows only what was there at the time.
+//! interior hash, every place in the index, every status and every root must come out as it is
+//! stored. It uses the executing code itself, over an index that shows only what was there at the
+//! time.
 //!
 //! Invariants
+//! - Statuses are stored as they are now, so those of each time are kept in memory: a few kilobytes
+//!   for each invoice of a shard that anything happened to.
 //! - Nothing is changed.
 //! - What is wrong is a finding; only what keeps from looking is an error.
 
+use crate::run::execute::{to_place, to_status};
 use crate::run::{parse_block, receipts, shard_entries};
 use anyhow::{Context as _, Result, bail};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_anchor::{Context, Effects, Index, Place, Shard};
-use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes};
-use piaogen_ingest::check::{CheckContext, Checker, Signatures};
+use piaogen_ingest::check::{CheckContext, Checker, Keys, Signatures};
 use piaogen_ingest::stream::{Batch, Reader, Stream};
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{StoreError, StoreReader};
@@ -25,6 +28,7 @@ use piaogen_verify::entry::Outcome;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
+use piaogen_verify::status::{Status, ZERO};
 use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -101,11 +105,19 @@ impl Registries {
     }
 }
 
-/// The stored index as it was when the log had `below` leaves.
+/// Statuses and their tree, as execution again made them.
+#[derive(Default)]
+struct Statuses {
+    documents: HashMap<u64, Vec<u8>>,
+    nodes: HashMap<(u8, u64), Digest>,
+}
+
+/// The index as it was when the log had `below` leaves: numbers as stored, statuses as made again.
 struct Then<'a> {
     reader: &'a StoreReader,
     shard: u32,
     below: u64,
+    statuses: &'a Statuses,
 }
 
 impl Index for Then<'_> {
@@ -113,14 +125,18 @@ impl Index for Then<'_> {
 
     fn find(&self, subjects: &[&[u8]]) -> Result<Vec<Option<Place>>, StoreError> {
         let found = self.reader.find_many(self.shard, subjects)?;
-        let then = |place: piaogen_storage::IdPlace| {
-            (place.log_index < self.below).then_some(Place {
-                log_index: place.log_index,
-                issue_index: place.issue_index,
-                commitment: place.commitment,
-            })
-        };
-        Ok(found.into_iter().map(|place| place.and_then(then)).collect())
+        let then = |place: &Place| place.log_index < self.below;
+        Ok(found.into_iter().map(|id| id.map(to_place).filter(then)).collect())
+    }
+
+    fn statuses(&self, issues: &[u64]) -> Result<Vec<Option<Status>>, StoreError> {
+        let made = |issue| self.statuses.documents.get(issue).cloned();
+        issues.iter().map(|issue| to_status(self.shard, *issue, made(issue))).collect()
+    }
+
+    fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, StoreError> {
+        let made = |place| self.statuses.nodes.get(place).copied().unwrap_or(ZERO);
+        Ok(places.iter().map(made).collect())
     }
 }
 
@@ -249,7 +265,7 @@ impl Fsck<'_> {
     fn shard(&self, number: u32, steps: &[Step], registries: &Registries) -> Result<Outcomes> {
         let mut feed = self.feed(number)?;
         let mut again = Again::new(self, number);
-        let mut known: Option<(Arc<Registry>, HashMap<Digest, PublicKey>)> = None;
+        let mut known: Option<(Arc<Registry>, Keys)> = None;
         for step in steps {
             let registry = registries.before(step.height);
             if known.as_ref().is_none_or(|(held, _)| !Arc::ptr_eq(held, &registry)) {
@@ -259,11 +275,14 @@ impl Fsck<'_> {
             let cut = step.cut.0[number as usize];
             let batch = feed.take(cut, keys)?;
             let below = again.shard.entry().log_size;
-            let index = Then { reader: self.reader, shard: number, below };
+            let statuses = &again.statuses;
+            let index = Then { reader: self.reader, shard: number, below, statuses };
             let context = self.context(&registry, step);
             let effects = again.shard.execute(&context, &index, &batch, cut)?;
             again.compare(&effects, &batch)?;
+            again.keep(effects);
         }
+        again.compare_statuses()?;
         Ok(again.outcomes)
     }
 
@@ -271,6 +290,9 @@ impl Fsck<'_> {
         Context {
             chain: &self.genesis.chain,
             registry,
+            height: step.height,
+            policy: registry.policy_at(step.height),
+            schemes: &self.genesis.file.schemes,
             time_ms: step.time_before,
             clock_skew_ms: self.genesis.file.clock_skew_ms,
             lanes: Lanes::detect(),
@@ -296,6 +318,7 @@ impl Fsck<'_> {
             schemes: Arc::new(self.genesis.file.schemes.clone()),
             partitions: self.genesis.file.partitions,
             signatures: self.signatures,
+            fingerprints: false,
         };
         Ok(Feed {
             number,
@@ -324,7 +347,7 @@ impl Fsck<'_> {
     }
 }
 
-fn key_map(registry: &Registry) -> HashMap<Digest, PublicKey> {
+fn key_map(registry: &Registry) -> Keys {
     registry.keys().map(|key| (key.public_key.key_id(), key.public_key.clone())).collect()
 }
 
@@ -333,6 +356,7 @@ struct Again<'a> {
     fsck: &'a Fsck<'a>,
     number: u32,
     shard: Shard,
+    statuses: Statuses,
     outcomes: Outcomes,
     /// Next index on each level.
     written: Vec<u64>,
@@ -341,7 +365,61 @@ struct Again<'a> {
 impl<'a> Again<'a> {
     fn new(fsck: &'a Fsck<'a>, number: u32) -> Again<'a> {
         let shard = Shard::new(&ShardEntry::empty(number), Log::default());
-        Again { fsck, number, shard, outcomes: Outcomes::default(), written: Vec::new() }
+        Again {
+            fsck,
+            number,
+            shard,
+            statuses: Statuses::default(),
+            outcomes: Outcomes::default(),
+            written: Vec::new(),
+        }
+    }
+
+    /// Notes the statuses that a block made.
+    fn keep(&mut self, effects: Effects) {
+        let nodes = effects.status_nodes.into_iter();
+        self.statuses.nodes.extend(nodes.map(|(level, at, hash)| ((level, at), hash)));
+        self.statuses.documents.extend(effects.statuses);
+    }
+
+    /// Every status and every hash of their tree must be stored as the last block left it, and no
+    /// others.
+    fn compare_statuses(&mut self) -> Result<()> {
+        let (reader, number) = (self.fsck.reader, self.number);
+        let mut places: Vec<((u8, u64), Digest)> = self.statuses.nodes.drain().collect();
+        places.sort_unstable();
+        for part in places.chunks(4_096) {
+            let asked: Vec<(u8, u64)> = part.iter().map(|(place, _)| *place).collect();
+            let stored = reader.status_nodes(number, &asked)?;
+            for (((level, at), hash), stored) in part.iter().zip(stored) {
+                if *hash != stored {
+                    let what = format!("the hash {at} on level {level} of the status tree");
+                    self.find_status(&format!("{what} is another"));
+                }
+            }
+        }
+        let mut from = 0;
+        loop {
+            let documents = reader.status_documents(number, from, 1_024)?;
+            let Some((last, _)) = documents.last() else { break };
+            from = last + 1;
+            for (issue, stored) in documents {
+                if self.statuses.documents.remove(&issue).is_none_or(|made| made != stored) {
+                    self.find_status(&format!("the stored status of invoice {issue} is another"));
+                }
+            }
+        }
+        for issue in std::mem::take(&mut self.statuses.documents).into_keys() {
+            self.find_status(&format!("the status of invoice {issue} is not stored"));
+        }
+        Ok(())
+    }
+
+    fn find_status(&mut self, what: &str) {
+        if self.outcomes.findings.len() < SHARD_FINDINGS_MAX {
+            let place = format!("shard {}", self.number);
+            self.outcomes.findings.push(Finding { place, what: what.into() });
+        }
     }
 
     fn find(&mut self, index: u64, what: &str) {
@@ -378,12 +456,7 @@ impl<'a> Again<'a> {
         }
         for (subject, place) in &effects.ids {
             let stored = self.fsck.reader.find(self.number, subject)?;
-            let same = stored.is_some_and(|stored| {
-                stored.log_index == place.log_index
-                    && stored.issue_index == place.issue_index
-                    && stored.commitment == place.commitment
-            });
-            if !same {
+            if stored.map(to_place) != Some(*place) {
                 self.find(place.log_index, "the index does not have its number");
             }
         }
@@ -428,7 +501,7 @@ const PATIENCE: u32 = 300;
 
 impl Feed {
     /// The records below an offset that were not taken yet.
-    fn take(&mut self, cut: u64, keys: &HashMap<Digest, PublicKey>) -> Result<CheckedBatch> {
+    fn take(&mut self, cut: u64, keys: &Keys) -> Result<CheckedBatch> {
         let mut idle = 0;
         while self.reader.next_offset() < cut {
             self.batch.clear();

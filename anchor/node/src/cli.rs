@@ -8,16 +8,20 @@
 //! - What a program wants to read goes to standard output, everything else to standard error.
 //! - Progress is drawn on a terminal only.
 
+mod alerts;
 mod audit;
 mod bench;
+mod check;
 mod demo;
 mod fsck;
 mod genesis;
+mod identity;
 mod import;
 mod inspect;
 mod keygen;
 mod node;
 mod receipt;
+mod status;
 mod submit;
 mod verify;
 
@@ -64,13 +68,21 @@ enum Command {
     Keygen(keygen::Arguments),
     /// Make a new chain: genesis, keys, trust root, configuration.
     Genesis(genesis::Arguments),
+    /// Show whom certificates name, and check who issued them.
+    Identity(identity::Arguments),
     /// Turn a UBL or 数电票 XML file into a document.
     Import(import::Arguments),
     /// Sign documents or registry changes, and send them into the stream.
     Submit(submit::Arguments),
     /// Make, renew or convert a receipt.
     Receipt(receipt::Arguments),
-    /// Check a receipt offline.
+    /// Prove what became of an invoice, or that nothing did.
+    Status(status::Arguments),
+    /// Ask, as a bank: is this invoice good for this amount?
+    Check(check::Arguments),
+    /// Print what parties must know.
+    Alerts(alerts::Arguments),
+    /// Check a receipt, a status proof or a history offline.
     Verify(verify::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
     Fsck(fsck::Arguments),
@@ -127,7 +139,7 @@ struct Output {
 /// The answer is no; it has been said already.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct No(String);
+pub struct No(pub String);
 
 impl Output {
     /// Prints JSON, or text made by `text`.
@@ -231,9 +243,13 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Node(arguments) => node::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments, output),
         Command::Genesis(arguments) => genesis::run(&arguments, output),
+        Command::Identity(arguments) => identity::run(&arguments, output),
         Command::Import(arguments) => import::run(&arguments, output),
         Command::Submit(arguments) => submit::run(&arguments, output),
         Command::Receipt(arguments) => receipt::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Check(arguments) => check::run(&arguments, output),
+        Command::Alerts(arguments) => alerts::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),

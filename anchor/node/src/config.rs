@@ -17,6 +17,9 @@ use std::time::Duration;
 /// What `piaogen config` prints: every key with its default.
 pub const COMMENTED: &str = include_str!("config.toml");
 
+/// Threads that seal where the file does not say: each holds a row group, some 50 MB.
+const SEAL_THREADS: usize = 8;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +36,9 @@ pub struct Config {
     /// Workers that read, check, execute and hash; 0: one for each core.
     #[serde(default)]
     pub lanes: usize,
+    /// Whether each worker stays on one core; for machines that do nothing else.
+    #[serde(default)]
+    pub pin_lanes: bool,
     /// What the lanes compute with: `auto`, or the name of a backend, for tests and comparisons.
     #[serde(default = "default::backend")]
     pub backend: String,
@@ -67,6 +73,8 @@ pub struct StreamConfig {
     pub records_topic: String,
     /// The topic of the registry.
     pub registry_topic: String,
+    /// The topic into which alerts are carried, over Kafka; empty: they stay in the outbox.
+    pub alerts_topic: String,
     /// Further properties of the client: `security.protocol`, `ssl.ca.location`, `sasl.mechanism` …
     pub kafka: BTreeMap<String, String>,
 }
@@ -97,6 +105,8 @@ pub struct LimitsConfig {
     pub fetch_mib: usize,
     /// Tables of keys that sign often, which make verifying cheaper.
     pub key_tables_mib: usize,
+    /// Fingerprints of the last invoices, to find near-duplicates.
+    pub near_duplicates_mib: usize,
 }
 
 /// When blocks are made.
@@ -135,6 +145,8 @@ pub struct ArchiveConfig {
     pub segment_rows: u64,
     /// The longest that a row waits for its segment.
     pub segment_age_ms: u64,
+    /// Shards that are sealed at the same time; 0: as many as lanes, at most 8.
+    pub threads: usize,
 }
 
 mod default {
@@ -155,6 +167,7 @@ impl Default for StreamConfig {
             brokers: "127.0.0.1:9092".into(),
             records_topic: "records".into(),
             registry_topic: "registry".into(),
+            alerts_topic: "alerts".into(),
             kafka: BTreeMap::new(),
         }
     }
@@ -169,6 +182,7 @@ impl Default for LimitsConfig {
             block_shard_records: 50_000,
             fetch_mib: 16,
             key_tables_mib: 512,
+            near_duplicates_mib: 64,
         }
     }
 }
@@ -197,6 +211,7 @@ impl Default for ArchiveConfig {
             options: BTreeMap::new(),
             segment_rows: 250_000,
             segment_age_ms: 60_000,
+            threads: 0,
         }
     }
 }
@@ -210,6 +225,7 @@ impl Config {
             key: dir.join("validator.pem"),
             listen: String::new(),
             lanes: 0,
+            pin_lanes: false,
             backend: default::backend(),
             stream: StreamConfig {
                 embedded_dir: dir.join("stream").display().to_string(),
@@ -264,6 +280,7 @@ impl Config {
         within("limits.queue_mib", self.limits.queue_mib as u64, 8, 65_536)?;
         within("limits.fetch_mib", self.limits.fetch_mib as u64, 4, 1_024)?;
         within("limits.key_tables_mib", self.limits.key_tables_mib as u64, 0, 1 << 20)?;
+        within("limits.near_duplicates_mib", self.limits.near_duplicates_mib as u64, 0, 1 << 17)?;
         let records = self.limits.block_shard_records as u64;
         within("limits.block_shard_records", records, 1, 1_000_000)?;
         within("blocks.interval_ms", self.blocks.interval_ms, 1, 60_000)?;
@@ -274,6 +291,7 @@ impl Config {
         within("store.flush_mib", self.store.flush_mib, 8, 1 << 20)?;
         within("archive.segment_rows", self.archive.segment_rows, 1, 10_000_000)?;
         within("archive.segment_age_ms", self.archive.segment_age_ms, 100, 86_400_000)?;
+        within("archive.threads", self.archive.threads as u64, 0, 256)?;
         self.address()?;
         self.backend()?;
         Ok(())
@@ -308,6 +326,14 @@ impl Config {
         match self.lanes {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             lanes => lanes,
+        }
+    }
+
+    /// How many shards are sealed at the same time.
+    pub fn seal_threads(&self) -> usize {
+        match self.archive.threads {
+            0 => self.lanes().min(SEAL_THREADS),
+            threads => threads,
         }
     }
 

@@ -12,3 +12,4 @@ pub mod run;
 pub mod serve;
 pub mod setup;
 pub mod sinks;
+pub mod stage;

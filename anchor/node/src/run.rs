@@ -8,13 +8,16 @@
 //!   executed again from the stream before anything new is proposed.
 //! - Stopping loses nothing, and neither does not stopping properly.
 
+pub mod alerts;
 pub mod archiver;
 pub mod chain;
 pub mod execute;
 pub mod intake;
 pub mod metrics;
 pub mod receipts;
+pub mod statuses;
 
+use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Start};
 use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
@@ -37,7 +40,7 @@ use piaogen_verify::encoding::Reader;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header, ShardEntry};
 use piaogen_verify::merkle::{self, Hashes};
-use piaogen_verify::record::{self, RecordKind};
+use piaogen_verify::record;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,6 +75,10 @@ pub struct NodeParts {
     pub key_table_bytes: usize,
     /// What bounds the intake.
     pub intake: IntakeLimits,
+    /// Most bytes of remembered fingerprints.
+    pub near_duplicate_bytes: usize,
+    /// Where alerts are carried to; nowhere where there is none.
+    pub alerts: Option<Arc<dyn Stream>>,
     /// When blocks are made.
     pub blocks: BlockPolicy,
     /// How storage is opened.
@@ -146,13 +153,13 @@ pub fn shard_entries(states: &[ShardState]) -> Vec<ShardEntry> {
 }
 
 /// Rebuilds the registry from the rows of its shard: archive first, then what is not sealed.
-fn rebuild_registry(
+pub fn rebuild_registry<R: receipts::Reads>(
     genesis: &Genesis,
     archive: &Archive,
-    store: &Store,
-    shard: u32,
+    store: &R,
     size: u64,
 ) -> Result<Registry> {
+    let shard = genesis.file.partitions;
     let mut registry = Registry::genesis(genesis);
     let mut next = 0;
     while next < size {
@@ -164,8 +171,7 @@ fn rebuild_registry(
             if entry.outcome == piaogen_verify::entry::Outcome::Accepted {
                 let decoded = record::decode(&row.record)
                     .map_err(|_| anyhow::anyhow!("registry record {next} does not decode"))?;
-                debug_assert!(!matches!(decoded.kind, RecordKind::Issue | RecordKind::IssueRed));
-                if let Err(outcome) = registry.execute(&decoded) {
+                if let Err(outcome) = registry.execute(&decoded, row.height) {
                     bail!("registry record {next} was accepted and is now {}", outcome.name());
                 }
             }
@@ -273,8 +279,7 @@ impl Node {
         let entries = &opened.start.tip.shards;
         let registry_shard = genesis.file.partitions;
         let registry_size = entries[registry_shard as usize].log_size;
-        let registry =
-            rebuild_registry(genesis, &parts.archive, &store, registry_shard, registry_size)?;
+        let registry = rebuild_registry(genesis, &parts.archive, &*store, registry_size)?;
         let shards = entries
             .iter()
             .map(|entry| {
@@ -287,8 +292,17 @@ impl Node {
             .num_threads(parts.intake.workers)
             .thread_name(|i| format!("shard-{i}"))
             .build()?;
+        let alerts = Alerts::open(
+            &parts.dir,
+            genesis.chain,
+            parts.key.clone(),
+            parts.lanes,
+            parts.near_duplicate_bytes,
+            metrics.clone(),
+        )?;
         let executor = Executor::new(ExecutorParts {
             chain: genesis.chain,
+            schemes: genesis.file.schemes.clone(),
             clock_skew_ms: genesis.file.clock_skew_ms,
             signatures: parts.signatures,
             lanes: parts.lanes,
@@ -298,6 +312,7 @@ impl Node {
             intake: intake.clone(),
             store: store.clone(),
             metrics: metrics.clone(),
+            alerts,
             pool: Arc::new(pool),
         });
         Node::run(parts, opened, store, intake, metrics, executor)
@@ -332,13 +347,11 @@ impl Node {
             schemes: Arc::new(parts.genesis.file.schemes.clone()),
             partitions: parts.genesis.file.partitions,
             signatures: parts.signatures,
+            fingerprints: parts.near_duplicate_bytes > 0,
         };
         let signatures = Arc::new(Signatures::new(parts.lanes, parts.key_table_bytes));
         for i in 0..parts.intake.workers {
-            let (intake, context, lanes) = (intake.clone(), context.clone(), parts.lanes);
-            let signatures = signatures.clone();
-            let work = move || intake.work(context, lanes, signatures);
-            threads.push(spawn(&format!("lane-{i}"), work)?);
+            threads.push(lane(i, &intake, &context, parts.lanes, &signatures)?);
         }
         let (executing, main) = (chain.clone(), chain.clone());
         let executor = spawn("execute", move || executing.execute(executor, &receiver))?;
@@ -359,6 +372,11 @@ impl Node {
             flush_interval: parts.flush_interval,
         };
         let sealing = keeper.clone();
+        if let Some(topic) = parts.alerts {
+            let courier = Courier { dir: parts.dir.clone(), topic, stopping: stopping.clone() };
+            let carrying = keeper.clone();
+            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
+        }
         threads.push(spawn("flush", move || keeper.flush())?);
         threads.push(spawn("archive", move || sealing.archive())?);
         let order = order_config(&parts.genesis, &parts.dir, opened.finalization);
@@ -453,6 +471,21 @@ fn order_config(genesis: &Genesis, dir: &Path, finalized: Option<Vec<u8>>) -> Or
     order
 }
 
+/// A worker that reads and checks records.
+fn lane(
+    number: usize,
+    intake: &Arc<Intake>,
+    context: &CheckContext,
+    lanes: Lanes,
+    signatures: &Arc<Signatures>,
+) -> Result<JoinHandle<()>> {
+    let (intake, context, signatures) = (intake.clone(), context.clone(), signatures.clone());
+    spawn(&format!("lane-{number}"), move || {
+        intake.pin(number);
+        intake.work(context, lanes, signatures);
+    })
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.into())
@@ -505,6 +538,12 @@ impl Keeper {
                     self.metrics.store(name, bytes);
                 }
             }
+        }
+    }
+
+    fn carry(&self, courier: &Courier) {
+        if let Err(error) = courier.run() {
+            self.fail(&format!("carrying alerts: {error:#}"));
         }
     }
 

@@ -9,8 +9,8 @@ use crate::run::archiver::ArchivePolicy;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
 use anyhow::{Context, Result, bail};
-use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::{Digest, Zeroizing};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Stream, StreamError};
@@ -29,11 +29,12 @@ pub fn genesis(path: &Path) -> Result<Genesis> {
     Genesis::parse(&bytes).with_context(|| path.display().to_string())
 }
 
-/// Reads a secret key in PKCS#8 PEM.
+/// Reads a secret key in PKCS#8, PEM or DER.
 pub fn secret_key(path: &Path) -> Result<SecretKey> {
-    let text = std::fs::read_to_string(path)
+    let document = std::fs::read(path)
+        .map(Zeroizing::new)
         .with_context(|| format!("reading secret key {}", path.display()))?;
-    SecretKey::from_pkcs8_pem(&text).with_context(|| format!("secret key {}", path.display()))
+    SecretKey::from_pkcs8(&document).with_context(|| format!("secret key {}", path.display()))
 }
 
 /// Writes a new file, readable by its owner only if it is `secret`; refuses to overwrite.
@@ -48,6 +49,17 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
             .open(path)
             .with_context(|| format!("creating {} (nothing is overwritten)", path.display()))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())
+}
+
+/// Replaces a file: whoever reads it sees the old bytes or the new ones.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let write = || {
+        std::fs::write(&fresh, bytes)?;
+        std::fs::File::open(&fresh)?.sync_all()?;
+        std::fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// A key from the system's randomness.
@@ -102,7 +114,22 @@ pub fn create_topics(config: &Config, genesis: &Genesis, copies: u32) -> Result<
     let options = kafka_options(config);
     use piaogen_ingest::stream::kafka::ensure_topic;
     ensure_topic(&options, &config.stream.records_topic, genesis.file.partitions, copies)?;
-    ensure_topic(&options, &config.stream.registry_topic, 1, copies)
+    ensure_topic(&options, &config.stream.registry_topic, 1, copies)?;
+    match config.stream.alerts_topic.as_str() {
+        "" => Ok(()),
+        topic => ensure_topic(&options, topic, 1, copies),
+    }
+}
+
+/// Where alerts are carried to: a topic of Kafka, or nowhere.
+fn alerts(config: &Config) -> Result<Option<Arc<dyn Stream>>> {
+    let topic = &config.stream.alerts_topic;
+    if config.stream.carrier == Carrier::Embedded || topic.is_empty() {
+        return Ok(None);
+    }
+    let stream = KafkaStream::open(&kafka_options(config), topic)
+        .with_context(|| format!("Kafka topic {topic}: make it, or set stream.alerts_topic"))?;
+    Ok(Some(Arc::new(stream)))
 }
 
 /// The configuration of the archive.
@@ -160,8 +187,11 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         registry,
         lanes: config.backend()?,
         key_table_bytes: config.limits.key_tables_mib << 20,
+        near_duplicate_bytes: config.limits.near_duplicates_mib << 20,
+        alerts: alerts(config)?,
         intake: IntakeLimits {
             workers: config.lanes(),
+            pinned: config.pin_lanes,
             batch_records: config.limits.batch_records,
             batch_bytes: config.limits.batch_mib << 20,
             queue_bytes: config.limits.queue_mib << 20,
@@ -178,6 +208,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         archive_policy: ArchivePolicy {
             segment_rows: config.archive.segment_rows,
             segment_age: ms(config.archive.segment_age_ms),
+            threads: config.seal_threads(),
         },
         signatures: true,
         genesis,

@@ -118,3 +118,46 @@ fn an_archive_that_was_touched_is_found_out() {
     let said = run(dir, 1, &["audit", "verify", "--dir", "d"]);
     assert!(said.contains("FOUND"), "{said}");
 }
+
+#[test]
+fn what_happens_afterwards_is_submitted_too() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    std::fs::write(dir.join("invoice.xml"), UBL).unwrap();
+    run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", "manual-2", "--partitions", "2"]);
+    run(dir, 0, &["keygen", "--out", "seller.pem", "--public", "seller.pub"]);
+    run(dir, 0, &["import", "ubl", "invoice.xml", "--out", "document.json"]);
+    let text = std::fs::read_to_string(dir.join("document.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let seller = document["fields"]["seller_party"].as_str().unwrap();
+    let submit = |code, key: &str, rest: &[&str]| {
+        run(dir, code, &[&["submit", "--dir", "chain", "--key", key][..], rest].concat())
+    };
+    let public = ["--public", "seller.pub", "--role", "issuer", "--role", "company"];
+    let register = ["register", "--name", "Seller", "--party", seller];
+    submit(0, "chain/authority.pem", &[&register[..], &public[..]].concat());
+    run(dir, 0, &["node", "--dir", "chain", "--until-drained"]);
+
+    submit(0, "seller.pem", &["issue", "document.json"]);
+    let event = ["event", "add_file", "--document", "document.json"];
+    let missing = submit(1, "seller.pem", &event);
+    assert!(missing.contains("MALFORMED"), "{missing}");
+    let digest = format!("{{\"digest\": \"{}\"}}", "ab".repeat(32));
+    submit(0, "seller.pem", &[&event[..], &["--fields", &digest]].concat());
+    let until = ["--kind", "book", "--until-ms", "4000000000000"];
+    let delegate = ["delegate", "--party", "AUTHORITY"];
+    submit(0, "seller.pem", &[&delegate[..], &until[..]].concat());
+    let unknown = submit(2, "seller.pem", &["policy", "--from-height", "9", "--set", "x=1"]);
+    assert!(unknown.contains("lien_blocks"), "{unknown}");
+    let policy = ["policy", "--from-height", "100000", "--set", "lien_blocks=0"];
+    submit(0, "chain/authority.pem", &policy);
+    run(dir, 0, &["node", "--dir", "chain", "--until-drained"]);
+    run(dir, 0, &["fsck", "--dir", "chain"]);
+    run(dir, 0, &["audit", "verify", "--dir", "chain"]);
+    let sql = "SELECT kind, outcome, digest IS NOT NULL AS d FROM records ORDER BY kind";
+    let answer = run(dir, 0, &["audit", "query", "--dir", "chain", "--format", "csv", sql]);
+    let lines: Vec<&str> = answer.lines().map(str::trim_end).collect();
+    let rows = ["add_file,ACCEPTED,true", "delegate,ACCEPTED,false", "issue,ACCEPTED,false"];
+    assert_eq!(lines[1..4], rows);
+    assert_eq!(lines[4..], ["policy,ACCEPTED,false", "register,ACCEPTED,false"]);
+}

@@ -65,7 +65,10 @@ fn alerts_name_outcomes_that_exist() {
     let names: Vec<&str> = quoted.flat_map(|names| names.split('|')).collect();
     assert!(names.len() >= 3, "no outcomes found in the alerts");
     for name in names {
-        assert!(Outcome::NAMES.contains(&name), "prometheus-alerts.yaml: no outcome is {name}");
+        assert!(
+            Outcome::names().any(|known| known == name),
+            "prometheus-alerts.yaml: no outcome is {name}"
+        );
     }
 }
 

@@ -42,6 +42,14 @@ impl Index for Map {
         assert!(subjects.is_sorted());
         Ok(subjects.iter().map(|subject| self.0.borrow().get(*subject).copied()).collect())
     }
+
+    fn statuses(&self, issues: &[u64]) -> Result<Vec<Option<Status>>, Self::Error> {
+        Ok(vec![None; issues.len()])
+    }
+
+    fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error> {
+        Ok(vec![status::ZERO; places.len()])
+    }
 }
 
 /// The subjects of all numbers, each four bytes long.
@@ -56,11 +64,13 @@ fn checked(offset: u64, n: u8, number: u8, content: u8) -> Checked {
         kind: Some(RecordKind::Issue),
         signer: SecretKey::from_bytes(&[n; 32]).unwrap().public_key().key_id(),
         commitment: [content; 32],
+        opened: None,
         signed_at: 0,
         issued_ms: 0,
         subject: u32::from(number) * 4..u32::from(number) * 4 + 4,
         bytes: 0..0,
         seller: 0..1,
+        fingerprints: [0; 3],
         early: None,
         signature: SignatureCheck::Valid,
         content: None,
@@ -72,6 +82,9 @@ fn run(shard: &mut Shard, index: &Map, records: Vec<Checked>, cut: u64) -> Effec
     let context = Context {
         chain: &[0; 32],
         registry: &registry,
+        height: 1,
+        policy: Policy::default(),
+        schemes: &[],
         time_ms: 100,
         clock_skew_ms: 10,
         lanes: Lanes::portable(),
@@ -97,7 +110,7 @@ fn the_first_check_that_fails_is_the_outcome() {
     let totals = Outcome::Totals { rule: 1, difference: 1 };
     let early = Outcome::WrongPartition { expected: 3 };
     let cases: Vec<(Checked, Outcome)> = vec![
-        (Checked { early: Some(early), signer: [0; 32], ..base() }, early),
+        (Checked { fingerprints: [0; 3], early: Some(early), signer: [0; 32], ..base() }, early),
         (Checked { signer: [0; 32], content: Some(totals), ..base() }, Outcome::NotRegistered),
         (
             Checked { signature: SignatureCheck::Invalid, content: Some(totals), ..base() },
@@ -123,6 +136,9 @@ fn the_first_check_that_fails_is_the_outcome() {
     let context = Context {
         chain: &[0; 32],
         registry: &registry,
+        height: 1,
+        policy: Policy::default(),
+        schemes: &[],
         time_ms: 100,
         clock_skew_ms: 10,
         lanes: Lanes::portable(),
@@ -145,6 +161,7 @@ fn signatures_of_keys_that_were_on_their_way_are_decided_in_execution() {
     let end = 1 + good.len() as u32;
     let record = |number: u8, bytes| Checked {
         commitment: draft.commitment(),
+        opened: None,
         signature: SignatureCheck::Unknown,
         bytes,
         ..checked(number.into(), 2, number, 1)
@@ -154,6 +171,9 @@ fn signatures_of_keys_that_were_on_their_way_are_decided_in_execution() {
     let context = |signatures| Context {
         chain: &[0; 32],
         registry: &registry,
+        height: 1,
+        policy: Policy::default(),
+        schemes: &[],
         time_ms: 100,
         clock_skew_ms: 10,
         lanes: Lanes::portable(),

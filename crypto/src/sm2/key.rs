@@ -12,12 +12,26 @@ use ::sm2::elliptic_curve::pkcs8::{
 use ::sm2::elliptic_curve::{PrimeField, sec1::ToSec1Point};
 use ::sm2::{AffinePoint, ProjectivePoint, Scalar};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Prefix of the hash that makes a key id of a public key.
 const KEY_ID_PREFIX: u8 = 0x05;
+
+/// Most bytes of a key's document in PEM or DER; usual ones have a few hundred.
+pub const DOCUMENT_MAX: usize = 16 << 10;
+
+fn check_length(document: &[u8]) -> Result<(), KeyError> {
+    let length = document.len();
+    if length > DOCUMENT_MAX { Err(KeyError::DocumentTooLong { length }) } else { Ok(()) }
+}
+
+/// Whether a document is DER: it begins with a SEQUENCE. (PEM begins with text, mostly a hyphen.)
+fn is_der(document: &[u8]) -> bool {
+    document.first() == Some(&0x30)
+}
 
 /// Why bytes are not a key or not a signature. All of these are of the class *Refused*: the input
 /// is wrong and stays wrong.
@@ -44,9 +58,35 @@ pub enum KeyError {
     /// Not a PEM document with an SM2 public key.
     #[error("text is no SM2 public key in SPKI PEM; write one with `openssl pkey -pubout`")]
     PublicKeyPem,
+    /// Not a DER document with an SM2 public key.
+    #[error(
+        "{length} bytes are no SM2 public key in SPKI DER; write one with `openssl pkey -pubout \
+         -outform DER`"
+    )]
+    PublicKeyDer {
+        /// Length found.
+        length: usize,
+    },
     /// Not a PEM document with an SM2 secret key.
     #[error("text is no SM2 secret key in unencrypted PKCS#8 PEM; write one with `openssl pkey`")]
     SecretKeyPem,
+    /// Not a DER document with an SM2 secret key.
+    #[error(
+        "{length} bytes are no SM2 secret key in unencrypted PKCS#8 DER; write one with `openssl \
+         pkcs8 -topk8 -nocrypt -outform DER`"
+    )]
+    SecretKeyDer {
+        /// Length found.
+        length: usize,
+    },
+    /// Longer than any key that is written here or by OpenSSL.
+    #[error(
+        "key document of {length} bytes is above the limit of {DOCUMENT_MAX}; send the key only"
+    )]
+    DocumentTooLong {
+        /// Length found.
+        length: usize,
+    },
     /// Not the one DER form of two integers below 2^256.
     #[error(
         "signature of {length} bytes is not strict DER of two integers of at most 32 bytes; \
@@ -103,13 +143,47 @@ impl PublicKey {
         Self::from_inner(&key.expect("the generator is not infinity"))
     }
 
-    /// Reads an SPKI document in PEM.
+    /// Reads an SPKI document (RFC 5280) in PEM.
     ///
     /// # Errors
-    /// [`KeyError::PublicKeyPem`].
+    /// [`KeyError::PublicKeyPem`] or [`KeyError::DocumentTooLong`].
     pub fn from_spki_pem(pem: &str) -> Result<Self, KeyError> {
+        check_length(pem.as_bytes())?;
         let key = ::sm2::PublicKey::from_public_key_pem(pem).map_err(|_| KeyError::PublicKeyPem)?;
         Ok(Self::from_inner(&key))
+    }
+
+    /// Reads an SPKI document (RFC 5280) in DER, with the point compressed or not.
+    ///
+    /// # Errors
+    /// [`KeyError::PublicKeyDer`] or [`KeyError::DocumentTooLong`].
+    pub fn from_spki_der(der: &[u8]) -> Result<Self, KeyError> {
+        check_length(der)?;
+        let key = ::sm2::PublicKey::from_public_key_der(der)
+            .map_err(|_| KeyError::PublicKeyDer { length: der.len() })?;
+        Ok(Self::from_inner(&key))
+    }
+
+    /// Reads an SPKI document, whichever of PEM and DER it is in.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_spki_pem`] or [`PublicKey::from_spki_der`].
+    pub fn from_spki(document: &[u8]) -> Result<Self, KeyError> {
+        check_length(document)?;
+        if is_der(document) {
+            return Self::from_spki_der(document);
+        }
+        Self::from_spki_pem(core::str::from_utf8(document).map_err(|_| KeyError::PublicKeyPem)?)
+    }
+
+    /// Writes an SPKI document in DER.
+    #[must_use]
+    pub fn to_spki_der(&self) -> Vec<u8> {
+        ::sm2::PublicKey::from_affine(self.point)
+            .ok()
+            .and_then(|key| key.to_public_key_der().ok())
+            .expect("a valid point encodes")
+            .into_vec()
     }
 
     /// Writes an SPKI document in PEM.
@@ -210,13 +284,47 @@ impl SecretKey {
         Zeroizing::new(self.d.to_repr().into())
     }
 
-    /// Reads an unencrypted PKCS#8 document in PEM.
+    /// Reads an unencrypted PKCS#8 document (RFC 5958) in PEM.
     ///
     /// # Errors
-    /// [`KeyError::SecretKeyPem`] or [`KeyError::SecretKeyRange`].
+    /// [`KeyError::SecretKeyPem`], [`KeyError::SecretKeyRange`] or [`KeyError::DocumentTooLong`].
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyError> {
+        check_length(pem.as_bytes())?;
         let key = ::sm2::SecretKey::from_pkcs8_pem(pem).map_err(|_| KeyError::SecretKeyPem)?;
         Self::from_bytes(&Zeroizing::new(key.to_bytes().into()))
+    }
+
+    /// Reads an unencrypted PKCS#8 document (RFC 5958) in DER.
+    ///
+    /// # Errors
+    /// [`KeyError::SecretKeyDer`], [`KeyError::SecretKeyRange`] or [`KeyError::DocumentTooLong`].
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
+        check_length(der)?;
+        let key = ::sm2::SecretKey::from_pkcs8_der(der)
+            .map_err(|_| KeyError::SecretKeyDer { length: der.len() })?;
+        Self::from_bytes(&Zeroizing::new(key.to_bytes().into()))
+    }
+
+    /// Reads an unencrypted PKCS#8 document, whichever of PEM and DER it is in.
+    ///
+    /// # Errors
+    /// As [`SecretKey::from_pkcs8_pem`] or [`SecretKey::from_pkcs8_der`].
+    pub fn from_pkcs8(document: &[u8]) -> Result<Self, KeyError> {
+        check_length(document)?;
+        if is_der(document) {
+            return Self::from_pkcs8_der(document);
+        }
+        Self::from_pkcs8_pem(core::str::from_utf8(document).map_err(|_| KeyError::SecretKeyPem)?)
+    }
+
+    /// Writes an unencrypted PKCS#8 document in DER.
+    #[must_use]
+    pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
+        ::sm2::SecretKey::from_bytes(&(*self.to_bytes()).into())
+            .ok()
+            .and_then(|key| key.to_pkcs8_der().ok())
+            .expect("a valid scalar encodes")
+            .to_bytes()
     }
 
     /// Writes an unencrypted PKCS#8 document in PEM.

@@ -7,6 +7,7 @@
 //!
 //! Invariants
 //! - A digest depends on its own message alone, also where a lane idles on stale blocks.
+//! - The blocks and digests that were staged are overwritten at the end of each call.
 
 use super::rounds::{self, Word};
 use super::{BLOCK, IV, to_bytes, words};
@@ -178,6 +179,11 @@ pub(crate) fn hash<'a, V: Vector>(
             out[lane.place] = lane.finish(from_bytes(digest));
         }
     }
+    // Keys and nonces pass through on their way to signatures; a few wide stores for each call.
+    blocks.fill([0; BLOCK]);
+    digests.fill([0; 32]);
+    zeroize::optimization_barrier(&blocks);
+    zeroize::optimization_barrier(&digests);
 }
 
 fn from_bytes(state: &Digest) -> [u32; 8] {

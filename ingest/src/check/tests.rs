@@ -1,6 +1,8 @@
 use super::*;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_verify::document::Fields;
+use piaogen_verify::fields::Tag;
+use piaogen_verify::opening;
 use piaogen_verify::record::{Draft, RecordKind};
 use piaogen_verify::scheme::RedSign;
 
@@ -15,6 +17,9 @@ fn scheme() -> Scheme {
         red_sign: RedSign::Negative,
         tolerance_totals: 0,
         tolerance_tax: 0,
+        slips: false,
+        voidable: false,
+        deductible_vat_types: Vec::new(),
     }
 }
 
@@ -48,6 +53,7 @@ fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
         schemes: Arc::new(vec![scheme()]),
         partitions: 1,
         signatures: true,
+        fingerprints: false,
     };
     let directory = KeyDirectory::default();
     if known {
@@ -101,9 +107,58 @@ fn a_key_that_is_not_at_hand_is_left_to_execution() {
     assert_eq!(batch.records[0].signature, SignatureCheck::Unknown);
 }
 
+/// A booking of the invoice, opened by its fields.
+fn booking(amount: i128, opening: Option<Vec<u8>>) -> Vec<u8> {
+    let mut event = Fields::new();
+    event.set_text(tag::NUMBER, "1");
+    event.set_text(tag::SCHEME, "T");
+    event.set_amount(tag::AMOUNT, amount);
+    if let Some(opening) = opening {
+        event.set(tag::OPENING, opening);
+    }
+    let kind = RecordKind::Book;
+    Draft { kind, signed_at: 9, secret: [2; 16], fields: event.pairs() }.sign(&CHAIN, &key())
+}
+
 #[test]
-fn an_invoice_in_the_registry_topic_is_not_allowed() {
-    let batch = check(1, &[record(&fields("1"))], true);
-    let outcome = Outcome::Malformed { tag: 0, cause: Cause::NotAllowed };
-    assert_eq!(batch.records[0].early, Some(outcome));
+fn events_are_committed_and_opened_beside_invoices() {
+    let opened = opening::open([1; 16], &fields("1"), |tag| tag == tag::TOTAL_GROSS);
+    let records = [
+        booking(113, Some(opening::encode(&opened))),
+        record(&fields("1")),
+        booking(7, None),
+        booking(0, None),
+    ];
+    let batch = check(0, &records, true);
+    for (checked, bytes) in batch.records.iter().zip(&records) {
+        assert_eq!(checked.commitment, record::decode(bytes).unwrap().commitment());
+        assert_eq!(checked.signature, SignatureCheck::Valid);
+        assert_eq!(checked.early, None);
+    }
+    let invoice = batch.records[1].commitment;
+    let opened: Vec<_> = batch.records.iter().map(|checked| checked.opened).collect();
+    assert_eq!(opened, [Some(invoice), None, None, None]);
+    let sign = Outcome::Malformed { tag: tag::AMOUNT, cause: Cause::Sign };
+    assert_eq!(
+        batch.records.iter().map(|c| c.content).collect::<Vec<_>>(),
+        [None, None, None, Some(sign)]
+    );
+    assert_eq!(batch.subject(&batch.records[0]), batch.subject(&batch.records[1]));
+}
+
+#[test]
+fn each_class_has_its_topic() {
+    let policy = Draft {
+        kind: RecordKind::Policy,
+        signed_at: 9,
+        secret: [0; 16],
+        fields: &[] as &[(Tag, Vec<u8>)],
+    }
+    .sign(&CHAIN, &key());
+    let records = [record(&fields("1")), booking(1, None), policy];
+    let refused = Some(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed });
+    let early =
+        |shard| check(shard, &records, true).records.iter().map(|c| c.early).collect::<Vec<_>>();
+    assert_eq!(early(0), [None, None, refused]);
+    assert_eq!(early(1), [refused, refused, None]);
 }

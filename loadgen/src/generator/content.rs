@@ -133,6 +133,12 @@ impl Content {
         self.lines.truncate(lines.max(1));
     }
 
+    /// Total without tax, and the tax.
+    pub(crate) fn totals(&self) -> (i128, i128) {
+        let sum = |of: fn(&Line) -> i128| self.lines.iter().map(of).sum();
+        (sum(|line| line.net), sum(|line| line.tax))
+    }
+
     /// How many lines there are.
     pub(crate) fn line_count(&self) -> usize {
         self.lines.len()
@@ -201,8 +207,7 @@ impl Content {
     }
 
     fn put_totals(&self, fields: &mut Fields, sign: i128) {
-        let net: i128 = self.lines.iter().map(|line| line.net).sum();
-        let vat: i128 = self.lines.iter().map(|line| line.tax).sum();
+        let (net, vat) = self.totals();
         fields.set_amount(tag::LINES_NET, sign * net);
         fields.set_amount(tag::TOTAL_NET, sign * net);
         fields.set_amount(tag::TOTAL_VAT, sign * vat);

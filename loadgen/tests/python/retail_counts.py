@@ -63,8 +63,40 @@ def main(folder):
         else:
             counts["accepted_sales"] += 1
             counts["gross_pennies_sales"] += gross
+    count_reversals(folder, rows, invoices, counts)
     for name, count in sorted(counts.items()):
         print(name, count)
+
+
+def count_reversals(folder, rows, invoices, counts):
+    """What credits do to their originals: one event each, then a question for a penny too many."""
+    events, lines = defaultdict(int), defaultdict(set)
+    with open(os.path.join(folder, "reversal_pairs.csv"), encoding="utf-8", newline="") as file:
+        for pair in csv.DictReader(file):
+            at = int(pair["original_line_row"])
+            names = (pair["credit_invoice"], pair["original_invoice"])
+            assert rows[int(pair["credit_line_row"])]["InvoiceNo"] == names[0]
+            assert rows[at]["InvoiceNo"] == names[1]
+            piece = {"Quantity": pair["quantity"], "UnitPrice": rows[at]["UnitPrice"]}
+            events[names] += pennies(piece)
+            lines[names].add(at)
+    credited, credits = defaultdict(int), defaultdict(int)
+    for (_, original), amount in events.items():
+        credited[original] += amount
+        credits[original] += 1
+    counts["reversals"] = len(events)
+    counts["reversals_without_lines"] = sum(len(at) > 64 for at in lines.values())
+    counts["originals_credited"] = len(credited)
+    counts["originals_credited_more_than_once"] = sum(n > 1 for n in credits.values())
+    counts["pennies_credited"] = sum(credited.values())
+    for original, amount in credited.items():
+        sold = [r for r in invoices[original] if Decimal(r["UnitPrice"]) >= 0]
+        remains = sum(pennies(r) for r in sold if int(r["Quantity"]) > 0) - amount
+        # The file never takes more back than was sold.
+        assert remains >= 0, original
+        counts["pennies_remaining"] += remains
+        counts["questions_FULLY_RED"] += remains == 0
+        counts["questions_AMOUNT_EXCEEDED"] += remains > 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 //! Asks the archive in SQL.
 //!
 //! Two tables, `records` and `blocks`, over exactly the segments that the manifests name; what lies
-//! beside them is never read. DataFusion plans and runs the query within a bound on memory,
+//! beside them is never read. A third, `participants`, says whose the keys are; it is made when a
+//! query names it. DataFusion plans and runs the query within a bound on memory,
 //! spilling to disk beyond it, and rows are written as they come.
 //!
 //! | file | topic |
 //! |---|---|
 //! | `table.rs` | segments as a table |
+//! | `participants.rs` | the registry as a table |
 //! | `output.rs` | results as a table, CSV or JSON |
 //!
 //! Invariants
@@ -14,6 +16,7 @@
 //! - Memory and disk are bounded by [`QueryOptions`], whatever the query.
 
 mod output;
+mod participants;
 mod table;
 
 use std::io::Write;
@@ -21,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::common::SchemaError;
+use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -105,6 +109,12 @@ pub fn query(
         .build()
         .map_err(|error| QueryError::Failed(format!("cannot start threads: {error}")))?;
     let context = context(archive, options, threads).map_err(|error| explain(&error, options))?;
+    if sql.to_ascii_lowercase().contains("participants") {
+        let batch = participants::read(archive)?;
+        let table = MemTable::try_new(participants::schema(), vec![vec![batch]]);
+        let added = table.and_then(|table| context.register_table("participants", Arc::new(table)));
+        added.map_err(|error| explain(&error, options))?;
+    }
     runtime.block_on(run(&context, sql, format, options, out))
 }
 
@@ -195,9 +205,10 @@ fn columns() -> String {
         more.iter().copied().chain(own).collect::<Vec<_>>().join(", ")
     };
     format!(
-        "records has {}; blocks has {}",
+        "records has {}; blocks has {}; participants has {}",
         names(&records_schema(), &["date", "shard"]),
-        names(&blocks_schema(), &[])
+        names(&blocks_schema(), &[]),
+        names(&participants::schema(), &[])
     )
 }
 
@@ -224,7 +235,10 @@ fn explain(error: &DataFusionError, options: &QueryOptions) -> QueryError {
         }
         DataFusionError::Plan(what) if what.contains("not found") => {
             let what = what.lines().next().unwrap_or_default();
-            QueryError::Refused(format!("{what}; the tables are records and blocks: {}", columns()))
+            QueryError::Refused(format!(
+                "{what}; the tables are records, blocks and participants: {}",
+                columns()
+            ))
         }
         root @ DataFusionError::Plan(_) => QueryError::Refused(first_line(root)),
         root => QueryError::Failed(first_line(root)),

@@ -31,11 +31,20 @@ use super::schema::{self, COLUMNS, PRECEDING, Shape};
 use crate::effects::RowRef;
 use crate::error::{During, Result, StoreError};
 
-/// The column or columns of one field.
-enum FieldColumn {
+/// The column or columns of one field, and how many rows of them are written. Rows without the
+/// field are written together when one with it comes: of all columns a record has a few.
+struct FieldColumn {
+    of: Builders,
+    rows: usize,
+}
+
+/// The builders of one field.
+enum Builders {
     Text(StringBuilder),
     Date(Date32Builder),
     Amount(Decimal128Builder),
+    Time(TimestampMillisecondBuilder),
+    Digest(FixedSizeBinaryBuilder),
     Currency(StringBuilder, Int8Builder),
     Lines(Int32Builder, FixedSizeBinaryBuilder),
     Flag(BooleanBuilder),
@@ -44,12 +53,42 @@ enum FieldColumn {
 
 impl FieldColumn {
     fn new(shape: Shape) -> Self {
+        Self { of: Builders::new(shape), rows: 0 }
+    }
+
+    /// Appends the value of the row of this number.
+    fn push(&mut self, row: usize, value: Value<'_>) -> Option<()> {
+        self.fill(row);
+        self.rows = row + 1;
+        self.of.push(value)
+    }
+
+    /// Brings the column to a number of rows; those that are new have no value.
+    fn fill(&mut self, rows: usize) {
+        let missing = rows - self.rows;
+        if missing > 0 {
+            self.of.push_absent(missing);
+            self.rows = rows;
+        }
+    }
+
+    fn finish(&mut self, rows: usize, out: &mut Vec<ArrayRef>) {
+        self.fill(rows);
+        self.rows = 0;
+        self.of.finish(out);
+    }
+}
+
+impl Builders {
+    fn new(shape: Shape) -> Self {
         match shape {
             Shape::Text => Self::Text(StringBuilder::new()),
             Shape::Date => Self::Date(Date32Builder::new()),
-            Shape::Amount => {
+            Shape::Amount | Shape::Uint => {
                 Self::Amount(Decimal128Builder::new().with_data_type(schema::decimal()))
             }
+            Shape::Time => Self::Time(TimestampMillisecondBuilder::new().with_timezone("UTC")),
+            Shape::Digest => Self::Digest(FixedSizeBinaryBuilder::new(32)),
             Shape::Currency => Self::Currency(StringBuilder::new(), Int8Builder::new()),
             Shape::Lines => Self::Lines(Int32Builder::new(), FixedSizeBinaryBuilder::new(32)),
             Shape::Flag => Self::Flag(BooleanBuilder::new()),
@@ -61,38 +100,48 @@ impl FieldColumn {
         }
     }
 
-    fn push(&mut self, value: Option<Value<'_>>) -> Option<()> {
+    fn push(&mut self, value: Value<'_>) -> Option<()> {
         match (self, value) {
-            (Self::Text(column), Some(Value::Text(text))) => column.append_value(text),
-            (Self::Text(column), None) => column.append_null(),
-            (Self::Date(column), Some(Value::Date(day))) => column.append_value(day),
-            (Self::Date(column), None) => column.append_null(),
-            (Self::Amount(column), Some(Value::Amount(amount))) => column.append_value(amount),
-            (Self::Amount(column), None) => column.append_null(),
-            (Self::Currency(code, exponent), Some(Value::Currency(text, decimals))) => {
+            (Self::Text(column), Value::Text(text)) => column.append_value(text),
+            (Self::Date(column), Value::Date(day)) => column.append_value(day),
+            (Self::Amount(column), Value::Amount(amount)) => column.append_value(amount),
+            (Self::Time(column), Value::Time(time)) => column.append_value(time),
+            (Self::Digest(column), Value::Digest(digest)) => column.append_value(digest).ok()?,
+            (Self::Currency(code, exponent), Value::Currency(text, decimals)) => {
                 code.append_value(text);
                 exponent.append_value(decimals);
             }
-            (Self::Currency(code, exponent), None) => {
-                code.append_null();
-                exponent.append_null();
-            }
-            (Self::Lines(count, root), Some(Value::Lines(lines, digest))) => {
+            (Self::Lines(count, root), Value::Lines(lines, digest)) => {
                 count.append_value(lines);
                 root.append_value(digest).ok()?;
             }
-            (Self::Lines(count, root), None) => {
-                count.append_null();
-                root.append_null();
-            }
-            (Self::Flag(column), value) => column.append_value(value.is_some()),
-            (Self::Preceding(column), Some(Value::Preceding(entries))) => {
+            (Self::Flag(column), Value::Flag) => column.append_value(true),
+            (Self::Preceding(column), Value::Preceding(entries)) => {
                 push_preceding(column, &entries)?;
             }
-            (Self::Preceding(column), None) => column.append(false),
             _ => return None,
         }
         Some(())
+    }
+
+    fn push_absent(&mut self, rows: usize) {
+        match self {
+            Self::Text(column) => column.append_nulls(rows),
+            Self::Date(column) => column.append_nulls(rows),
+            Self::Amount(column) => column.append_nulls(rows),
+            Self::Time(column) => column.append_nulls(rows),
+            Self::Digest(column) => column.append_nulls(rows),
+            Self::Currency(code, exponent) => {
+                code.append_nulls(rows);
+                exponent.append_nulls(rows);
+            }
+            Self::Lines(count, root) => {
+                count.append_nulls(rows);
+                root.append_nulls(rows);
+            }
+            Self::Flag(column) => column.append_n(rows, false),
+            Self::Preceding(column) => column.append_nulls(rows),
+        }
     }
 
     fn finish(&mut self, out: &mut Vec<ArrayRef>) {
@@ -100,6 +149,8 @@ impl FieldColumn {
             Self::Text(column) => out.push(Arc::new(column.finish())),
             Self::Date(column) => out.push(Arc::new(column.finish())),
             Self::Amount(column) => out.push(Arc::new(column.finish())),
+            Self::Time(column) => out.push(Arc::new(column.finish())),
+            Self::Digest(column) => out.push(Arc::new(column.finish())),
             Self::Flag(column) => out.push(Arc::new(column.finish())),
             Self::Preceding(column) => out.push(Arc::new(column.finish())),
             Self::Currency(code, exponent) => {
@@ -243,7 +294,6 @@ impl Columns {
 
     fn push_record(&mut self, entry: &Entry, bytes: &[u8]) -> Option<()> {
         let Some(parts) = self.take_apart(entry, bytes) else {
-            self.own.iter_mut().try_for_each(|column| column.push(None))?;
             self.fields.append_null();
             self.signed_at.append_null();
             self.secret.append_null();
@@ -264,8 +314,12 @@ impl Columns {
         self.signature.append_value(parts.signature).ok()?;
         self.raw.append_null();
         self.fields.append_option((!self.rest.is_empty()).then_some(&self.rest));
+        let row = self.rows;
         let mut own = self.own.iter_mut().zip(parts.own);
-        own.try_for_each(|(column, value)| column.push(value))
+        own.try_for_each(|(column, value)| match value {
+            Some(value) => column.push(row, value),
+            None => Some(()),
+        })
     }
 
     /// Takes a record apart, if its place is in columns: where it can be read, and says of kind and
@@ -297,7 +351,7 @@ impl Columns {
             Arc::new(self.detail.finish()),
             Arc::new(self.outcome_data.finish()),
         ];
-        self.own.iter_mut().for_each(|column| column.finish(&mut out));
+        self.own.iter_mut().for_each(|column| column.finish(self.rows, &mut out));
         let tail: [ArrayRef; 12] = [
             Arc::new(self.fields.finish()),
             Arc::new(self.signer.finish()),

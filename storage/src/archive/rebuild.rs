@@ -8,7 +8,9 @@
 //!   the row.
 //! - Commitments are computed, never taken from the column, unless the caller says so.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use arrow::array::{
     Array, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Int8Array, Int32Array,
@@ -22,33 +24,19 @@ use piaogen_crypto::sm2::Signature;
 use piaogen_verify::Digest;
 use piaogen_verify::document::{Committer, Secret, find};
 use piaogen_verify::encoding::{Reader, put_bytes, put_vint, put_zint};
+use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::{Tag, tag};
-use piaogen_verify::record::{self, Draft, REGISTRY_SCHEME, RecordKind};
+use piaogen_verify::record::{self, Class, Draft, REGISTRY_SCHEME, RecordKind};
 use piaogen_verify::value;
 
 use super::schema::{self, COLUMNS, HEAD, PRECEDING, Shape};
 
-/// Outcome names and their numbers (`FORMAT.md` section 5).
-const OUTCOMES: [(&str, u8); 18] = [
-    ("ACCEPTED", 0),
-    ("REPLAY", 1),
-    ("DUP_DIFFERENT", 2),
-    ("BAD_SIGNATURE", 10),
-    ("NOT_REGISTERED", 11),
-    ("KEY_REVOKED", 12),
-    ("WRONG_ROLE", 13),
-    ("WRONG_ACTOR", 14),
-    ("MALFORMED", 20),
-    ("LIMIT", 21),
-    ("TOTALS", 22),
-    ("CLOCK_SKEW", 23),
-    ("TYPE_NOT_ACCEPTED", 24),
-    ("UNKNOWN_SCHEME", 25),
-    ("WRONG_PARTITION", 26),
-    ("PARTY_EXISTS", 30),
-    ("KEY_IN_USE", 31),
-    ("NOT_FOUND", 32),
-];
+/// The number of an outcome in entries (`FORMAT.md` section 5), by its name.
+static OUTCOMES: LazyLock<HashMap<&'static str, u8>> = LazyLock::new(|| {
+    let codes = (0..=u8::MAX).map(|code| (Outcome::name_of_code(code), code));
+    let known: HashSet<&str> = Outcome::names().collect();
+    codes.filter(|(name, _)| known.contains(name)).collect()
+});
 
 /// What is wrong with a row, for the caller to say where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,9 +53,9 @@ pub(crate) fn subject_of<'a>(
     get: impl Fn(Tag) -> Option<&'a [u8]>,
     per_seller: bool,
 ) -> Vec<u8> {
-    let registry = REGISTRY_SCHEME.as_bytes();
-    let subject = match kind {
-        RecordKind::Issue | RecordKind::IssueRed => {
+    let registry = |what: &[u8]| record::subject(REGISTRY_SCHEME.as_bytes(), None, what);
+    let subject = match kind.class() {
+        Class::Invoice | Class::Event => {
             let parts = (get(tag::SCHEME), get(tag::NUMBER), get(tag::SELLER_PARTY));
             match (per_seller, parts) {
                 (false, (Some(scheme), Some(number), _)) => {
@@ -79,11 +67,13 @@ pub(crate) fn subject_of<'a>(
                 _ => None,
             }
         }
-        RecordKind::Register | RecordKind::Rotate => {
-            get(tag::PARTY).map(|party| record::subject(registry, None, party))
-        }
-        RecordKind::Revoke => get(tag::REVOKED_KEY)
-            .map(|key| record::subject(registry, None, hex::encode(key).as_bytes())),
+        Class::Registry => match kind {
+            RecordKind::Policy => Some(registry(record::POLICY_SUBJECT)),
+            RecordKind::Revoke => {
+                get(tag::REVOKED_KEY).map(|key| registry(hex::encode(key).as_bytes()))
+            }
+            _ => get(tag::PARTY).map(registry),
+        },
     };
     subject.unwrap_or_default()
 }
@@ -93,6 +83,9 @@ enum FieldColumn<'a> {
     Text(&'a StringArray),
     Date(&'a arrow::array::Date32Array),
     Amount(&'a arrow::array::Decimal128Array),
+    Uint(&'a arrow::array::Decimal128Array),
+    Time(&'a arrow::array::TimestampMillisecondArray),
+    Digest(&'a FixedSizeBinaryArray),
     Currency(&'a StringArray, &'a Int8Array),
     Lines(&'a Int32Array, &'a FixedSizeBinaryArray),
     Flag(&'a BooleanArray),
@@ -104,7 +97,9 @@ impl FieldColumn<'_> {
         match self {
             Self::Text(column) => column.is_null(row),
             Self::Date(column) => column.is_null(row),
-            Self::Amount(column) => column.is_null(row),
+            Self::Amount(column) | Self::Uint(column) => column.is_null(row),
+            Self::Time(column) => column.is_null(row),
+            Self::Digest(column) => column.is_null(row),
             Self::Currency(code, exponent) => code.is_null(row) && exponent.is_null(row),
             Self::Lines(count, root) => count.is_null(row) && root.is_null(row),
             Self::Flag(column) => !column.value(row),
@@ -121,6 +116,12 @@ impl FieldColumn<'_> {
             Self::Text(column) => out.extend_from_slice(column.value(row).as_bytes()),
             Self::Date(column) => put_day(out, column.value(row))?,
             Self::Amount(column) => put_zint(out, column.value(row)),
+            Self::Uint(column) => {
+                let number = u64::try_from(column.value(row));
+                put_vint(out, number.map_err(|_| "a number is not within 64 bits")?);
+            }
+            Self::Time(column) => out.extend_from_slice(&column.value(row).to_be_bytes()),
+            Self::Digest(column) => out.extend_from_slice(column.value(row)),
             Self::Currency(code, exponent) if code.is_valid(row) && exponent.is_valid(row) => {
                 out.extend_from_slice(code.value(row).as_bytes());
                 out.push(exponent.value(row) as u8);
@@ -215,6 +216,13 @@ pub(crate) struct Rebuilt {
     pub(crate) status: Digest,
 }
 
+impl Rebuilt {
+    /// The kind that the entry says.
+    pub(crate) fn kind(&self) -> Option<RecordKind> {
+        RecordKind::from_code(*self.entry.get(1)?)
+    }
+}
+
 /// What to rebuild.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
@@ -241,6 +249,9 @@ impl<'a> Batch<'a> {
                 Shape::Text => FieldColumn::Text(next().as_string()),
                 Shape::Date => FieldColumn::Date(next().as_primitive::<Date32Type>()),
                 Shape::Amount => FieldColumn::Amount(next().as_primitive::<Decimal128Type>()),
+                Shape::Uint => FieldColumn::Uint(next().as_primitive::<Decimal128Type>()),
+                Shape::Time => FieldColumn::Time(next().as_primitive::<TimestampMillisecondType>()),
+                Shape::Digest => FieldColumn::Digest(next().as_fixed_size_binary()),
                 Shape::Currency => {
                     FieldColumn::Currency(next().as_string(), next().as_primitive::<Int8Type>())
                 }
@@ -323,8 +334,8 @@ impl<'a> Batch<'a> {
             return Ok(None);
         }
         let name = self.kind.value(row);
-        let found = RecordKind::ALL.into_iter().find(|kind| kind.name() == name);
-        found.map(Some).ok_or("no record has this kind")
+        let found = RecordKind::ALL.iter().find(|kind| kind.name() == name);
+        found.copied().map(Some).ok_or("no record has this kind")
     }
 
     /// Collects the fields of a row, tags ascending.
@@ -341,8 +352,8 @@ impl<'a> Batch<'a> {
         if self.subject.is_valid(row) && self.per_seller.value(row) {
             return Err("its subject is given, and said to follow from the seller");
         }
-        if !kind.is_invoice() && (self.secret.is_valid(row) || self.per_seller.value(row)) {
-            return Err("it is no invoice, but has columns of one");
+        if kind.is_registry() && (self.secret.is_valid(row) || self.per_seller.value(row)) {
+            return Err("it is a record of the registry, but has columns of an invoice");
         }
         for ((tag, _), column) in COLUMNS.iter().zip(&self.own) {
             let at = out.values.len();
@@ -391,8 +402,8 @@ impl<'a> Batch<'a> {
         wanted: Wanted,
     ) -> Vec<Digest> {
         let mut out = vec![[0; 32]; self.rows];
-        let mut documents = Vec::new();
-        let mut places = Vec::new();
+        let (mut documents, mut events) = (Vec::new(), Vec::new());
+        let (mut of_documents, mut of_events) = (Vec::new(), Vec::new());
         for (row, (kind, range)) in parsed.rows.iter().enumerate() {
             let fields = &pairs[range.clone()];
             match (self.commitment(row).filter(|_| wanted.trust_commitments), kind) {
@@ -402,19 +413,25 @@ impl<'a> Batch<'a> {
                     out[row] = record::decode(bytes)
                         .map_or_else(|_| record::unreadable_commitment(bytes), |r| r.commitment());
                 }
-                (None, Some(kind)) if !kind.is_invoice() => {
+                (None, Some(kind)) if kind.is_registry() => {
                     let draft = Draft { kind: *kind, signed_at: 0, secret: [0; 16], fields };
                     out[row] = draft.commitment();
                 }
+                (None, Some(kind)) if kind.class() == Class::Event => {
+                    events.push((self.secret(row), fields));
+                    of_events.push(row);
+                }
                 _ => {
                     documents.push((self.secret(row), fields));
-                    places.push(row);
+                    of_documents.push(row);
                 }
             }
         }
         let mut computed = Vec::new();
         committer.commitments(lanes, &documents, &mut computed);
-        places.iter().zip(computed).for_each(|(row, commitment)| out[*row] = commitment);
+        of_documents.iter().zip(computed).for_each(|(row, commitment)| out[*row] = commitment);
+        let computed = commit_events(lanes, &events);
+        of_events.iter().zip(computed).for_each(|(row, commitment)| out[*row] = commitment);
         out
     }
 
@@ -439,8 +456,7 @@ impl<'a> Batch<'a> {
         let status = if self.status.is_valid(row) { fixed(self.status, row) } else { [0; 32] };
         let offset = index(self.offset)?;
         let name = self.outcome.value(row);
-        let outcome = OUTCOMES.iter().find(|(known, _)| *known == name);
-        let (_, outcome) = outcome.ok_or("there is no such outcome")?;
+        let outcome = OUTCOMES.get(name).ok_or("there is no such outcome")?;
         let mut entry = Vec::with_capacity(192);
         entry.extend_from_slice(&[1, kind.map_or(0, |kind| kind as u8)]);
         entry.extend_from_slice(&offset.to_be_bytes());
@@ -497,6 +513,29 @@ fn readable(bytes: &[u8], kind: Option<RecordKind>, signer: &Digest) -> bool {
     record::decode(bytes).is_ok_and(|record| Some(record.kind) == kind && record.signer == *signer)
 }
 
+/// The body of an event: secret and fields.
+type Body<'a> = (Secret, &'a [(Tag, &'a [u8])]);
+
+/// The commitments of events with these secrets and fields, computed together.
+fn commit_events(lanes: Lanes, events: &[Body<'_>]) -> Vec<Digest> {
+    let mut arena = Vec::new();
+    let mut ranges = Vec::with_capacity(events.len());
+    for (secret, fields) in events {
+        let begin = arena.len() as u32;
+        arena.push(record::EVENT_PREFIX);
+        arena.extend_from_slice(secret);
+        put_vint(&mut arena, fields.len() as u64);
+        for (tag, value) in *fields {
+            put_vint(&mut arena, u64::from(*tag));
+            put_bytes(&mut arena, value);
+        }
+        ranges.push(begin..arena.len() as u32);
+    }
+    let mut out = vec![[0; 32]; events.len()];
+    lanes.sm3_ranges(&arena, &ranges, &mut out);
+    out
+}
+
 /// The fields of the rows of a batch.
 #[derive(Default)]
 struct Parsed {
@@ -515,23 +554,11 @@ fn fixed<const N: usize>(column: &FixedSizeBinaryArray, row: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use piaogen_verify::entry::{Entry, Outcome};
 
     #[test]
     fn every_outcome_has_its_number() {
-        let names: Vec<_> = OUTCOMES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, Outcome::NAMES);
-        for (name, code) in OUTCOMES {
-            let entry = |detail: &[u8]| {
-                let mut bytes = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, code];
-                put_bytes(&mut bytes, detail);
-                bytes.extend_from_slice(&[0; 97]);
-                Entry::decode(&bytes).ok()
-            };
-            let details = [&[][..], &[0; 2], &[0; 3], &[0, 0, 1], &[0; 4], &[0; 8], &[0; 40]];
-            let found = details.iter().find_map(|detail| entry(detail)).unwrap();
-            assert_eq!(found.outcome.name(), name);
-        }
+        assert_eq!(OUTCOMES.len(), Outcome::names().count());
+        assert!(Outcome::names().all(|name| Outcome::name_of_code(OUTCOMES[name]) == name));
     }
 
     #[test]

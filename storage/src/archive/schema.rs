@@ -14,7 +14,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
-use piaogen_verify::fields::{DOCUMENT, REGISTRY, Tag, by_tag, tag};
+use piaogen_verify::fields::{DOCUMENT, EVENT, REGISTRY, Tag, by_tag, tag};
 
 /// Version of the layout, in every manifest and file.
 pub const LAYOUT: u32 = 1;
@@ -30,6 +30,12 @@ pub(crate) enum Shape {
     Date,
     /// Minor units.
     Amount,
+    /// A number that is not negative.
+    Uint,
+    /// Milliseconds since 1970.
+    Time,
+    /// 32 bytes.
+    Digest,
     /// Code and exponent.
     Currency,
     /// Count and root.
@@ -69,6 +75,27 @@ pub(crate) const COLUMNS: &[(Tag, Shape)] = &[
     (tag::ORIGINAL_UNKNOWN, Shape::Flag),
     (2023, Shape::Text),
     (tag::PARTY, Shape::Text),
+    (tag::ACTOR, Shape::Text),
+    (tag::AMOUNT, Shape::Amount),
+    (tag::TAX_AMOUNT, Shape::Amount),
+    (tag::REFERENCE, Shape::Text),
+    (tag::DIGEST, Shape::Digest),
+    (tag::REASON_CODE, Shape::Text),
+    (tag::FINANCING, Shape::Uint),
+    (tag::FORM, Shape::Text),
+    (tag::ADVANCED, Shape::Amount),
+    (tag::EXPIRES, Shape::Time),
+    (tag::DIVISIBLE, Shape::Flag),
+    (tag::ACCOUNT, Shape::Digest),
+    (tag::DUE, Shape::Date),
+    (tag::MARK, Shape::Text),
+    (tag::PERIOD, Shape::Uint),
+    (tag::SCOPE, Shape::Uint),
+    (tag::TEXT, Shape::Text),
+    (tag::FACT, Shape::Text),
+    (tag::RED_NUMBER, Shape::Text),
+    (tag::SYSTEM, Shape::Text),
+    (tag::ON_BEHALF, Shape::Text),
 ];
 
 /// The members of an entry of `preceding`: tag and whether it is a day; the others are text.
@@ -102,7 +129,12 @@ pub(crate) fn preceding_element() -> Field {
 
 /// The name of a field's column.
 pub(crate) fn name_of(tag: Tag) -> &'static str {
-    by_tag(DOCUMENT, tag).or_else(|| by_tag(REGISTRY, tag)).map_or("", |field| field.name)
+    // An event's `party` is who it is done to or for; the name is taken by registry records.
+    if tag == tag::ACTOR {
+        return "counterparty";
+    }
+    let tables = [DOCUMENT, REGISTRY, EVENT];
+    tables.into_iter().find_map(|table| by_tag(table, tag)).map_or("", |field| field.name)
 }
 
 fn push_columns(out: &mut Vec<Field>, tag: Tag, shape: Shape) {
@@ -110,7 +142,9 @@ fn push_columns(out: &mut Vec<Field>, tag: Tag, shape: Shape) {
     match shape {
         Shape::Text => out.push(Field::new(name, DataType::Utf8, true)),
         Shape::Date => out.push(Field::new(name, DataType::Date32, true)),
-        Shape::Amount => out.push(Field::new(name, decimal(), true)),
+        Shape::Amount | Shape::Uint => out.push(Field::new(name, decimal(), true)),
+        Shape::Time => out.push(Field::new(name, moment(), true)),
+        Shape::Digest => out.push(Field::new(name, DataType::FixedSizeBinary(32), true)),
         Shape::Flag => out.push(Field::new(name, DataType::Boolean, false)),
         Shape::Currency => {
             out.push(Field::new("currency", DataType::Utf8, true));
@@ -182,8 +216,8 @@ const DELTA: [&str; 8] = [
     "lines_count",
 ];
 /// Columns that look random: compressing them costs time and gains nothing.
-const RANDOM: [&str; 7] =
-    ["lines_root", "secret", "signature", "commitment", "leaf", "digest", "certificate"];
+const RANDOM: [&str; 8] =
+    ["lines_root", "secret", "signature", "commitment", "leaf", "digest", "certificate", "account"];
 /// Numbers, names, addresses and key ids: each page has them from end to end, or nobody asks for a
 /// range of them, so bounds would exclude nothing.
 const UNBOUNDED: [&str; 14] = [

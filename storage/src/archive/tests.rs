@@ -266,7 +266,8 @@ fn an_altered_value_is_named_with_its_row_in_any_column() {
     let mut tried = 0;
     for name in &names {
         let (dir, archive) = sealed(&chain);
-        let target = segment(&archive, Series::Records(1), 1);
+        // Its first row has an outcome that says that the signature held: all of it is checked.
+        let target = segment(&archive, Series::Records(1), 0);
         let changed = AtomicUsize::new(usize::MAX);
         rewrite(dir.path(), &target.path, |batch| {
             let column = batch.column_by_name(name).unwrap();

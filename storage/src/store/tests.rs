@@ -4,6 +4,7 @@ use super::*;
 use crate::store::tests::common::{Model, block, compare, compare_reader, config};
 use crate::undo::write_nodes;
 use crate::{RowChunk, StoreReader};
+use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
 
 #[path = "../../tests/common/mod.rs"]
@@ -208,7 +209,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 fn one_place() -> IdPlace {
-    IdPlace { log_index: 0, issue_index: 0, commitment: [0; 32] }
+    IdPlace { log_index: 0, issue_index: 0, commitment: [0; 32], origin: Origin::Blue }
 }
 
 #[test]

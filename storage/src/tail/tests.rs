@@ -29,6 +29,10 @@ impl Bench {
         Tail::open(2, size, 4096, &self.files, true)
     }
 
+    fn append(&self, tail: &mut Tail, rows: &RowChunk) {
+        tail.append(&encode(rows, true).unwrap(), &rows.bytes, &self.files).unwrap();
+    }
+
     fn read(&self, tail: &Tail, from: u64, max_rows: u64, max_bytes: u64) -> Rows {
         let frames = tail.frames(from, max_rows, max_bytes).into_iter();
         let frames = frames.map(|at| Arc::new(read_frame(&self.files, at).unwrap())).collect();
@@ -42,10 +46,11 @@ fn any_range_reads_back() {
     let mut tail = bench.open(0).unwrap();
     for (height, count) in [700, 1, 0, 299, 500].into_iter().enumerate() {
         let first = tail.next();
-        let encoded = encode(&rows(first, count, height as u64), height % 3 == 0).unwrap();
+        let rows = rows(first, count, height as u64);
+        let encoded = encode(&rows, height % 3 == 0).unwrap();
         tail.check(&encoded, first + count).unwrap();
         assert!(tail.check(&encoded, first + count + 1).is_err());
-        tail.append(&encoded, &bench.files).unwrap();
+        tail.append(&encoded, &rows.bytes, &bench.files).unwrap();
     }
     assert!(tail.chunks.len() > 1, "files are bounded");
     for place in tail.take_dirty() {
@@ -73,9 +78,9 @@ fn any_range_reads_back() {
 fn what_lies_past_the_flush_point_is_cut_whatever_it_is() {
     let bench = Bench::new();
     let mut tail = bench.open(0).unwrap();
-    tail.append(&encode(&rows(0, 40, 1), true).unwrap(), &bench.files).unwrap();
+    bench.append(&mut tail, &rows(0, 40, 1));
     let kept = tail.bytes();
-    tail.append(&encode(&rows(40, 3, 2), true).unwrap(), &bench.files).unwrap();
+    bench.append(&mut tail, &rows(40, 3, 2));
     let path = bench.files.path(Place::Tail { shard: 2, first: 0 });
     let whole = std::fs::read(&path).unwrap();
     for cut in kept as usize..=whole.len() {
@@ -103,8 +108,7 @@ fn sealed_files_are_deleted_and_the_tail_goes_on() {
     let bench = Bench::new();
     let mut tail = bench.open(0).unwrap();
     for height in 0..20 {
-        tail.append(&encode(&rows(height * 100, 100, height), true).unwrap(), &bench.files)
-            .unwrap();
+        bench.append(&mut tail, &rows(height * 100, 100, height));
     }
     let before = tail.bytes();
     tail.release(950, &bench.files).unwrap();
@@ -117,6 +121,6 @@ fn sealed_files_are_deleted_and_the_tail_goes_on() {
     tail.release(2000, &bench.files).unwrap();
     assert_eq!((tail.first(), tail.bytes()), (2000, 0));
     let mut tail = bench.open(2000).unwrap();
-    tail.append(&encode(&rows(2000, 10, 21), true).unwrap(), &bench.files).unwrap();
+    bench.append(&mut tail, &rows(2000, 10, 21));
     assert_eq!(bench.read(&tail, 2003, 2, u64::MAX).len(), 2);
 }

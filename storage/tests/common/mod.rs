@@ -12,6 +12,7 @@ use piaogen_storage::{
     Block, Digest, HEADER_BYTES, IdPlace, RowChunk, STATUS_DEPTH, ShardEffects, ShardState, Store,
     StoreConfig, StoreReader,
 };
+use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -139,7 +140,10 @@ impl ModelShard {
             if rng.random_range(0..5) > 0 {
                 let subject = format!("\x03CN1\x14{:020}", rng.random::<u64>()).into_bytes();
                 let issue_index = self.state.invoices;
-                let place = IdPlace { log_index, issue_index, commitment: rng.random() };
+                let origins = [Origin::Blue, Origin::Red, Origin::Import];
+                let origin = origins[rng.random_range(0..3)];
+                let commitment = rng.random();
+                let place = IdPlace { log_index, issue_index, commitment, origin };
                 self.state.invoices += 1;
                 self.ids.insert(subject.clone(), place);
                 effects.ids.push((subject, place));

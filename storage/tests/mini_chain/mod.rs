@@ -14,6 +14,7 @@
 use piaogen_crypto::sm2::{SecretKey, Signature};
 use piaogen_crypto::{Digest, sm3};
 use piaogen_verify::certificate::Certificate;
+use piaogen_verify::conflict::{Conflict, Detail};
 use piaogen_verify::document::Fields;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::tag;
@@ -21,7 +22,9 @@ use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
 use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
 use piaogen_verify::record::{self, Draft, RecordKind};
+use piaogen_verify::status::interior;
 use piaogen_verify::value::{self, Cause};
+use std::collections::BTreeMap;
 
 /// 23:59:50 UTC, so that a chain of some blocks spans two days.
 pub const FIRST_TIME: i64 = 1_795_305_590_000;
@@ -74,6 +77,8 @@ pub struct MiniChain {
     validator: SecretKey,
     next_offsets: Vec<u64>,
     invoices: Vec<u64>,
+    /// Status records that are not zero.
+    statuses: Vec<BTreeMap<u64, Digest>>,
     leaves: Vec<Vec<Digest>>,
     plan: Plan,
 }
@@ -137,6 +142,7 @@ impl MiniChain {
             validator,
             next_offsets: vec![0; count],
             invoices: vec![0; count],
+            statuses: vec![BTreeMap::new(); count],
             leaves: vec![Vec::new(); count],
             plan,
         };
@@ -190,7 +196,7 @@ impl MiniChain {
             log_size: self.leaves[at].len() as u64,
             log_root: merkle::root_of_leaves(&self.leaves[at]),
             invoices: self.invoices[at],
-            status_root: [0; 32],
+            status_root: status_root(&self.statuses[at]),
         }
     }
 
@@ -247,7 +253,10 @@ impl MiniChain {
     }
 
     fn row(&mut self, shard: usize, height: u64, time_ms: i64) {
-        let case = if self.plan.signed { self.rng.below(24) } else { 23 };
+        let case = if self.plan.signed { self.rng.below(30) } else { 23 };
+        if case >= 24 && self.invoices[shard] > 0 {
+            return self.event(case, shard, height, time_ms);
+        }
         // Streams may have holes between offsets.
         let offset = self.next_offsets[shard] + u64::from(case == 5);
         self.next_offsets[shard] = offset + 1;
@@ -305,6 +314,45 @@ impl MiniChain {
         self.push(shard, height, time_ms, &entry, record);
     }
 
+    /// Something that happens to an invoice, a query, or one that is refused.
+    fn event(&mut self, case: u64, shard: usize, height: u64, time_ms: i64) {
+        let kinds = [RecordKind::Book, RecordKind::FinanceHold, RecordKind::RedApply];
+        let kind = if case == 24 { RecordKind::Query } else { kinds[case as usize % 3] };
+        let fields = event(&mut self.rng, kind);
+        let secret = self.rng.bytes();
+        let draft = Draft { kind, signed_at: time_ms, secret, fields: fields.pairs() };
+        let key = &self.keys[self.rng.below(8) as usize];
+        let record = draft.sign(&self.genesis.chain, key);
+        let issue = self.rng.below(self.invoices[shard]);
+        let stands = self.statuses[shard].get(&issue).copied().unwrap_or_default();
+        let (outcome, status) = match case {
+            24 => (Outcome::Accepted, stands),
+            25 => {
+                let booked = Detail::Index(self.rng.below(1_000));
+                (Outcome::conflict_with(Conflict::AlreadyBooked, booked), stands)
+            }
+            26 => (Outcome::conflict(Conflict::NoRight), stands),
+            _ => (Outcome::Accepted, self.rng.bytes()),
+        };
+        let accepted = outcome == Outcome::Accepted;
+        if accepted && kind != RecordKind::Query {
+            self.statuses[shard].insert(issue, status);
+        }
+        let offset = self.next_offsets[shard];
+        self.next_offsets[shard] += 1;
+        let entry = Entry {
+            kind: Some(kind),
+            offset,
+            subject: record::subject(b"CN-EINV", None, fields.text(tag::NUMBER).as_bytes()),
+            outcome,
+            commitment: draft.commitment(),
+            signer: key.public_key().key_id(),
+            issue: accepted.then_some(issue),
+            status,
+        };
+        self.push(shard, height, time_ms, &entry, record);
+    }
+
     fn unreadable(&mut self, shard: usize, height: u64, time_ms: i64, offset: u64) {
         let length = self.rng.below(200) as usize;
         let record: Vec<u8> = (0..length).map(|_| self.rng.next() as u8).collect();
@@ -320,6 +368,56 @@ impl MiniChain {
         };
         self.push(shard, height, time_ms, &entry, record);
     }
+}
+
+/// The root of a status tree, by its definition.
+fn status_root(records: &BTreeMap<u64, Digest>) -> Digest {
+    let mut level: BTreeMap<u64, Digest> = records.clone();
+    for _ in 0..40 {
+        let node = |at: u64| level.get(&at).copied().unwrap_or_default();
+        let above = |at: &u64| (at / 2, interior(&node(at & !1), &node(at | 1)));
+        level = level.keys().map(above).collect();
+    }
+    level.get(&0).copied().unwrap_or_default()
+}
+
+/// The fields of an event: sometimes nearly none, sometimes all that have columns of their own.
+fn event(rng: &mut Rng, kind: RecordKind) -> Fields {
+    let mut fields = Fields::new();
+    fields.set_text(tag::NUMBER, &format!("26{:018}", rng.below(1_000_000)));
+    fields.set_text(tag::SCHEME, "CN-EINV");
+    fields.set_amount(tag::AMOUNT, i128::from(rng.below(1 << 40)) + 1);
+    if kind == RecordKind::Query || rng.below(3) == 0 {
+        return fields;
+    }
+    fields.set(tag::CURRENCY, value::currency(*b"CNY", 2));
+    fields.set_amount(tag::TAX_AMOUNT, rng.below(100).into());
+    fields.set_amount(tag::ADVANCED, rng.below(100).into());
+    for (tag, text) in [
+        (tag::ACTOR, "BANK-1"),
+        (tag::REFERENCE, "R-1"),
+        (tag::REASON_CODE, "02"),
+        (tag::FORM, "pledge"),
+        (tag::MARK, "deduct"),
+        (tag::TEXT, "电话号码"),
+        (tag::FACT, "red"),
+        (tag::RED_NUMBER, "26442000000000000009"),
+        (tag::SYSTEM, "ZHONGDENG"),
+        (tag::ON_BEHALF, "PARTY-2"),
+    ] {
+        fields.set_text(tag, text);
+    }
+    fields.set(tag::DIGEST, rng.bytes::<32>().to_vec());
+    fields.set(tag::ACCOUNT, rng.bytes::<32>().to_vec());
+    fields.set(tag::FINANCING, value::uint(rng.next()));
+    fields.set(tag::PERIOD, value::uint(202_611));
+    fields.set(tag::SCOPE, value::uint(7));
+    fields.set(tag::FIELD, value::uint(42));
+    fields.set(tag::EXPECTED_VERSION, value::uint(rng.below(9)));
+    fields.set(tag::EXPIRES, value::time(FIRST_TIME + rng.below(1 << 30) as i64));
+    fields.set(tag::DIVISIBLE, vec![1]);
+    fields.set(tag::DUE, value::date(2027, 2, 28));
+    fields
 }
 
 const CITIES: [&str; 6] = ["深圳市", "上海市", "北京市", "杭州市", "成都市", "广州市"];

@@ -5,6 +5,7 @@
 
 use super::tree::{Json, Result, object, wrong};
 use super::{error_of_flaw, kind_from_json};
+use crate::conflict::{Conflict, Detail, Form};
 use crate::entry::{Entry, Outcome, SUBJECT_MAX};
 use crate::header::{Header, ShardEntry};
 use crate::record::{self, subject_parts};
@@ -73,6 +74,14 @@ fn detail_to_json(outcome: &Outcome) -> Option<Json> {
         }
         Outcome::ClockSkew { tag } => object([("tag", int(*tag))]),
         Outcome::WrongPartition { expected } => object([("partition", int(*expected))]),
+        Outcome::Conflict { detail, .. } => match detail {
+            Detail::None => return None,
+            Detail::Index(n) => object([("index", int(*n))]),
+            Detail::Time(ms) => object([("time_ms", int(*ms))]),
+            Detail::Amount(n) => object([("amount", Json::of(n.to_string()))]),
+            Detail::Number(n) => object([("number", int(*n))]),
+            Detail::Digest(digest) => object([("commitment", Json::hex(digest))]),
+        },
         _ => return None,
     })
 }
@@ -151,7 +160,12 @@ fn outcome_from_json(name: &str, detail: Option<&Json>) -> Result<Outcome> {
         Outcome::NotFound,
     ];
     let Some(detail) = detail else {
-        return match plain.into_iter().find(|outcome| outcome.name() == name) {
+        let plain = plain.into_iter().find(|outcome| outcome.name() == name);
+        let conflict = || {
+            let known = Conflict::from_name(name).filter(|known| known.form() == Form::None);
+            known.map(Outcome::conflict)
+        };
+        return match plain.or_else(conflict) {
             Some(outcome) => Ok(outcome),
             None => wrong(alloc::format!("has the outcome {name:?}, unknown or without detail")),
         };
@@ -188,8 +202,29 @@ fn outcome_from_json(name: &str, detail: Option<&Json>) -> Result<Outcome> {
             let expected = detail.object(&["partition"])?.need("partition", Json::int)?;
             Ok(Outcome::WrongPartition { expected })
         }
-        _ => wrong(alloc::format!("does not belong to the outcome {name:?}")),
+        _ => match Conflict::from_name(name) {
+            Some(conflict) => Ok(Outcome::Conflict {
+                conflict,
+                detail: conflict_detail_from_json(conflict.form(), detail)?,
+            }),
+            None => wrong(alloc::format!("does not belong to the outcome {name:?}")),
+        },
     }
+}
+
+fn conflict_detail_from_json(form: Form, json: &Json) -> Result<Detail> {
+    Ok(match form {
+        Form::None => return wrong("has a detail, and this outcome has none"),
+        Form::Index => Detail::Index(json.object(&["index"])?.need("index", Json::int)?),
+        Form::Time => Detail::Time(json.object(&["time_ms"])?.need("time_ms", Json::int)?),
+        Form::Amount => {
+            Detail::Amount(json.object(&["amount"])?.need("amount", difference_from_json)?)
+        }
+        Form::Number => Detail::Number(json.object(&["number"])?.need("number", Json::int)?),
+        Form::Digest => {
+            Detail::Digest(json.object(&["commitment"])?.need("commitment", Json::array)?)
+        }
+    })
 }
 
 fn cause_from_json(json: &Json) -> Result<Cause> {

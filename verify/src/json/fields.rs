@@ -8,10 +8,12 @@
 //! - Amounts have exactly the decimals of the currency beside them; without a currency they are in
 //!   minor units.
 
+use super::opened::{opened_from_json, opened_to_json};
 use super::tree::{Json, JsonError, Object, Result, object, wrong};
 use crate::document::find;
-use crate::fields::{Field, Kind, Tag, by_name, by_tag, tag};
-use crate::value::{self, Flaw, LIST_MAX};
+use crate::fields::{DOCUMENT, Field, Kind, Tag, by_name, by_tag, tag};
+use crate::opening;
+use crate::value::{self, Flaw, HISTORY_MAX, LIST_MAX};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -85,6 +87,15 @@ fn canonical_to_json(kind: Kind, bytes: &[u8], exponent: u8) -> core::result::Re
                 .map(|entry| to_json(members, entry, exponent))
                 .collect(),
         ),
+        Kind::Opening => opened_to_json(DOCUMENT, &opening::decode(bytes)?),
+        Kind::History => Json::List(
+            value::history_of(bytes)?
+                .iter()
+                .map(|(index, id)| {
+                    object([("index", Json::Int((*index).into())), ("id", Json::hex(id))])
+                })
+                .collect(),
+        ),
     })
 }
 
@@ -134,6 +145,11 @@ pub(crate) fn value_from_json(kind: Kind, json: &Json, exponent: u8) -> Result<V
             let entries = json.list(LIST_MAX, |entry| from_json(members, entry, exponent))?;
             value::list(&entries)
         }
+        Kind::Opening => opening::encode(&opened_from_json(DOCUMENT, json)?),
+        Kind::History => value::history(&json.list(HISTORY_MAX, |entry| {
+            let o = entry.object(&["index", "id"])?;
+            Ok((o.need("index", Json::int)?, o.need("id", Json::array)?))
+        })?),
     };
     value::check(kind, &bytes).map_err(error_of_flaw)?;
     Ok(bytes)

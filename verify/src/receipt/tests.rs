@@ -7,6 +7,7 @@ use crate::entry::Outcome;
 use crate::header::shards_root;
 use crate::merkle;
 use crate::record::{RecordKind, subject};
+use crate::value;
 
 fn document() -> Document {
     let mut fields = Fields::new();
@@ -49,7 +50,7 @@ fn receipt() -> (Receipt, TrustRoot) {
     let history = [genesis.leaf(), header.leaf(), second.leaf()];
     let newer = Header { height: 3, history_root: merkle::root_of_leaves(&history), ..header };
     let receipt = Receipt {
-        fields: ReceiptField::all_hidden(&document),
+        fields: OpenedField::all_hidden(&document),
         entry,
         log_index: 4,
         inclusion: merkle::prove_inclusion(&leaves[..], 4, 7).unwrap(),

@@ -45,6 +45,9 @@ pub fn en16931() -> Scheme {
         red_sign: RedSign::Any,
         tolerance_totals: 0,
         tolerance_tax: 99,
+        slips: false,
+        voidable: false,
+        deductible_vat_types: Vec::new(),
     }
 }
 
@@ -53,7 +56,8 @@ pub fn en16931() -> Scheme {
 /// A blue invoice has the type code 380 and a red one 381, since the list of BT-3 is UNTDID 1001;
 /// what China calls the type of VAT invoice is in the field `vat_type`. The tax of one rate may
 /// differ from taxable × rate by what issuing software lets a whole invoice gather from rounding
-/// its lines, 1.27.
+/// its lines, 1.27. A red invoice of a used or booked one needs a slip, none can be voided, and
+/// only special VAT invoices (`vat_type` 01) give a deduction.
 pub fn cn_einv() -> Scheme {
     Scheme {
         code: CN_EINV.into(),
@@ -63,6 +67,9 @@ pub fn cn_einv() -> Scheme {
         red_sign: RedSign::Negative,
         tolerance_totals: 0,
         tolerance_tax: 127,
+        slips: true,
+        voidable: false,
+        deductible_vat_types: codes("01"),
     }
 }
 
@@ -76,6 +83,9 @@ pub fn uk_retail() -> Scheme {
         red_sign: RedSign::Negative,
         tolerance_totals: 0,
         tolerance_tax: 0,
+        slips: false,
+        voidable: false,
+        deductible_vat_types: Vec::new(),
     }
 }
 

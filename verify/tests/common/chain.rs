@@ -10,7 +10,7 @@ use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::{DOCUMENT, Field, LINE, by_name, tag};
 use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
 use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
-use piaogen_verify::receipt::{Receipt, ReceiptField};
+use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::record::{self, Draft, RecordKind, partition};
 use piaogen_verify::scheme::{RedSign, Scheme, check_invoice};
 use piaogen_verify::trust_root::TrustRoot;
@@ -59,6 +59,9 @@ pub(crate) fn genesis_file() -> Vec<u8> {
         red_sign,
         tolerance_totals: 0,
         tolerance_tax: 2,
+        slips: false,
+        voidable: false,
+        deductible_vat_types: Vec::new(),
     };
     let founder = |party: &str, name: &str, role: &str, key: u8| Founder {
         party: party.into(),
@@ -87,7 +90,7 @@ pub(crate) fn genesis_file() -> Vec<u8> {
     text
 }
 
-fn text(fields: &mut Fields, table: &'static [Field], name: &str, value: &str) {
+pub(crate) fn text(fields: &mut Fields, table: &'static [Field], name: &str, value: &str) {
     fields.set_text(by_name(table, name).unwrap().tag, value);
 }
 
@@ -286,7 +289,7 @@ impl Chain {
         let history = through_history.then(|| (self.headers[3], self.history_proof(2, 3)));
         let last = if through_history { &self.headers[3] } else { &self.headers[2] };
         Receipt {
-            fields: item.document.as_ref().map_or(Vec::new(), ReceiptField::all_hidden),
+            fields: item.document.as_ref().map_or(Vec::new(), OpenedField::all_hidden),
             entry: item.entry.clone(),
             log_index: item.log_index,
             inclusion: merkle::prove_inclusion(&leaves[..], item.log_index, shard.log_size)

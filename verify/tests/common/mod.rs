@@ -6,6 +6,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod chain;
+pub(crate) mod life;
+pub(crate) mod lives;
 
 use piaogen_crypto::sm2::{SecretKey, Signature};
 use piaogen_verify::certificate::Certificate;
@@ -15,7 +17,8 @@ use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::{DOCUMENT, Field, Kind, LINE, REGISTRY, Tag, tag};
 use piaogen_verify::header::{Cut, Header, ShardEntry};
-use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
+use piaogen_verify::opening;
+use piaogen_verify::receipt::{Content, OpenedField, Receipt};
 use piaogen_verify::record::{self, Draft, RecordKind};
 use piaogen_verify::status::StatusProof;
 use piaogen_verify::value::{self, Cause};
@@ -85,16 +88,27 @@ pub(crate) fn value_of(random: &mut Random, kind: Kind) -> Vec<u8> {
             let entries: Vec<_> = (0..count).map(|_| some_of(random, members, 3)).collect();
             value::list(&entries)
         }
+        Kind::Opening => opening::encode(&opened_of(random, DOCUMENT, 3)),
+        Kind::History => {
+            let mut index = 0;
+            let records: Vec<_> = (0..=random.below(4))
+                .map(|_| {
+                    index += 1 + (random.wide() >> 8);
+                    (index, random.array())
+                })
+                .collect();
+            value::history(&records)
+        }
     }
 }
 
-fn signed_of(random: &mut Random) -> i128 {
+pub(crate) fn signed_of(random: &mut Random) -> i128 {
     let wide = i128::from(random.wide() >> 1) * i128::from(random.wide() >> 1);
     let n = wide % (value::AMOUNT_LIMIT / 1_000_000);
     if random.below(2) == 0 { n } else { -n }
 }
 
-fn text_of(random: &mut Random, limit: u16) -> Vec<u8> {
+pub(crate) fn text_of(random: &mut Random, limit: u16) -> Vec<u8> {
     const SOME: [char; 12] = ['票', '根', ' ', 'é', 'ß', 'A', '7', '"', '\\', '\n', '😀', '/'];
     let mut text = String::new();
     let length = 1 + random.below(u64::from(limit)) as usize;
@@ -136,12 +150,29 @@ pub(crate) fn document_of(random: &mut Random) -> Document {
     document
 }
 
-/// A random record; its signature is random too.
+/// Random fields of a table, some shown and some hidden.
+pub(crate) fn opened_of(
+    random: &mut Random,
+    table: &'static [Field],
+    most: u64,
+) -> Vec<OpenedField> {
+    let fields = some_of(random, table, most).into_iter().map(|(tag, value)| {
+        let content = match random.below(2) {
+            0 => Content::Hidden(random.array()),
+            _ => Content::Shown { salt: random.array(), value },
+        };
+        OpenedField { tag, content }
+    });
+    fields.collect()
+}
+
+/// A random record of an invoice or of a participant; its signature is random too.
 pub(crate) fn record_of(random: &mut Random) -> Vec<u8> {
-    let kind = RecordKind::ALL[random.below(5) as usize];
+    use RecordKind::{Issue, IssueRed, Register, Revoke, Rotate};
+    let kind = [Issue, IssueRed, Register, Rotate, Revoke][random.below(5) as usize];
     let fields = match kind.is_invoice() {
         true => some_of(random, DOCUMENT, 16),
-        false => some_of(random, REGISTRY, 5),
+        false => some_of(random, &REGISTRY[..6], 5),
     };
     let signed_at = random.wide() as i64;
     let draft = Draft { kind, signed_at, secret: random.array(), fields: &fields };
@@ -177,7 +208,7 @@ pub(crate) fn entry_of(random: &mut Random) -> Entry {
         }
     };
     Entry {
-        kind: RecordKind::from_code(random.below(4) as u8),
+        kind: RecordKind::from_code(random.below(4) as u8).filter(|kind| *kind as u8 != 3),
         offset: random.wide(),
         subject,
         outcome: outcome_of(random),
@@ -237,15 +268,8 @@ pub(crate) fn certificate_of(random: &mut Random) -> Certificate {
 
 /// A random receipt, canonical but proving nothing.
 pub(crate) fn receipt_of(random: &mut Random) -> Receipt {
-    let fields = some_of(random, DOCUMENT, 12).into_iter().map(|(tag, value)| {
-        let content = match random.below(2) {
-            0 => Content::Hidden(random.array()),
-            _ => Content::Shown { salt: random.array(), value },
-        };
-        ReceiptField { tag, content }
-    });
     Receipt {
-        fields: fields.collect(),
+        fields: opened_of(random, DOCUMENT, 12),
         entry: entry_of(random),
         log_index: random.wide(),
         inclusion: random.digests(64),

@@ -1,6 +1,7 @@
 //! Writes the examples of `FORMAT.md`, all of them from the small chain.
 
-use crate::common::chain::{Chain, PARTITIONS, blue};
+use crate::common::chain::{Chain, Item, PARTITIONS, blue};
+use crate::common::life::Life;
 use piaogen_crypto::sm3;
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::Checkpoint;
@@ -22,7 +23,7 @@ pub(crate) fn replace(text: &str, name: &str, block: &str) -> String {
 }
 
 /// Names and contents of all examples.
-pub(crate) fn all(chain: &Chain) -> Vec<(&'static str, String)> {
+pub(crate) fn all(chain: &Chain, life: &Life) -> Vec<(&'static str, String)> {
     let mut receipt = chain.receipt("blue", false);
     receipt.show(&blue(), &[tag::NUMBER, tag::TOTAL_GROSS]).unwrap();
     let item = chain.item("blue");
@@ -40,7 +41,26 @@ pub(crate) fn all(chain: &Chain) -> Vec<(&'static str, String)> {
         ("receipt.json", receipt.to_json()),
         ("trust-root.json", chain.trust.to_json()),
         ("checkpoint", checkpoint(chain).to_note()),
+        ("event", event_dump(&life.item(chain, "pledged").bytes)),
+        ("event.json", event_json(&life.item(chain, "booked").bytes)),
+        ("refusal", refusal(life.item(chain, "pledged_again"))),
+        ("secrets", secrets(chain, life)),
+        ("status.json", json::status_to_json(&life.steps[0])),
+        ("status-proof.json", life.status_receipt(chain, "blue", &[tag::FACE]).to_json()),
+        ("untouched.json", life.status_receipt(chain, "neighbour", &[]).to_json()),
+        ("history.json", events_only(&life.history(chain, "blue").to_json())),
     ]
+}
+
+/// The part of a history that is no status proof, which has an example of its own.
+fn events_only(json: &str) -> String {
+    let (before, rest) = json.split_once("  \"status\": {").expect("the status proof");
+    let (_, records) = rest.split_once("\n  \"records\"").expect("the records");
+    format!("{before}  \"status\": {{ … }},\n  \"records\"{records}")
+}
+
+fn event_json(bytes: &[u8]) -> String {
+    json::record_to_json(&record::decode(bytes).unwrap())
 }
 
 /// The checkpoint of block 3, signed by two validators.
@@ -123,11 +143,47 @@ fn vint(bytes: &[u8]) -> (usize, usize) {
     (length, value)
 }
 
+fn event_dump(bytes: &[u8]) -> String {
+    let commitment = record::decode(bytes).unwrap().commitment();
+    record_dump(bytes) + &format!("commitment  {}\n", hex::encode(commitment))
+}
+
+/// The entry of a refused event.
+fn refusal(item: &Item) -> String {
+    let entry = &item.entry;
+    let bytes = entry.encode();
+    let mut dump = Dump::new(&bytes);
+    dump.put(1, "version");
+    dump.put(1, "kind: finance_open");
+    dump.put(8, "offset");
+    dump.put(1 + entry.subject.len(), "subject");
+    dump.put(1, "outcome: ENCUMBERED");
+    dump.put(2, "detail: number 1");
+    dump.put(32, "commitment");
+    dump.put(32, "signer");
+    dump.put(1, "issue: none, it changed nothing");
+    dump.put(32, "status digest that it met");
+    dump.end() + &format!("leaf  {}\n", hex::encode(entry.leaf()))
+}
+
+/// How the secret of the status comes from those of the events.
+fn secrets(chain: &Chain, life: &Life) -> String {
+    let mut out = format!("before any event     {}\n", hex::encode([0; SECRET_LEN]));
+    let names = ["booked", "consent", "pledged", "consent_b"];
+    for (name, status) in names.into_iter().zip(&life.steps) {
+        let item = life.item(chain, name);
+        let own = record::decode(&item.bytes).unwrap().secret;
+        out += &format!("secret of event {:<4} {}\n", item.log_index, hex::encode(own));
+        out += &format!("secret after it      {}\n", hex::encode(status.secret));
+    }
+    out
+}
+
 fn record_dump(bytes: &[u8]) -> String {
     let record = record::decode(bytes).unwrap();
     let mut dump = Dump::new(bytes);
     dump.put(3, "magic, version");
-    dump.put(1, "kind: issue");
+    dump.put(1, &format!("kind: {}", record.kind.name()));
     dump.put(32, "signer");
     dump.put(8, "signed_at");
     dump.put(SECRET_LEN, "secret");

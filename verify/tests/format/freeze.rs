@@ -1,6 +1,6 @@
 //! One hash for each encoded type, over many pseudo-random values.
 
-use crate::common::{self, Random};
+use crate::common::{self, Random, lives};
 use piaogen_crypto::sm3::Hasher;
 use piaogen_verify::encoding::put_bytes;
 use piaogen_verify::fields::DOCUMENT;
@@ -25,7 +25,7 @@ type Encode = fn(&mut Random) -> Vec<u8>;
 
 /// The hash of each type.
 pub(crate) fn all() -> Value {
-    let types: [(&str, Encode); 17] = [
+    let types: [(&str, Encode); 26] = [
         ("value", |r| {
             let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
             common::value_of(r, field.kind)
@@ -57,6 +57,22 @@ pub(crate) fn all() -> Value {
             common::status_proof_of(r).encode(&mut out);
             out
         }),
+        ("record_of_any_kind", lives::record_of_any_kind),
+        ("record_of_any_kind.json", |r| {
+            let bytes = lives::record_of_any_kind(r);
+            json::record_to_json(&record::decode(&bytes).unwrap()).into_bytes()
+        }),
+        ("record_of_any_kind.signed", |r| {
+            let bytes = lives::record_of_any_kind(r);
+            let record = record::decode(&bytes).unwrap();
+            record.signed(&r.array(), &record.commitment()).to_vec()
+        }),
+        ("entry_of_event", |r| lives::entry_of_event(r).encode()),
+        ("status", |r| lives::status_of(r).encode()),
+        ("status.json", |r| json::status_to_json(&lives::status_of(r)).into_bytes()),
+        ("status.digest", |r| lives::status_of(r).digest().to_vec()),
+        ("status_receipt", |r| lives::status_receipt_of(r).encode()),
+        ("history", |r| lives::history_of(r).encode()),
     ];
     let hashes = (1u64..).zip(types);
     let hashes: Map<String, Value> =

@@ -1,10 +1,14 @@
 //! Makes the golden vectors for verifiers in other languages.
 
+#[path = "vectors_life.rs"]
+mod life;
 #[path = "vectors_receipts.rs"]
 mod receipts;
 
 use crate::common::chain::{Chain, blue, red, sign, wrong_totals};
+use crate::common::life::Life;
 use crate::common::{self, Random};
+use piaogen_crypto::sm3;
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::document::{Document, LINE_SALTS, Salts};
 use piaogen_verify::entry::{Entry, Outcome};
@@ -17,7 +21,7 @@ use piaogen_verify::{encoding, json};
 use serde_json::{Map, Value, json};
 
 /// Names and contents of all vector files but the freeze.
-pub(crate) fn all(chain: &Chain) -> Vec<(&'static str, Value)> {
+pub(crate) fn all(chain: &Chain, later: &Life) -> Vec<(&'static str, Value)> {
     vec![
         ("documents.json", documents()),
         ("records.json", records(chain)),
@@ -28,6 +32,10 @@ pub(crate) fn all(chain: &Chain) -> Vec<(&'static str, Value)> {
         ("checkpoint.json", receipts::checkpoints(chain)),
         ("status.json", statuses()),
         ("partition.json", partitions()),
+        ("events.json", life::events(chain, later)),
+        ("statuses.json", life::statuses(chain, later)),
+        ("status_proofs.json", life::proofs(chain, later)),
+        ("histories.json", life::histories(chain, later)),
     ]
 }
 
@@ -249,7 +257,7 @@ fn malformed(chain: &Chain) -> Vec<(&'static str, Vec<u8>)> {
         ("empty", Vec::new()),
         ("magic", with(0, b'Q')),
         ("version", with(2, 2)),
-        ("unknown_kind", with(3, 3)),
+        ("unknown_kind", with(3, 63)),
         ("too_short", good[..107].to_vec()),
         ("no_body", good[..108].to_vec()),
         ("unknown_tag", with(first, 4)),
@@ -344,7 +352,7 @@ fn entries(chain: &Chain) -> Value {
     let outcome = 10 + 1 + chain.item("blue").entry.subject.len();
     let bad = [
         ("version", changed(0, 2)),
-        ("kind", changed(1, 7)),
+        ("kind", changed(1, 63)),
         ("outcome", changed(outcome, 99)),
         ("detail_missing", changed(outcome, 1)),
         ("trailing", [&good[..], &[0]].concat()),
@@ -410,7 +418,7 @@ fn statuses() -> Value {
         let index = random.wide() >> 24;
         let (proof, record) = match i {
             0 => (StatusProof { siblings: [status::ZERO; 40] }, status::ZERO),
-            1 => (StatusProof { siblings: [status::ZERO; 40] }, status::digest(b"lien")),
+            1 => (StatusProof { siblings: [status::ZERO; 40] }, sm3::hash(b"\x06lien")),
             n if n % 2 == 0 => (common::status_proof_of(&mut random), status::ZERO),
             _ => (common::status_proof_of(&mut random), random.array()),
         };
@@ -430,11 +438,7 @@ fn statuses() -> Value {
         assert!(StatusProof::decode(&mut encoding::Reader::new(&bytes)).is_err(), "{name}");
         json!({"name": name, "proof": hexed(bytes)})
     });
-    json!({
-        "document": {"bytes": hexed(b"lien"), "record": hexed(status::digest(b"lien"))},
-        "cases": cases,
-        "bad": bad.to_vec(),
-    })
+    json!({"cases": cases, "bad": bad.to_vec()})
 }
 
 fn partitions() -> Value {

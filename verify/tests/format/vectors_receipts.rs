@@ -12,13 +12,13 @@ use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::field_digest;
 use piaogen_verify::fields::tag;
 use piaogen_verify::header::{Header, ShardEntry, ValidatorSet};
-use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
+use piaogen_verify::receipt::{Content, OpenedField, Receipt};
 use piaogen_verify::refusal::{Refusal, Step};
 use piaogen_verify::trust_root::TrustRoot;
 use piaogen_verify::{document, merkle};
 use serde_json::{Value, json};
 
-fn step_of<T>(result: Result<T, Refusal>) -> Value {
+pub(super) fn step_of<T>(result: Result<T, Refusal>) -> Value {
     result.err().map_or(Value::Null, |refusal| refusal.step.name().into())
 }
 
@@ -41,9 +41,9 @@ pub(crate) fn receipts(chain: &Chain) -> Value {
         assert_eq!(judge(&bytes, &chain.trust), step.name(), "{name}");
         cases.push(json!({"name": name, "receipt": hexed(bytes), "step": step.name()}));
     }
-    let steps =
-        Step::ALL.iter().filter(|step| cases.iter().any(|case| case["step"] == step.name()));
-    assert_eq!(steps.count(), Step::ALL.len(), "a bad receipt for each step");
+    let own = &Step::ALL[..Step::OF_RECEIPT];
+    let refused = |step: &&Step| cases.iter().any(|case| case["step"] == step.name());
+    assert_eq!(own.iter().filter(refused).count(), own.len(), "a bad receipt for each step");
     json!({"trust_root": parsed(&chain.trust.to_json()), "cases": cases})
 }
 
@@ -60,7 +60,7 @@ fn good(chain: &Chain) -> Vec<(&'static str, Receipt)> {
     let mut amount = chain.receipt("red", false);
     amount.show(&red(), &[tag::TOTAL_GROSS]).unwrap();
     let currency = amount.fields.iter_mut().find(|field| field.tag == tag::CURRENCY).unwrap();
-    *currency = ReceiptField::hidden(tag::CURRENCY, currency.digest());
+    *currency = OpenedField::hidden(tag::CURRENCY, currency.digest());
     vec![
         ("all_shown", shown),
         ("some_shown_with_history", some),
@@ -81,7 +81,7 @@ fn with_value(chain: &Chain, tag: u16, value: &[u8]) -> Receipt {
     let content = Content::Shown { salt: [5; 16], value: value.to_vec() };
     receipt.fields.retain(|field| field.tag != tag);
     let at = receipt.fields.partition_point(|field| field.tag < tag);
-    receipt.fields.insert(at, ReceiptField { tag, content });
+    receipt.fields.insert(at, OpenedField { tag, content });
     let mut digests: Vec<(u16, Digest)> =
         receipt.fields.iter().map(|field| (field.tag, field.digest())).collect();
     digests[at].1 = field_digest(tag, &[5; 16], value);

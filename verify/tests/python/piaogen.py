@@ -5,9 +5,9 @@ import re
 
 from sm import key_id, sm2_verify, sm3
 from values import (
-    Bad, blob, check, check_members, entries_of, exponent_in, fields_from_json, inclusion_root,
-    interior, keys_of, leaf, Reader, TABLES, tag_of, u16, u32, u64, unhex, value_from_json, vint,
-    zint,
+    Bad, blob, check, check_opening, CONFLICTS, entries_of, exponent_in, fields_from_json,
+    history_of, inclusion_root, interior, keys_of, leaf, opening_from_json, put_opening,
+    read_opening, Reader, SHAPES, TABLES, tag_of, u16, u32, u64, unhex, vint, zint,
 )
 
 
@@ -22,8 +22,8 @@ def field_digest(tag, salt_, value):
     return sm3(b"\x03", u16(tag), salt_, value)
 
 
-def commitment_of(digests):
-    return sm3(b"\x04", vint(len(digests)), *(u16(tag) + digest for tag, digest in digests))
+def commitment_of(digests, prefix=b"\x04"):
+    return sm3(prefix, vint(len(digests)), *(u16(tag) + digest for tag, digest in digests))
 
 
 def digests_of(secret, fields):
@@ -82,7 +82,17 @@ def totals(fields, tolerance, tolerance_tax):
 
 # --- records (section 4) ------------------------------------------------------------------------
 
-KINDS = {1: "issue", 2: "issue_red", 64: "register", 65: "rotate", 66: "revoke"}
+KINDS = {1: "issue", 2: "issue_red", 3: "import", 64: "register", 65: "rotate", 66: "revoke",
+         67: "delegate", 68: "delegate_end", 69: "policy"}
+
+
+def read_kinds():
+    """The kinds of events, from the table of section 4.1."""
+    KINDS.update({code: name for code, (name, _, _) in SHAPES.items()})
+
+
+def table_of(code):
+    return "document" if code < 4 else "event" if code < 64 else "registry"
 
 
 def refused(tag, bad):
@@ -101,12 +111,11 @@ def read_record(data):
     if data[3] not in KINDS:
         return refused(0, Bad("kind", "unknown_kind"))
     kind, body, signature = KINDS[data[3]], data[44:-64], data[-64:]
-    invoice = data[3] in (1, 2)
-    table = "document" if invoice else "registry"
-    secret = body[:16] if invoice else b""
-    if invoice and len(body) < 16:
+    table = table_of(data[3])
+    secret = b"" if table == "registry" else body[:16]
+    if table != "registry" and len(body) < 16:
         return refused(0, Bad("secret"))
-    r, at, fields = Reader(body[16:] if invoice else body), 0, []
+    r, at, fields = Reader(body[len(secret):]), 0, []
     try:
         for _ in range(r.count(128)):
             at = 0
@@ -125,13 +134,34 @@ def read_record(data):
         r.end()
     except Bad as bad:
         return refused(at, bad)
-    if invoice:
+    if table == "document":
         commitment = commitment_of(digests_of(secret, fields))
     else:
-        commitment = sm3(b"\x0d", body)
+        commitment = sm3(b"\x0e" if table == "event" else b"\x0d", body)
     return {"kind": kind, "code": data[3], "signer": data[4:36],
             "signed_at": int.from_bytes(data[36:44], "big", signed=True),
             "secret": secret, "fields": fields, "commitment": commitment, "signature": signature}
+
+
+COMMON = ["scheme", "number", "seller_party", "currency", "text", "opening", "expected_version",
+          "on_behalf"]
+
+
+def shape(record):
+    """None, or what the shape of an event is refused with (section 4.1)."""
+    _, required, optional = SHAPES[record["code"]]
+    fields = dict(record["fields"])
+    for name in required:
+        if tag_of("event", name) not in fields:
+            return refused(tag_of("event", name), Bad(name, "missing"))
+    for tag in fields:
+        if TABLES["event"][tag][0] not in COMMON + required + optional:
+            return refused(tag, Bad("field", "not_allowed"))
+    for name, least in (("amount", 1), ("tax", 0), ("advanced", 0)):
+        tag = tag_of("event", name)
+        if tag in fields and amount_in(record["fields"], "event", name) < least:
+            return refused(tag, Bad(name, "sign"))
+    return None
 
 
 def signed_of(chain, record):
@@ -148,11 +178,11 @@ def record_from_json(value):
     if value["format"] != "piaogen/record/1":
         raise Bad("format")
     code = next(code for code, name in KINDS.items() if name == value["kind"])
-    if code in (1, 2):
+    if table_of(code) != "registry":
         keys_of(value["body"], ["secret", "fields"])
         fields = value["body"]["fields"]
         body = unhex(value["body"]["secret"], 16)
-        body += put_fields(fields_from_json("document", fields, exponent_in(fields)))
+        body += put_fields(fields_from_json(table_of(code), fields, exponent_in(fields)))
     else:
         body = put_fields(fields_from_json("registry", value["body"], 0))
     return (b"PR\x01" + bytes([code]) + unhex(value["signer"], 32)
@@ -170,7 +200,7 @@ def partition_of(subject, partitions):
 
 def subject_of_record(record, genesis):
     fields = dict(record["fields"])
-    if record["kind"] in ("issue", "issue_red"):
+    if table_of(record["code"]) != "registry":
         scheme, number = fields.get(2001), fields.get(1)
         if scheme is None or number is None:
             return None
@@ -182,6 +212,8 @@ def subject_of_record(record, genesis):
     if record["kind"] == "revoke":
         name = fields.get(3005)
         name = None if name is None else name.hex().encode()
+    elif record["kind"] == "policy":
+        name = b"POLICY"
     else:
         name = fields.get(3001)
     return None if name is None else subject_of(b"REGISTRY", None, name)
@@ -198,8 +230,43 @@ CAUSES = ["encoding", "unknown_tag", "order", "missing", "not_canonical", "not_a
           "characters", "range", "sign", "check_digit", "unknown_kind"]
 
 
+def read_conflict(form, r):
+    if form == "index":
+        return {"index": r.uint(8)}
+    if form == "time_ms":
+        return {"time_ms": r.i64()}
+    if form == "amount":
+        return {"amount": str(r.zint())}
+    if form == "number":
+        return {"number": r.vint()}
+    return {"commitment": r.take(32).hex()} if form == "commitment" else {}
+
+
+def put_conflict(form, d):
+    if form == "index":
+        return u64(d["index"])
+    if form == "time_ms":
+        return d["time_ms"].to_bytes(8, "big", signed=True)
+    if form == "amount":
+        return zint(int(d["amount"]))
+    if form == "number":
+        return vint(d["number"])
+    return unhex(d["commitment"], 32) if form == "commitment" else b""
+
+
+def read_outcomes():
+    """The conflicts, from the table of section 5.1."""
+    OUTCOMES.update({code: name for code, (name, _) in CONFLICTS.items()})
+
+
+def form_of(name):
+    return next((form for known, form in CONFLICTS.values() if known == name), None)
+
+
 def read_detail(name, data):
     r, out = Reader(data), {}
+    if form_of(name):
+        out = read_conflict(form_of(name), r)
     if name in ("REPLAY", "DUP_DIFFERENT"):
         out["first"] = r.uint(8)
         if name == "DUP_DIFFERENT":
@@ -222,6 +289,8 @@ def read_detail(name, data):
 
 
 def put_detail(name, d):
+    if form_of(name):
+        return put_conflict(form_of(name), d)
     if name == "REPLAY":
         return u64(d["first"])
     if name == "DUP_DIFFERENT":
@@ -424,20 +493,8 @@ def read_receipt(data):
     r = Reader(data)
     if r.take(3) != b"PT\x01":
         raise Bad("magic")
-    out, fields = {}, []
-    for _ in range(r.count(128)):
-        tag = r.vint()
-        if tag > 0xFFFF or (fields and fields[-1][0] >= tag):
-            raise Bad("tag")
-        mark = r.uint(1)
-        if mark == 0:
-            fields.append((tag, r.take(32), None, None))
-        elif mark == 1:
-            salt_, value = r.take(16), r.bytes(65536)
-            fields.append((tag, field_digest(tag, salt_, value), salt_, value))
-        else:
-            raise Bad("mark of a field")
-    out["fields"] = fields
+    out = {}
+    out["fields"] = read_opening(r)
     out["entry_bytes"] = r.bytes(1024)
     out["entry"] = read_entry(out["entry_bytes"])
     out["log_index"] = r.vint()
@@ -455,39 +512,49 @@ def read_receipt(data):
     return out
 
 
-def verify_receipt(data, trust):
+def check_shown(step, table, fields):
+    try:
+        check_opening(table, fields)
+    except Bad:
+        raise Refused(step) from None
+
+
+def check_receipt(receipt, trust):
+    if receipt["fields"]:
+        check_shown("document", "document", receipt["fields"])
+        digests = [(tag, digest) for tag, digest, _, _ in receipt["fields"]]
+        need("document", commitment_of(digests).hex() == receipt["entry"]["commitment"])
+    shard, header = receipt["shard"], receipt["header"]
+    root = inclusion_root(leaf(receipt["entry_bytes"]), receipt["log_index"],
+                          shard["log_size"], receipt["inclusion"])
+    need("inclusion", root == shard["log_root"])
+    root = inclusion_root(leaf(shard["raw"]), shard["shard"], header["shards"],
+                          receipt["shard_proof"])
+    need("shard", root == header["shards_root"])
+    need("chain", header["chain"] == trust["chain"])
+    last = header
+    if receipt["history"]:
+        last, proof = receipt["history"]
+        need("chain", last["chain"] == trust["chain"])
+        check_history(header, last, proof)
+    check_final(last, receipt["certificate"], trust)
+
+
+def verdict(read, check_all, data, trust):
     """None, or the name of the step that refuses."""
     try:
-        receipt = read_receipt(data)
+        proof = read(data)
     except Bad:
         return "decode"
     try:
-        if receipt["fields"]:
-            for tag, _, _, value in receipt["fields"]:
-                if value is not None:
-                    try:
-                        check_members("document", [(tag, value)])
-                    except Bad:
-                        raise Refused("document") from None
-            digests = [(tag, digest) for tag, digest, _, _ in receipt["fields"]]
-            need("document", commitment_of(digests).hex() == receipt["entry"]["commitment"])
-        shard, header = receipt["shard"], receipt["header"]
-        root = inclusion_root(leaf(receipt["entry_bytes"]), receipt["log_index"],
-                              shard["log_size"], receipt["inclusion"])
-        need("inclusion", root == shard["log_root"])
-        root = inclusion_root(leaf(shard["raw"]), shard["shard"], header["shards"],
-                              receipt["shard_proof"])
-        need("shard", root == header["shards_root"])
-        need("chain", header["chain"] == trust["chain"])
-        last = header
-        if receipt["history"]:
-            last, proof = receipt["history"]
-            need("chain", last["chain"] == trust["chain"])
-            check_history(header, last, proof)
-        check_final(last, receipt["certificate"], trust)
+        check_all(proof, trust)
     except Refused as refusal:
         return refusal.step
     return None
+
+
+def verify_receipt(data, trust):
+    return verdict(read_receipt, check_receipt, data, trust)
 
 
 def header_from_json(value):
@@ -498,40 +565,252 @@ def header_from_json(value):
             + u32(value["shards"]) + u64(value["records"]))
 
 
+def put_digests(items):
+    return vint(len(items)) + b"".join(unhex(item, 32) for item in items)
+
+
 def receipt_from_json(value):
     keys_of(value, ["format", "fields", "entry", "log_index", "inclusion", "shard", "shard_proof",
                     "header", "history", "certificate"])
     if value["format"] != "piaogen/receipt/1":
         raise Bad("format")
-    shown = {name: field["value"] for name, field in value["fields"].items() if "value" in field}
-    exponent = exponent_in(shown)
-    fields = []
-    for name, field in value["fields"].items():
-        tag = tag_of("document", name)
-        if tag is None:
-            tag = int(re.fullmatch(r"tag_(\d+)", name)[1])
-        if "digest" in field:
-            fields.append((tag, b"\x00" + unhex(field["digest"], 32)))
-        else:
-            data = value_from_json(TABLES["document"][tag][1], field["value"], exponent)
-            fields.append((tag, b"\x01" + unhex(field["salt"], 16) + blob(data)))
-
-    def digests(items):
-        return vint(len(items)) + b"".join(unhex(item, 32) for item in items)
-
+    fields = opening_from_json("document", value["fields"])
     s = value["shard"]
-    out = b"PT\x01" + vint(len(fields)) + b"".join(vint(tag) + data for tag, data in sorted(fields))
+    out = b"PT\x01" + put_opening(fields)
     out += blob(entry_from_json(value["entry"])) + vint(value["log_index"])
-    out += digests(value["inclusion"])
+    out += put_digests(value["inclusion"])
     out += (u32(s["shard"]) + u64(s["next_offset"]) + u64(s["log_size"])
             + unhex(s["log_root"], 32) + u64(s["invoices"]) + unhex(s["status_root"], 32))
-    out += digests(value["shard_proof"]) + header_from_json(value["header"])
+    out += put_digests(value["shard_proof"]) + header_from_json(value["header"])
     if "history" in value:
         out += b"\x01" + header_from_json(value["history"]["header"])
-        out += digests(value["history"]["proof"])
+        out += put_digests(value["history"]["proof"])
     else:
         out += b"\x00"
     return out + blob(unhex(value["certificate"]))
+
+
+# --- status documents (section 6.1) -------------------------------------------------------------
+
+def status_digest(digests):
+    return commitment_of(digests, b"\x06")
+
+
+def stirred(secret, own):
+    return sm3(b"\x0f", secret, own)[:16]
+
+
+def status_from_json(value):
+    """Secret and fields; refuses a face that does not follow from the rest."""
+    keys_of(value, ["format", "secret", "status"])
+    if value["format"] != "piaogen/status-document/1":
+        raise Bad("format")
+    status = value["status"]
+    fields = fields_from_json("status", status, exponent_in(status))
+    read_face(dict(fields)[tag_of("status", "face")])
+    if status["face"] != [face_of(status, dict(fields))]:
+        raise Bad("the face does not follow")
+    for financing in status.get("financings", []):
+        if financing["state"] not in ("hold", "open", "settled", "released", "defaulted"):
+            raise Bad("state")
+        if financing.get("form", "pledge") not in ("pledge", "assignment", "discount"):
+            raise Bad("form")
+    return unhex(value["secret"], 16), fields
+
+
+def amounts_of(fields, part, member="amount", among=None):
+    """Minor units of a member in each entry of a list; None where an entry lacks it."""
+    data = fields.get(tag_of("status", part))
+    out = []
+    for entry in entries_of(data) if data else []:
+        entry, table = dict(entry), f"status.{part}"
+        state = entry.get(tag_of(table, "state"), b"").decode()
+        if among is None or state in among:
+            amount = entry.get(tag_of(table, member))
+            out.append(None if amount is None else Reader(amount).zint())
+    return out
+
+
+LIENS = ("hold", "open", "defaulted")
+
+
+def face_of(status, fields):
+    """The face by the table of section 6.1."""
+    old = status["face"][0]
+    gross = Reader(fields[tag_of("status", "total_gross")]).zint()
+    red = (amounts_of(fields, "red") or [0])[0]
+    void = old["lifecycle"] == "void"
+    liens = amounts_of(fields, "financings", among=LIENS)
+    paid = sum(amounts_of(fields, "payments"))
+    left = 0 if void else max(gross - red, 0)
+    confirmed = (amounts_of(fields, "confirmation") or [None])[0]
+    disputed = (amounts_of(fields, "confirmation", "disputed") or [None])[0] or 0
+    left -= paid + disputed
+    if confirmed is not None:
+        left = min(left, confirmed - paid)
+    state = {name: status[name][0]["state"] if name in status else None
+             for name in ("slip", "deduction", "confirmation")}
+    lifecycle = ("void" if void else "active" if red == 0
+                 else "full_red" if red >= gross else "part_red")
+    face = {"version": len(status.get("history", [])), "lifecycle": lifecycle, "risk": old["risk"],
+            "liens": len(liens), "buyer": state["confirmation"] or "none"}
+    flags = {"frozen": "freezes" in status, "booked": "bookings" in status,
+             "red_pending": state["slip"] in ("pending", "confirmed"),
+             "used": state["deduction"] not in (None, "unselected"),
+             "claimed": "claims" in status,
+             "over_financed": bool(liens) and left - sum(liens) < 0}
+    return face | {name: True for name, holds in flags.items() if holds}
+
+
+WORDS = {"lifecycle": ("active", "part_red", "full_red", "void"),
+         "risk": ("normal", "doubtful", "abnormal"),
+         "buyer": ("none", "requested", "confirmed", "disputed", "refused")}
+
+
+def read_face(data):
+    entries = entries_of(data)
+    if len(entries) != 1:
+        raise Bad("one face")
+    face = {TABLES["status.face"][tag][0]: value for tag, value in entries[0]}
+    for name in ("version", "liens"):
+        if name not in face:
+            raise Bad("face")
+        face[name] = Reader(face[name]).vint()
+    for name, words in WORDS.items():
+        if face.get(name, b"").decode() not in words:
+            raise Bad("word")
+    return face
+
+
+# --- status proofs and histories (sections 9.1 and 9.2) -----------------------------------------
+
+def read_status_proof(data):
+    if len(data) > 524288:
+        raise Bad("too long")
+    r = Reader(data)
+    if r.take(3) != b"PS\x01":
+        raise Bad("magic")
+    out = {"receipt": read_receipt(r.bytes(262144))}
+    bitmap = r.uint(5)
+    siblings = [r.take(32) for _ in range(bitmap.bit_count())]
+    if ZERO in siblings:
+        raise Bad("a zero sibling is not sent")
+    out["path"] = bitmap.to_bytes(5, "big") + b"".join(siblings)
+    out["fields"] = read_opening(r)
+    r.end()
+    return out
+
+
+def record_of(proof):
+    if not proof["fields"]:
+        return ZERO
+    return status_digest([(tag, digest) for tag, digest, _, _ in proof["fields"]])
+
+
+def shown_part(proof, name):
+    tag = tag_of("status", name)
+    return next((value for known, _, _, value in proof["fields"] if known == tag), None)
+
+
+def check_status_proof(proof, trust):
+    receipt = proof["receipt"]
+    check_receipt(receipt, trust)
+    entry = receipt["entry"]
+    need("issue", entry["outcome"] == "ACCEPTED" and "issue" in entry
+         and entry["kind"] in ("issue", "issue_red", "import"))
+    check_shown("status", "status", proof["fields"])
+    commitment, face = shown_part(proof, "commitment"), shown_part(proof, "face")
+    need("status", commitment is None or commitment.hex() == entry["commitment"])
+    if face is not None:
+        try:
+            read_face(face)
+        except Bad:
+            raise Refused("status") from None
+    root = status_root(record_of(proof), entry["issue"], proof["path"])
+    need("path", root == receipt["shard"]["status_root"])
+
+
+def verify_status_proof(data, trust):
+    return verdict(read_status_proof, check_status_proof, data, trust)
+
+
+def said_by(data):
+    """What a true status proof says."""
+    proof = read_status_proof(data)
+    parts = [TABLES["status"].get(tag, ("",))[0] for tag, _, _, _ in proof["fields"]]
+    face = shown_part(proof, "face")
+    face = {} if face is None else read_face(face)
+    return {"height": proof["receipt"]["header"]["height"], "untouched": record_of(proof) == ZERO,
+            "no_lien": "financings" not in parts or face.get("liens") == 0,
+            "no_booking": "bookings" not in parts or (bool(face) and "booked" not in face),
+            "shown": [TABLES["status"][tag][0] for tag, _, _, value in proof["fields"]
+                      if value is not None]}
+
+
+def status_proof_from_json(value):
+    keys_of(value, ["format", "receipt", "path", "status"])
+    if value["format"] != "piaogen/status/1":
+        raise Bad("format")
+    bitmap, siblings = 0, b""
+    for sibling in value["path"]:
+        keys_of(sibling, ["level", "digest"])
+        if bitmap >> sibling["level"]:
+            raise Bad("levels ascend")
+        bitmap |= 1 << sibling["level"]
+        siblings += unhex(sibling["digest"], 32)
+    return (b"PS\x01" + blob(receipt_from_json(value["receipt"])) + bitmap.to_bytes(5, "big")
+            + siblings + put_opening(opening_from_json("status", value["status"])))
+
+
+def read_history(data):
+    if len(data) > 2097152:
+        raise Bad("too long")
+    r = Reader(data)
+    if r.take(3) != b"PY\x01":
+        raise Bad("magic")
+    out = {"status": read_status_proof(r.bytes(524288)), "records": []}
+    for _ in range(r.count(256)):
+        log_index, entry = r.vint(), r.bytes(1024)
+        out["records"].append((log_index, entry, read_entry(entry), r.digests(64)))
+    r.end()
+    return out
+
+
+def check_history_proof(history, trust):
+    status, records = history["status"], history["records"]
+    check_status_proof(status, trust)
+    receipt, record = status["receipt"], record_of(status)
+    data = shown_part(status, "history")
+    need("records", data is not None or record == ZERO)
+    made = [] if data is None else history_of(data)
+    need("records", len(made) == len(records))
+    events = [name for code, name in KINDS.items() if 4 <= code <= 52]
+    about = ("scheme", "number", "subject", "issue")
+    for (index, id_), (log_index, raw, entry, inclusion) in zip(made, records):
+        need("records", log_index == index > receipt["log_index"])
+        need("records", entry["outcome"] == "ACCEPTED" and entry["kind"] in events)
+        need("records", all(entry.get(key) == receipt["entry"].get(key) for key in about))
+        need("records", entry["commitment"][:32] == id_.hex())
+        shard = receipt["shard"]
+        root = inclusion_root(leaf(raw), index, shard["log_size"], inclusion)
+        need("records", root == shard["log_root"])
+    need("records", not records or records[-1][2]["status"] == record.hex())
+
+
+def verify_history(data, trust):
+    return verdict(read_history, check_history_proof, data, trust)
+
+
+def history_from_json(value):
+    keys_of(value, ["format", "status", "records"])
+    if value["format"] != "piaogen/history/1":
+        raise Bad("format")
+    out = b"PY\x01" + blob(status_proof_from_json(value["status"])) + vint(len(value["records"]))
+    for record in value["records"]:
+        keys_of(record, ["log_index", "entry", "inclusion"])
+        out += vint(record["log_index"]) + blob(entry_from_json(record["entry"]))
+        out += put_digests(record["inclusion"])
+    return out
 
 
 # --- consistency and checkpoints (sections 11 and 12) -------------------------------------------

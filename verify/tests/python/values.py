@@ -169,7 +169,9 @@ def consistent(old, new, old_root, new_root, proof):
 
 # --- tables of fields (section 2.2), read out of the document -----------------------------------
 
-TABLES = {}  # name -> {tag: (field name, type)}
+TABLES = {}     # name -> {tag: (field name, type)}
+SHAPES = {}     # kind of an event -> (name, names that are required, names that are optional)
+CONFLICTS = {}  # outcome -> (name, form of the detail)
 
 
 def read_tables(text):
@@ -181,6 +183,19 @@ def read_tables(text):
         row = re.match(r"\| (\d+) \| `(\w+)` \| [^|]+ \| (.+) \|$", line)
         if row:
             table[int(row[1])] = (row[2], row[3])
+    for kind, name, _, required, optional in rows(text, "events", 5):
+        names = [re.findall(r"`(\w+)`", cell) for cell in (required, optional)]
+        SHAPES[int(kind)] = (name.strip("`"), *names)
+    for code, name, detail, _ in rows(text, "conflicts", 4):
+        CONFLICTS[int(code)] = (name.strip("`"), detail.split(" ")[-1])
+
+
+def rows(text, mark, cells):
+    between = text.split(f"<!-- {mark}: begin")[1].split(f"<!-- {mark}: end -->")[0]
+    for line in between.splitlines():
+        row = line.strip("| ").split(" | ")
+        if re.match(r"\| \d+ \|", line) and len(row) == cells:
+            yield row
 
 
 def tag_of(table, name):
@@ -224,6 +239,22 @@ def check(kind, data):
     if listed:
         for entry in entries_of(data):
             check_members(listed[1], entry)
+        return
+    if kind == "opening":
+        if len(data) > 16384:
+            raise Bad("opening", None, (len(data), 16384))
+        r = Reader(data)
+        fields = read_opening(r)
+        r.end()
+        if not fields:
+            raise Bad("no fields", "not_canonical")
+        try:
+            check_opening("document", fields)
+        except Bad:
+            raise Bad("shown value", "not_canonical") from None
+        return
+    if kind == "history":
+        history_of(data)
         return
     fixed = {"date": 4, "time": 8, "currency": 4, "digest": 32, "key": 33}.get(kind)
     if fixed is not None and len(data) != fixed:
@@ -269,6 +300,72 @@ def check(kind, data):
             raise Bad("lines", None, (n, 10000))
     elif fixed is None:
         raise ValueError(f"FORMAT.md does not say what {kind} is")
+
+
+def history_of(data):
+    """Log index and id of each record that made a status (section 2.1)."""
+    r, out = Reader(data), []
+    count = r.count(256)
+    if count == 0:
+        raise Bad("no history", "not_canonical")
+    for _ in range(count):
+        index = r.vint()
+        if out and out[-1][0] >= index:
+            raise Bad("order", "order")
+        out.append((index, r.take(16)))
+    r.end()
+    return out
+
+
+def read_opening(r):
+    """Tag, digest, salt and value of each field; the last two None where it is hidden (2.7)."""
+    fields = []
+    for _ in range(r.count(128)):
+        tag = r.vint()
+        if tag > 0xFFFF or (fields and fields[-1][0] >= tag):
+            raise Bad("tag")
+        mark = r.uint(1)
+        if mark == 0:
+            fields.append((tag, r.take(32), None, None))
+        elif mark == 1:
+            salt_, value = r.take(16), r.bytes(65536)
+            digest = sm3(b"\x03", u16(tag), salt_, value)
+            fields.append((tag, digest, salt_, value))
+        else:
+            raise Bad("mark of a field")
+    return fields
+
+
+def check_opening(table, fields):
+    for tag, _, _, value in fields:
+        if value is not None:
+            check_members(table, [(tag, value)])
+
+
+def put_opening(fields):
+    """Encodes tag and either a digest, or salt and value."""
+    out = vint(len(fields))
+    for tag, digest, salt_, value in fields:
+        out += vint(tag)
+        out += b"\x00" + digest if value is None else b"\x01" + salt_ + blob(value)
+    return out
+
+
+def opening_from_json(table, value):
+    shown = {name: field["value"] for name, field in value.items() if "value" in field}
+    exponent = exponent_in(shown)
+    fields = []
+    for name, field in value.items():
+        keys_of(field, ["digest"] if "digest" in field else ["salt", "value"])
+        tag = tag_of(table, name)
+        if tag is None:
+            tag = int(re.fullmatch(r"tag_(\d+)", name)[1])
+        if "digest" in field:
+            fields.append((tag, unhex(field["digest"], 32), None, None))
+        else:
+            data = value_from_json(TABLES[table][tag][1], field["value"], exponent)
+            fields.append((tag, None, unhex(field["salt"], 16), data))
+    return sorted(fields, key=lambda field: field[0])
 
 
 def read_members(r):
@@ -393,6 +490,13 @@ def value_from_json(kind, value, exponent):
         if value is not True:
             raise Bad("flag")
         data = b"\x01"
+    elif kind == "opening":
+        data = put_opening(opening_from_json("document", value))
+    elif kind == "history":
+        data = vint(len(value))
+        for entry in value:
+            keys_of(entry, ["index", "id"])
+            data += vint(entry["index"]) + unhex(entry["id"], 16)
     elif kind == "lines":
         keys_of(value, ["count", "root"])
         data = u32(value["count"]) + unhex(value["root"], 32)

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 from piaogen import (
-    commitment_of, digests_of, entry_from_json, partition_of, read_certificate, read_entry,
-    read_record, read_trust_root, receipt_from_json, record_from_json, refused, salt, signed_of,
-    status_root, subject_of, subject_of_record, totals, verify_consistency, verify_note,
-    verify_receipt, vote_message, ZERO,
+    commitment_of, digests_of, entry_from_json, history_from_json, partition_of, put_fields,
+    read_certificate, read_entry, read_kinds, read_outcomes, read_record, read_trust_root,
+    receipt_from_json, record_from_json, said_by, salt, shape, signed_of, status_digest,
+    status_from_json, status_proof_from_json, status_root, stirred, subject_of, subject_of_record,
+    totals, verify_consistency, verify_history, verify_note, verify_receipt, verify_status_proof,
+    vote_message, ZERO,
 )
 from sm import key_id, sm2_verify, sm3
 from values import (
@@ -143,8 +145,6 @@ def check_checkpoints(vectors):
 
 
 def check_statuses(vectors):
-    document = vectors["document"]
-    same("status", sm3(b"\x06", unhex(document["bytes"])).hex(), document["record"])
     for case in vectors["cases"]:
         found = status_root(unhex(case["record"]), case["index"], unhex(case["proof"]))
         same("status", None if found is None else found.hex(), case["status_root"])
@@ -155,6 +155,70 @@ def check_statuses(vectors):
             continue
         raise AssertionError(f"the status proof {case['name']} must be refused")
     return len(vectors["cases"]) + len(vectors["bad"])
+
+
+def check_events(vectors):
+    for case in vectors["cases"]:
+        name, data = case["name"], unhex(case["record"])
+        record = read_record(data)
+        if "refused" in case:
+            same(name, record, case["refused"])
+            same(name, sm3(b"\x07", data).hex(), case["commitment"])
+            continue
+        if "outcome" in record:
+            raise AssertionError(f"the event {name} is refused with {record}")
+        same(name, record["commitment"].hex(), case["commitment"])
+        same(name, record_from_json(case["json"]), data)
+        if "shape" in case:
+            same(name, shape(record), case["shape"])
+    for case in vectors["entries"]:
+        data = unhex(case["entry"])
+        same("entry", read_entry(data), case["json"])
+        same("entry", entry_from_json(case["json"]), data)
+        same("entry", leaf(data).hex(), case["leaf"])
+    return len(vectors["cases"]) + len(vectors["entries"])
+
+
+def check_status_documents(vectors):
+    names = {tag: known for tag, (known, _) in TABLES["status"].items()}
+    for case in vectors["cases"]:
+        secret, fields = status_from_json(case["status"])
+        same("status", {names[tag]: value.hex() for tag, value in fields}, case["values"])
+        same("status", (secret + put_fields(fields)).hex(), case["stored"])
+        same("status", status_digest(digests_of(secret, fields)).hex(), case["digest"])
+    secret = bytes(16)
+    for step in vectors["stirred"]:
+        secret = stirred(secret, unhex(step["event"], 16))
+        same("secret", secret.hex(), step["after"])
+    for case in vectors["bad"]:
+        try:
+            status_from_json(json.loads(case["text"]))
+        except (Bad, KeyError):
+            continue
+        raise AssertionError(f"the status {case['name']} must be refused")
+    return len(vectors["cases"]) + len(vectors["stirred"]) + len(vectors["bad"])
+
+
+def check_status_proofs(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["cases"]:
+        data = unhex(case["proof"])
+        same(case["name"], verify_status_proof(data, trust), case["step"])
+        if "json" in case:
+            same(case["name"], status_proof_from_json(case["json"]).hex(), data.hex())
+            said = said_by(data)
+            same(case["name"], said, {name: case[name] for name in said})
+    return len(vectors["cases"])
+
+
+def check_histories(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["cases"]:
+        data = unhex(case["history"])
+        same(case["name"], verify_history(data, trust), case["step"])
+        if "json" in case:
+            same(case["name"], history_from_json(case["json"]).hex(), data.hex())
+    return len(vectors["cases"])
 
 
 def check_partitions(vectors):
@@ -169,13 +233,17 @@ def check_partitions(vectors):
 CHECKS = {"documents": check_documents, "records": check_records, "entries": check_entries,
           "certificates": check_certificates, "receipts": check_receipts,
           "consistency": check_consistency, "checkpoint": check_checkpoints,
-          "status": check_statuses, "partition": check_partitions}
+          "status": check_statuses, "partition": check_partitions, "events": check_events,
+          "statuses": check_status_documents, "status_proofs": check_status_proofs,
+          "histories": check_histories}
 
 
 def main(document, folder):
     same("SM3", sm3(b"abc").hex(),
          "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0")
     read_tables(Path(document).read_text(encoding="utf-8"))
+    read_kinds()
+    read_outcomes()
     failures = 0
     for name, check_all in CHECKS.items():
         vectors = json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))

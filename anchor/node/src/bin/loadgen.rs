@@ -1,13 +1,15 @@
 //! The `loadgen` command: plays the outside world against a stream, and checks every receipt.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
-use piaogen_loadgen::cli::{Command, Delivery, Host, run};
+use piaogen_loadgen::cli::{Command, Host, run};
 use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_loadgen::scenario::Stage;
 use piaogen_loadgen::send::Sink;
-use piaogen_node::cli::{exit_code, start_log};
+use piaogen_node::cli::{No, exit_code, start_log};
 use piaogen_node::sinks::{HttpReceipts, StreamSink};
+use piaogen_node::stage::OwnChain;
 use piaogen_verify::genesis::Genesis;
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,8 +25,11 @@ struct Arguments {
     command: Command,
 }
 
-/// Knows the embedded log and the node's HTTP port.
-struct Here;
+/// Knows the embedded log and the node's HTTP port, and runs a chain where one is wanted.
+#[derive(Default)]
+struct Here {
+    chain: Option<OwnChain>,
+}
 
 impl Host for Here {
     fn embedded(&mut self, folder: &Path, genesis: &Genesis) -> Result<Box<dyn Sink>> {
@@ -36,11 +41,14 @@ impl Host for Here {
         Ok(Box::new(StreamSink::open(&records, &registry).context("opening the embedded log")?))
     }
 
-    fn receipts(&mut self, delivery: &Delivery) -> Result<Option<Box<dyn ReceiptSource>>> {
-        Ok(delivery
-            .receipts
-            .as_ref()
-            .map(|address| Box::new(HttpReceipts::new(address)) as Box<dyn ReceiptSource>))
+    fn receipts(&mut self, address: &str) -> Result<Box<dyn ReceiptSource>> {
+        Ok(Box::new(HttpReceipts::new(address)))
+    }
+
+    fn stage(&mut self, seed: u64, partitions: u32) -> Result<Stage> {
+        let (chain, stage) = OwnChain::start(seed, partitions)?;
+        self.chain = Some(chain);
+        Ok(stage)
     }
 }
 
@@ -51,19 +59,18 @@ fn main() -> ExitCode {
 }
 
 fn generate(arguments: &Arguments) -> Result<()> {
-    let Some(report) = run(&arguments.command, &mut Here)? else { return Ok(()) };
-    if arguments.json {
-        let rows: serde_json::Map<String, serde_json::Value> =
-            report.rows().into_iter().map(|(name, value, _)| (name, value.into())).collect();
-        println!("{:#}", serde_json::Value::Object(rows));
-    } else {
-        print!("{}", report.to_text());
+    let mut here = Here::default();
+    let answer = run(&arguments.command, &mut here)?;
+    if let Some(mut chain) = here.chain.take() {
+        chain.stop()?;
     }
-    ensure!(
-        report.is_good(),
-        "{} receipts do not fit, {} records have none",
-        report.mismatched,
-        report.unanswered
-    );
-    Ok(())
+    if arguments.json {
+        println!("{:#}", answer.to_json());
+    } else {
+        print!("{}", answer.to_text());
+    }
+    match answer.complaint() {
+        Some(complaint) => Err(No(complaint).into()),
+        None => Ok(()),
+    }
 }

@@ -1,5 +1,8 @@
 //! `piaogen demo`: the whole way of a record on one machine, with something to look at afterwards.
 
+mod story;
+
+use self::story::Story;
 use super::{Output, audit, progress};
 use crate::config::Config;
 use crate::run::chain::clock_ms;
@@ -82,6 +85,16 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let report = load(arguments, &genesis, &node, &generator, &mut sink)?;
     let shown = prove(dir, &genesis, &node, &generator, arguments)?;
     let finality = node.metrics.finality_quantiles();
+    let line = |text: &str| say(output, &format!("  {text}"));
+    say(output, "\nthe life of an invoice:");
+    Story {
+        genesis: &genesis,
+        node: &node,
+        sink: &mut sink,
+        authority: &chain.authority,
+        say: &line,
+    }
+    .tell()?;
     drop(sink);
     let node = Arc::into_inner(node).context("the node is still in use")?;
     node.stop()?;
@@ -105,7 +118,7 @@ fn load(
     let plan = Plan { patience: Duration::from_secs(600), ..Plan::new(arguments.records) };
     let mut receipts = NodeReceipts::new(node.clone());
     let checker = Checker::new(TrustRoot::of_genesis(genesis));
-    let answers = Answers { source: &mut receipts, checker: &checker };
+    let answers = Answers { source: &mut receipts, checker: &checker, watch: None };
     let report = drive(generator, &plan, sink, Some(answers), &mut |_, checked| {
         bar.set_position(checked);
     })?;

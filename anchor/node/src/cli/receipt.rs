@@ -6,14 +6,17 @@ use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
 use anyhow::{Context, Result, bail};
-use piaogen_storage::StoreReader;
+use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
+use piaogen_storage::{Row, StoreReader};
 use piaogen_verify::consistency::Consistency;
-use piaogen_verify::fields::{DOCUMENT, Tag, by_name};
+use piaogen_verify::document::Document;
+use piaogen_verify::fields::{DOCUMENT, Tag, by_name, tag};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::json;
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record;
+use piaogen_verify::scheme::Scheme;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,59 @@ struct Which {
     consistency: Option<u64>,
 }
 
+/// An invoice, by number.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// The number; not needed where the document is at hand.
+    #[arg(long)]
+    number: Option<String>,
+    /// The scheme of the number.
+    #[arg(long, default_value = "CN-EINV")]
+    scheme: String,
+    /// The seller, where the scheme numbers per seller.
+    #[arg(long)]
+    seller: Option<String>,
+}
+
+impl Target {
+    /// The subject: of the number that is named, else of the document.
+    fn subject(&self, genesis: &Genesis, document: Option<&Document>) -> Result<Vec<u8>> {
+        if let Some(number) = &self.number {
+            let seller = self.seller.as_deref().map(str::as_bytes);
+            return Ok(record::subject(self.scheme.as_bytes(), seller, number.as_bytes()));
+        }
+        let fields = &document.context("which invoice? --number or --document")?.fields;
+        let need = |tag| fields.get(tag).context("the document has no scheme, number or seller");
+        let (scheme, number) = (need(tag::SCHEME)?, need(tag::NUMBER)?);
+        let per_seller = Scheme::find(&genesis.file.schemes, scheme).is_some_and(|s| s.per_seller);
+        let seller = per_seller.then(|| need(tag::SELLER_PARTY)).transpose()?;
+        Ok(record::subject(scheme, seller, number))
+    }
+
+    /// The shard of the invoice and the row that created it, if there is one that is provable.
+    pub(super) fn find(
+        &self,
+        folder: &Folder,
+        prover: &Prover<'_, StoreReader>,
+        document: Option<&Document>,
+    ) -> Result<Option<(u32, Row)>> {
+        let subject = self.subject(&folder.genesis, document)?;
+        let shard = record::partition(&subject, folder.genesis.file.partitions);
+        let Some(place) = folder.reader.find(shard, &subject)? else { return Ok(None) };
+        Ok(prover.row(shard, place.log_index)?.map(|row| (shard, row)))
+    }
+
+    /// The same, where there must be one.
+    pub(super) fn row(
+        &self,
+        folder: &Folder,
+        prover: &Prover<'_, StoreReader>,
+    ) -> Result<(u32, Row)> {
+        let none = "no such invoice was accepted (or it is not provable yet)";
+        self.find(folder, prover, None)?.context(none)
+    }
+}
+
 /// A data folder at rest, opened for reading.
 pub(super) struct Folder {
     pub(super) genesis: Genesis,
@@ -73,6 +129,13 @@ impl Folder {
         Ok(Folder { genesis, reader, archive })
     }
 
+    /// The registry as of the last flush point.
+    pub(super) fn registry(&self) -> Result<Registry> {
+        let states = &self.reader.flushed().shards;
+        let size = states.last().map_or(0, |state| state.log_size);
+        crate::run::rebuild_registry(&self.genesis, &self.archive, &self.reader, size)
+    }
+
     /// What answers from it.
     pub(super) fn prover(&self) -> Result<Prover<'_, StoreReader>> {
         let provable = provable_at_rest(&self.reader)?;
@@ -80,7 +143,7 @@ impl Folder {
     }
 }
 
-fn shown(names: &[String]) -> Result<Show> {
+pub(super) fn shown(names: &[String]) -> Result<Show> {
     if names.iter().any(|name| name == "all") {
         return Ok(Show::All);
     }
@@ -147,13 +210,14 @@ fn consistency(
         proof: prover.history(height)?,
         certificate: prover.provable.finalization.clone(),
     };
-    put(arguments, if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() })
+    let bytes = if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() };
+    put(arguments.out.as_deref(), bytes)
 }
 
 fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()> {
     let bytes = if arguments.compact { receipt.encode() } else { receipt.to_json().into_bytes() };
     let length = bytes.len();
-    put(arguments, bytes)?;
+    put(arguments.out.as_deref(), bytes)?;
     match &arguments.out {
         None => Ok(()),
         Some(path) => {
@@ -164,9 +228,10 @@ fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()>
     }
 }
 
-fn put(arguments: &Arguments, bytes: Vec<u8>) -> Result<()> {
+/// Writes to a file, or to standard output.
+pub(super) fn put(path: Option<&Path>, bytes: Vec<u8>) -> Result<()> {
     use std::io::Write;
-    match &arguments.out {
+    match path {
         Some(path) => std::fs::write(path, bytes).with_context(|| path.display().to_string()),
         None => std::io::stdout().write_all(&bytes).context("standard output"),
     }

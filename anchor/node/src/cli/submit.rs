@@ -1,19 +1,21 @@
-//! `piaogen submit`: signs documents or registry changes and sends them into the stream.
+//! `piaogen submit`: signs documents, events or registry changes and sends them into the stream.
 
+mod make;
+
+use self::make::{Event, RegistryChange};
 use super::{DOCUMENT_MAX, No, Output, Place, read_text};
 use crate::run::chain::clock_ms;
 use crate::setup;
 use crate::sinks::StreamSink;
 use anyhow::{Context, Result, bail, ensure};
-use piaogen_crypto::sm2::PublicKey;
 use piaogen_loadgen::send::Sink;
-use piaogen_verify::document::Fields;
+use piaogen_verify::document::{Document, Fields};
+use piaogen_verify::event::check_event;
 use piaogen_verify::fields::{name_of, tag};
-use piaogen_verify::genesis::{Genesis, ROLES};
+use piaogen_verify::genesis::Genesis;
 use piaogen_verify::json;
-use piaogen_verify::record::{self, Draft, RecordKind};
+use piaogen_verify::record::{self, Class, Draft, RecordKind};
 use piaogen_verify::scheme::{Scheme, check_invoice};
-use piaogen_verify::value;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -38,39 +40,10 @@ enum What {
         #[arg(required = true)]
         documents: Vec<PathBuf>,
     },
-    /// Register a participant.
-    Register {
-        /// Its id, for example CN-USCC:91440300708461136T.
-        #[arg(long)]
-        party: String,
-        /// Its name.
-        #[arg(long)]
-        name: String,
-        /// Its roles: authority, issuer.
-        #[arg(long, required = true)]
-        role: Vec<String>,
-        /// Its public key, SPKI PEM.
-        #[arg(long, value_name = "FILE")]
-        public: PathBuf,
-    },
-    /// Replace the keys of a participant by a new one.
-    Rotate {
-        /// Its id.
-        #[arg(long)]
-        party: String,
-        /// The new public key, SPKI PEM.
-        #[arg(long, value_name = "FILE")]
-        public: PathBuf,
-    },
-    /// Make a key invalid.
-    Revoke {
-        /// The key id, in hex.
-        #[arg(long)]
-        key_id: String,
-        /// Why.
-        #[arg(long)]
-        reason: Option<String>,
-    },
+    /// Say what happened to an invoice.
+    Event(Event),
+    #[command(flatten)]
+    Registry(RegistryChange),
     /// Send records that are signed already: JSON, one a line.
     Records {
         /// The file; - is standard input.
@@ -118,7 +91,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
 
 fn partition_of(bytes: &[u8], genesis: &Genesis) -> Result<u32> {
     let record = record::decode(bytes).map_err(|_| anyhow::anyhow!("the record is malformed"))?;
-    if !record.kind.is_invoice() {
+    if record.kind.is_registry() {
         return Ok(genesis.file.partitions);
     }
     let subject = record
@@ -131,10 +104,12 @@ fn partition_of(bytes: &[u8], genesis: &Genesis) -> Result<u32> {
 fn precheck(bytes: &[u8], genesis: &Genesis) -> Result<(), String> {
     let record = record::decode(bytes)
         .map_err(|u| piaogen_verify::entry::Outcome::of_flaw(u.tag, u.flaw).explain())?;
-    if !record.kind.is_invoice() {
-        return Ok(());
-    }
-    check_invoice(&record, &genesis.file.schemes).map_err(|outcome| {
+    let checked = match record.kind.class() {
+        Class::Invoice => check_invoice(&record, &genesis.file.schemes),
+        Class::Event => check_event(&record),
+        Class::Registry => Ok(()),
+    };
+    checked.map_err(|outcome| {
         format!("{} would be {} {}", record.text(tag::NUMBER), outcome.name(), outcome.explain())
     })
 }
@@ -154,20 +129,33 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
         Draft { kind, signed_at: clock_ms(), secret, fields: fields.pairs() }
             .sign(&genesis.chain, &key)
     };
-    if let What::Issue { documents } = &arguments.what {
-        return documents
+    match &arguments.what {
+        What::Issue { documents } => documents
             .iter()
             .map(|path| {
-                let name = path.display().to_string();
-                let document = json::document_from_json(&read_text(path, DOCUMENT_MAX)?)
-                    .with_context(|| name.clone())?;
+                let document = document(path)?;
                 let kind = kind_of(&document.fields, genesis);
                 Ok(sign(kind, document.secret, &document.fields))
             })
-            .collect();
+            .collect(),
+        What::Event(event) => {
+            let (kind, fields) = event.fields()?;
+            let mut secret = [0; 16];
+            getrandom::fill(&mut secret)
+                .map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+            Ok(vec![sign(kind, secret, &fields)])
+        }
+        What::Registry(change) => {
+            let (kind, fields) = change.fields()?;
+            Ok(vec![sign(kind, [0; 16], &fields)])
+        }
+        What::Records { .. } => bail!("records are signed already"),
     }
-    let (kind, fields) = registry_fields(&arguments.what)?;
-    Ok(vec![sign(kind, [0; 16], &fields)])
+}
+
+fn document(path: &Path) -> Result<Document> {
+    let text = read_text(path, DOCUMENT_MAX)?;
+    json::document_from_json(&text).with_context(|| path.display().to_string())
 }
 
 /// Red where the scheme counts its type among the red ones.
@@ -176,42 +164,4 @@ fn kind_of(fields: &Fields, genesis: &Genesis) -> RecordKind {
     let red = Scheme::find(&genesis.file.schemes, code)
         .is_some_and(|scheme| scheme.red_types.iter().any(|t| t == fields.text(tag::TYPE_CODE)));
     if red { RecordKind::IssueRed } else { RecordKind::Issue }
-}
-
-fn public_key(path: &Path) -> Result<Vec<u8>> {
-    let key = PublicKey::from_spki_pem(&read_text(path, 64 << 10)?)
-        .with_context(|| format!("public key {}", path.display()))?;
-    Ok(key.to_compressed().to_vec())
-}
-
-fn registry_fields(what: &What) -> Result<(RecordKind, Fields)> {
-    let mut fields = Fields::new();
-    let kind = match what {
-        What::Register { party, name, role, public } => {
-            let mut roles = 0;
-            for name in role {
-                let known = ROLES.iter().find(|(_, known)| known == name);
-                roles |= known.with_context(|| format!("there is no role {name:?}"))?.0;
-            }
-            fields.set_text(tag::PARTY, party);
-            fields.set_text(tag::PARTY_NAME, name);
-            fields.set(tag::ROLES, value::uint(roles));
-            fields.set(tag::PUBLIC_KEY, public_key(public)?);
-            RecordKind::Register
-        }
-        What::Rotate { party, public } => {
-            fields.set_text(tag::PARTY, party);
-            fields.set(tag::PUBLIC_KEY, public_key(public)?);
-            RecordKind::Rotate
-        }
-        What::Revoke { key_id, reason } => {
-            let id = hex::decode(key_id).map_err(|_| anyhow::anyhow!("--key-id is not hex"))?;
-            ensure!(id.len() == 32, "--key-id has {} bytes, not 32", id.len());
-            fields.set(tag::REVOKED_KEY, id);
-            fields.set_text(tag::REASON, reason.as_deref().unwrap_or(""));
-            RecordKind::Revoke
-        }
-        What::Issue { .. } | What::Records { .. } => bail!("not a registry change"),
-    };
-    Ok((kind, fields))
 }

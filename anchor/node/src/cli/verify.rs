@@ -1,4 +1,5 @@
-//! `piaogen verify`: checks a receipt offline, and a document against it.
+//! `piaogen verify`: checks a receipt, a status proof or a history offline, and a document against
+//! a receipt.
 
 use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The receipt, JSON or compact; - is standard input.
+    /// The receipt, status proof or history, JSON or compact; - is standard input.
     receipt: PathBuf,
     /// What you trust beforehand: the chain's trust-root.json.
     #[arg(long, value_name = "FILE")]
@@ -21,18 +22,25 @@ pub(super) struct Arguments {
     document: Option<PathBuf>,
 }
 
+/// Most bytes of a proof in either form.
+const PROOF_MAX: u64 = 16 << 20;
+
 /// Reads a receipt in either form.
 pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
-    let bytes = read_file(path, RECEIPT_MAX)?;
+    Ok(receipt_of(read_file(path, RECEIPT_MAX)?))
+}
+
+/// The receipt in these bytes.
+fn receipt_of(bytes: Vec<u8>) -> Result<Receipt, Refusal> {
     if bytes.starts_with(b"PT") {
-        return Ok(Receipt::decode(&bytes).map_err(Refusal::from));
+        return Receipt::decode(&bytes).map_err(Refusal::from);
     }
     let refused = |why: String| Refusal::new(Step::Decode, why);
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
-        Err(_) => return Ok(Err(refused("neither a compact receipt nor JSON".into()))),
+        Err(_) => return Err(refused("neither a compact receipt nor JSON".into())),
     };
-    Ok(Receipt::from_json(&text).map_err(|error| refused(error.to_string())))
+    Receipt::from_json(&text).map_err(|error| refused(error.to_string()))
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
@@ -47,7 +55,11 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             Some(parsed.with_context(|| format!("document {}", path.display()))?)
         }
     };
-    let verdict = read_receipt(&arguments.receipt)?
+    let bytes = read_file(&arguments.receipt, PROOF_MAX)?;
+    if let Some(verdict) = super::status::verify(&bytes, &trust) {
+        return super::status::say(verdict, &trust, output);
+    }
+    let verdict = receipt_of(bytes)
         .and_then(|receipt| receipt.verify(&trust).map(|verified| (receipt, verified)));
     let (receipt, verified) = match verdict {
         Ok(both) => both,

@@ -9,9 +9,10 @@
 
 use super::lock;
 use super::metrics::Metrics;
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use piaogen_storage::archive::{Archive, BlockRef};
 use piaogen_storage::{FlushPoint, Store};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct ArchivePolicy {
     pub segment_rows: u64,
     /// The longest that a row waits.
     pub segment_age: Duration,
+    /// Shards that are sealed at the same time, each by a thread of its own.
+    pub threads: usize,
 }
 
 /// Seals segments.
@@ -85,9 +88,7 @@ impl Archiver {
     }
 
     fn seal(&self, flushed: &FlushPoint) -> Result<()> {
-        for (shard, state) in (0u32..).zip(&flushed.shards) {
-            self.seal_shard(shard, state.log_size)?;
-        }
+        self.seal_rows(flushed)?;
         // The header after the flush point carries the roots of the rows that are sealed now.
         let last = (flushed.height + 1).min(self.store.tip().unwrap_or(0));
         let from = self.archive.blocks_sealed_up_to()?;
@@ -105,6 +106,39 @@ impl Archiver {
             certificate: &block.finalization,
         }))?;
         Ok(())
+    }
+
+    /// Seals the rows of all shards, some shards side by side: the whole backlog waits for this,
+    /// and one thread would keep one core busy with it.
+    fn seal_rows(&self, flushed: &FlushPoint) -> Result<()> {
+        let mut waiting = Vec::new();
+        for (shard, state) in (0u32..).zip(&flushed.shards) {
+            let rows = state.log_size.saturating_sub(self.archive.sealed_up_to(shard)?);
+            if rows > 0 {
+                waiting.push((rows, shard, state.log_size));
+            }
+        }
+        // The largest first, so that no thread begins with one when the others are at an end.
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some((_, shard, size)) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.seal_shard(*shard, *size)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let helpers = self.policy.threads.min(waiting.len()).saturating_sub(1);
+            let begin = |i| std::thread::Builder::new().name(format!("seal-{i}"));
+            let helpers = (1..=helpers)
+                .map(|i| begin(i).spawn_scoped(scope, work))
+                .collect::<std::io::Result<Vec<_>>>()?;
+            let own = work();
+            helpers.into_iter().try_for_each(|helper| {
+                helper.join().map_err(|_| anyhow!("a thread that seals panicked"))?
+            })?;
+            own
+        })
     }
 
     fn seal_shard(&self, shard: u32, size: u64) -> Result<()> {

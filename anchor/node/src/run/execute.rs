@@ -4,6 +4,7 @@
 //! - All shards of a block are executed with the registry as it was before the block.
 //! - Storage sees a block whole or not at all.
 
+use super::alerts::{Alerts, Found};
 use super::intake::Intake;
 use super::lock;
 use super::metrics::Metrics;
@@ -13,12 +14,15 @@ use piaogen_anchor::{Context, Effects, Index, Place, Shard};
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::KeyDirectory;
+use piaogen_ingest::stream::StreamError;
 use piaogen_storage::{IdPlace, RowChunk, ShardEffects, ShardState, Store, StoreError};
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
 use piaogen_verify::header::{Cut, Header, ShardEntry};
 use piaogen_verify::record;
+use piaogen_verify::scheme::Scheme;
+use piaogen_verify::status::Status;
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
 
@@ -46,11 +50,15 @@ pub enum ExecuteError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The outbox of alerts failed.
+    #[error("the outbox of alerts: {0}")]
+    Alerts(#[from] StreamError),
 }
 
 /// Runs the shards.
 pub struct Executor {
     chain: Digest,
+    schemes: Vec<Scheme>,
     clock_skew_ms: i64,
     signatures: bool,
     lanes: Lanes,
@@ -60,6 +68,7 @@ pub struct Executor {
     intake: Arc<Intake>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
+    alerts: Alerts,
     pool: Arc<rayon::ThreadPool>,
 }
 
@@ -67,6 +76,8 @@ pub struct Executor {
 pub struct ExecutorParts {
     /// The genesis digest.
     pub chain: Digest,
+    /// The schemes of the genesis.
+    pub schemes: Vec<Scheme>,
     /// How far a record's times may lie in the future.
     pub clock_skew_ms: i64,
     /// Whether signatures count.
@@ -85,11 +96,13 @@ pub struct ExecutorParts {
     pub store: Arc<Store>,
     /// What counts them.
     pub metrics: Arc<Metrics>,
+    /// Who tells what they concern.
+    pub alerts: Alerts,
     /// The threads that run shards.
     pub pool: Arc<rayon::ThreadPool>,
 }
 
-/// The numbers that a shard of a store knows.
+/// The numbers and statuses that a shard of a store knows.
 pub struct StoreIndex<'a> {
     /// The store.
     pub store: &'a Store,
@@ -104,10 +117,37 @@ impl Index for StoreIndex<'_> {
         let found = self.store.find_many(self.shard, subjects)?;
         Ok(found.into_iter().map(|place| place.map(to_place)).collect())
     }
+
+    fn statuses(&self, issues: &[u64]) -> Result<Vec<Option<Status>>, StoreError> {
+        let documents = self.store.statuses(self.shard, issues)?;
+        let pairs = issues.iter().zip(documents);
+        pairs.map(|(issue, document)| to_status(self.shard, *issue, document)).collect()
+    }
+
+    fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, StoreError> {
+        self.store.status_nodes(self.shard, places)
+    }
 }
 
-fn to_place(id: IdPlace) -> Place {
-    Place { log_index: id.log_index, issue_index: id.issue_index, commitment: id.commitment }
+/// What execution is told of an id.
+pub fn to_place(id: IdPlace) -> Place {
+    let IdPlace { log_index, issue_index, commitment, origin } = id;
+    Place { log_index, issue_index, commitment, origin }
+}
+
+/// A status that was stored, where there is one.
+pub fn to_status(
+    shard: u32,
+    issue: u64,
+    document: Option<Vec<u8>>,
+) -> Result<Option<Status>, StoreError> {
+    let damaged = |error| {
+        StoreError::damaged(format!(
+            "shard {shard}: the stored status of invoice {issue} cannot be read ({error}); restore \
+             the data folder, or start with an empty one and replay the stream"
+        ))
+    };
+    document.map(|bytes| Status::decode(&bytes).map_err(damaged)).transpose()
 }
 
 type Taken = (CheckedBatch, Vec<i64>);
@@ -119,6 +159,7 @@ impl Executor {
         parts.metrics.participants(parts.registry.len());
         Executor {
             chain: parts.chain,
+            schemes: parts.schemes,
             clock_skew_ms: parts.clock_skew_ms,
             signatures: parts.signatures,
             lanes: parts.lanes,
@@ -128,6 +169,7 @@ impl Executor {
             intake: parts.intake,
             store: parts.store,
             metrics: parts.metrics,
+            alerts: parts.alerts,
             pool: parts.pool,
         }
     }
@@ -148,12 +190,20 @@ impl Executor {
         let taken: Vec<Taken> =
             taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
         self.observe(&taken);
-        let mut after = self.registry.clone();
+        let registered = cut.0.last() != before.cut.0.last();
+        let mut after = if registered { self.registry.clone() } else { Registry::default() };
         let pool = self.pool.clone();
-        let effects = pool.install(|| self.run(before, header, cut, &taken, &mut after))?;
+        let done = pool.install(|| self.run(before, header, cut, &taken, &mut after))?;
+        let (effects, found): (Vec<ShardEffects>, Vec<Found>) = done.into_iter().unzip();
+        // In the outbox before a flush point can cover the block.
+        let found = found.into_iter().map(|one| {
+            let shard = one.shard as usize;
+            (one, &taken[shard].0)
+        });
+        self.alerts.block(header, found)?;
         self.apply(header.height, effects)?;
         let (batch, _) = &taken[taken.len() - 1];
-        if !batch.records.is_empty() {
+        if registered {
             self.keys.add(fresh_keys(batch));
             self.registry = after;
             self.metrics.participants(self.registry.len());
@@ -175,17 +225,20 @@ impl Executor {
         cut: &Cut,
         taken: &[Taken],
         after: &mut Registry,
-    ) -> Result<Vec<ShardEffects>, ExecuteError> {
+    ) -> Result<Vec<(ShardEffects, Found)>, ExecuteError> {
         let context = Context {
             chain: &self.chain,
             registry: &self.registry,
+            height: header.height,
+            policy: self.registry.policy_at(header.height),
+            schemes: &self.schemes,
             time_ms: before.header.time_ms,
             clock_skew_ms: self.clock_skew_ms,
             lanes: self.lanes,
             signatures: self.signatures,
         };
         let registry = self.shards.len() - 1;
-        let mut all: Vec<ShardEffects> = (0..registry)
+        let mut all: Vec<(ShardEffects, Found)> = (0..registry)
             .into_par_iter()
             .filter(|shard| cut.0[*shard] != before.cut.0[*shard])
             .map(|shard| {
@@ -213,12 +266,14 @@ impl Executor {
         first: u64,
         header: &Header,
         batch: &CheckedBatch,
-        effects: Effects,
-    ) -> Result<ShardEffects, StoreError> {
+        mut effects: Effects,
+    ) -> Result<(ShardEffects, Found), StoreError> {
         for (code, count) in &effects.outcomes {
             self.metrics.executed(Outcome::name_of_code(*code), *count);
         }
-        to_storage(shard, RowChunk::new(first, header.height, header.time_ms), batch, effects)
+        let found = Found::of(shard.entry().shard, first, batch, &mut effects);
+        let rows = RowChunk::new(first, header.height, header.time_ms);
+        Ok((to_storage(shard, rows, batch, effects)?, found))
     }
 
     /// Applies a block, after a flush where too much waits for one.
@@ -243,15 +298,15 @@ pub fn to_storage(
     }
     let entry = shard.entry();
     let id = |(subject, place): (Vec<u8>, Place)| {
-        let Place { log_index, issue_index, commitment } = place;
-        (subject, IdPlace { log_index, issue_index, commitment })
+        let Place { log_index, issue_index, commitment, origin } = place;
+        (subject, IdPlace { log_index, issue_index, commitment, origin })
     };
     Ok(ShardEffects {
         shard: entry.shard,
         levels: effects.levels,
         ids: effects.ids.into_iter().map(id).collect(),
-        status_nodes: Vec::new(),
-        status_documents: Vec::new(),
+        status_nodes: effects.status_nodes,
+        status_documents: effects.statuses,
         rows,
         state: ShardState {
             next_offset: entry.next_offset,

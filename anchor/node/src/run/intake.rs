@@ -25,6 +25,8 @@ use super::metrics::Metrics;
 pub struct IntakeLimits {
     /// Workers that read and check.
     pub workers: usize,
+    /// Whether each worker stays on one core.
+    pub pinned: bool,
     /// Most records of a batch.
     pub batch_records: usize,
     /// Most bytes of a batch.
@@ -98,6 +100,18 @@ impl Intake {
         }
     }
 
+    /// Keeps the calling worker on a core, where that was asked for; says so where it is refused.
+    pub fn pin(&self, worker: usize) {
+        if !self.limits.pinned {
+            return;
+        }
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let core = cores.get(worker % cores.len().max(1)).copied();
+        if !core.is_some_and(core_affinity::set_for_current) {
+            tracing::warn!(worker, "pin_lanes: the system refuses to keep a lane on one core");
+        }
+    }
+
     /// Runs one worker until [`Intake::stop`].
     pub fn work(&self, context: CheckContext, lanes: Lanes, signatures: Arc<Signatures>) {
         let mut checker = Checker::new(context, lanes, signatures);
@@ -147,7 +161,7 @@ impl Intake {
             .map(|(entry, range)| (entry.offset, range.clone()))
             .collect();
         let taken_at = source.batch.get(0).map_or(0, |entry| entry.timestamp);
-        let arena = source.batch.arena().to_vec();
+        let arena = source.batch.take_arena();
         let keys = self.keys.current();
         let checked = checker.check(shard as u32, arena, &places, &keys);
         self.metrics.checked(checked.records.len(), checked.arena.len());
@@ -247,6 +261,7 @@ fn weight(batch: &CheckedBatch) -> usize {
 
 fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
     let (mut whole, mut times) = (CheckedBatch::default(), Vec::new());
+    reserve(&mut whole, queue, cut);
     while let Some(front) = queue.batches.front_mut() {
         let below = front.records.partition_point(|record| record.offset < cut);
         if below == 0 {
@@ -276,8 +291,19 @@ fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
     (whole, times)
 }
 
+/// Makes room once for all batches below `cut` where they are several.
+fn reserve(whole: &mut CheckedBatch, queue: &Queue, cut: u64) {
+    let below = |batch: &&CheckedBatch| batch.records.first().is_some_and(|r| r.offset < cut);
+    let below = || queue.batches.iter().take_while(below);
+    if below().nth(1).is_some() {
+        whole.arena.reserve_exact(below().map(|batch| batch.arena.len()).sum());
+        whole.subjects.reserve_exact(below().map(|batch| batch.subjects.len()).sum());
+        whole.records.reserve_exact(below().map(|batch| batch.records.len()).sum());
+    }
+}
+
 fn append(whole: &mut CheckedBatch, batch: CheckedBatch) {
-    if whole.records.is_empty() {
+    if whole.records.is_empty() && whole.arena.capacity() == 0 {
         *whole = batch;
         return;
     }

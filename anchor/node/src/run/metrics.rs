@@ -3,8 +3,10 @@
 //! Invariants
 //! - Every series exists from the start, so that "none yet" and "not measured" differ.
 
+use piaogen_anchor::alert::AlertKind;
 use piaogen_crypto::sm2::CacheStats;
 use piaogen_verify::entry::Outcome;
+use piaogen_verify::fingerprint::Fingerprint;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -33,6 +35,8 @@ pub struct Metrics {
     key_tables_built: IntCounter,
     key_tables_evicted: IntCounter,
     signatures: IntCounterVec,
+    alerts: IntCounterVec,
+    fingerprints: IntGauge,
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
@@ -58,6 +62,8 @@ impl Metrics {
             registered(&r, IntGaugeVec::new(Opts::new(name, help), &[label]))
         };
         let fine = prometheus::exponential_buckets(0.001, 2.0, 15)?;
+        // A promise is made of its percentiles, so they must be readable from the buckets.
+        let finest = prometheus::exponential_buckets(0.008, 1.25, 33)?;
         let outcomes = IntCounterVec::new(
             Opts::new("piaogen_outcomes_total", "Executed records by outcome"),
             &["outcome"],
@@ -65,6 +71,10 @@ impl Metrics {
         let signatures = IntCounterVec::new(
             Opts::new("piaogen_signatures_total", "Signatures checked, by what their key had"),
             &["key"],
+        );
+        let alerts = IntCounterVec::new(
+            Opts::new("piaogen_alerts_total", "Facts that a party must know, by kind"),
+            &["kind"],
         );
         let metrics = Metrics {
             checked: counter("piaogen_checked_records_total", "Records read and checked")?,
@@ -84,7 +94,7 @@ impl Metrics {
                 seconds(
                     "piaogen_finality_seconds",
                     "From the stream's time of a record to the finality of its block",
-                    fine.clone(),
+                    finest,
                 ),
             )?,
             execution: registered(
@@ -99,15 +109,31 @@ impl Metrics {
             key_tables_built: counter("piaogen_key_tables_built_total", "Tables built")?,
             key_tables_evicted: counter("piaogen_key_tables_evicted_total", "Tables dropped")?,
             signatures: registered(&r, signatures)?,
+            alerts: registered(&r, alerts)?,
+            fingerprints: gauge(
+                "piaogen_fingerprints",
+                "Fingerprints remembered to find near-duplicates: what is older is missed",
+            )?,
             registry: r,
         };
-        for name in Outcome::NAMES {
-            metrics.outcomes.with_label_values(&[name]);
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Makes every series of every label.
+    fn begin(&self) {
+        for name in Outcome::names() {
+            self.outcomes.with_label_values(&[name]);
+        }
+        for kind in AlertKind::ALL {
+            self.alerts.with_label_values(&[kind.name()]);
+        }
+        for fingerprint in Fingerprint::ALL {
+            self.alerts.with_label_values(&[fingerprint.alert()]);
         }
         for key in ["table", "no_table"] {
-            metrics.signatures.with_label_values(&[key]);
+            self.signatures.with_label_values(&[key]);
         }
-        Ok(metrics)
     }
 
     /// Records were checked.
@@ -133,6 +159,21 @@ impl Metrics {
     pub fn executed(&self, outcome: &str, records: u64) {
         self.executed.inc_by(records);
         self.outcomes.with_label_values(&[outcome]).inc_by(records);
+    }
+
+    /// Execution found a fact that a party must know.
+    pub fn alert(&self, kind: &str) {
+        self.alerts.with_label_values(&[kind]).inc();
+    }
+
+    /// How many fingerprints are remembered.
+    pub fn fingerprints(&self, remembered: usize) {
+        self.fingerprints.set(remembered as i64);
+    }
+
+    /// How many alerts of this kind there were since the start.
+    pub fn alerts(&self, kind: &str) -> u64 {
+        self.alerts.with_label_values(&[kind]).get()
     }
 
     /// Records were sealed.

@@ -10,13 +10,13 @@ use super::chain::Provable;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
 use piaogen_storage::archive::Archive;
-use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StoreReader, View};
-use piaogen_verify::document::{Salts, field_digest};
+use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StatusPath, StoreReader, View};
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
 use piaogen_verify::header::{Header, ShardEntry, shards_root};
 use piaogen_verify::merkle::{self, Hashes};
-use piaogen_verify::receipt::{Content, Receipt, ReceiptField};
+use piaogen_verify::opening;
+use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::record;
 use std::ops::Deref;
 
@@ -34,6 +34,8 @@ pub trait Reads {
     fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>>;
     /// A block.
     fn block(&self, height: u64) -> Result<Option<Block>>;
+    /// The status of an invoice with the hashes that prove it, all of one moment.
+    fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath>;
 }
 
 /// Most bytes of rows that are read at once.
@@ -57,6 +59,9 @@ impl<S: Deref<Target = View>> Reads for S {
     }
     fn block(&self, height: u64) -> Result<Option<Block>> {
         Ok(View::block(self, height)?)
+    }
+    fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath> {
+        Ok(View::status_path(self, shard, issue)?)
     }
 }
 
@@ -161,13 +166,17 @@ impl<R: Reads> Prover<'_, R> {
         Ok(None)
     }
 
+    /// The proof that a leaf is in a shard's log of this size.
+    pub fn inclusion(&self, shard: u32, index: u64, size: u64) -> Result<Vec<Digest>> {
+        merkle::prove_inclusion(&LogHashes(self.store, shard), index, size)
+    }
+
     /// The receipt of a row, showing these fields.
     pub fn receipt(&self, shard: u32, row: &Row, show: &Show) -> Result<Receipt> {
         let state = *self.shard(shard)?;
         let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
         let index = row.log_index;
-        let hashes = LogHashes(self.store, shard);
-        let inclusion = merkle::prove_inclusion(&hashes, index, state.log_size)?;
+        let inclusion = self.inclusion(shard, index, state.log_size)?;
         let leaves: Vec<Digest> = self.provable.shards.iter().map(ShardEntry::leaf).collect();
         let leaf_count = leaves.len() as u64;
         let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], u64::from(shard), leaf_count);
@@ -209,25 +218,17 @@ pub enum Show {
     Only(Vec<Tag>),
 }
 
-fn fields(bytes: &[u8], show: &Show) -> Vec<ReceiptField> {
+fn fields(bytes: &[u8], show: &Show) -> Vec<OpenedField> {
     let Ok(record) = record::decode(bytes) else { return Vec::new() };
     if !record.kind.is_invoice() {
         return Vec::new();
     }
-    let mut salts = Salts::new(record.secret);
-    let field = |(tag, value): &(Tag, &[u8])| {
-        let salt = salts.get(u32::from(*tag));
-        let shown = match show {
-            Show::All => true,
-            Show::Only(tags) => tags.contains(tag),
-        };
-        let content = match shown {
-            true => Content::Shown { salt, value: value.to_vec() },
-            false => Content::Hidden(field_digest(*tag, &salt, value)),
-        };
-        ReceiptField { tag: *tag, content }
+    let shown = |tag| match show {
+        Show::All => true,
+        Show::Only(tags) => tags.contains(&tag),
     };
-    record.fields.iter().map(field).collect()
+    let fields = record.fields.iter().map(|(tag, value)| (*tag, value.to_vec()));
+    opening::open(record.secret, &fields.collect(), shown)
 }
 
 /// The newest header of a folder at rest that carries the roots of its flush point.

@@ -26,7 +26,18 @@ const PROMOTIONS: usize = 64;
 /// The count of a key whose table was asked for.
 const ASKED: u32 = u32::MAX;
 
-type Name = [u8; 33];
+/// A compressed key as numbers, x first: two keys are nearly always told apart by the first.
+type Name = ([u64; 4], u8);
+
+fn name(key: &PublicKey) -> Name {
+    let bytes = key.to_compressed();
+    let word = |i: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[1 + 8 * i..9 + 8 * i]);
+        u64::from_be_bytes(word)
+    };
+    (core::array::from_fn(word), bytes[0])
+}
 
 struct Entry {
     table: Arc<KeyTable>,
@@ -90,7 +101,7 @@ impl KeyTables {
         self.plans += 1;
         let mut plan = Plan { tables: Vec::with_capacity(keys.len()), promote: Vec::new() };
         for key in keys {
-            let name = key.to_compressed();
+            let name = name(key);
             let table = self.tables.get_mut(&name).map(|entry| {
                 entry.used = self.plans;
                 entry.table.clone()
@@ -132,7 +143,7 @@ impl KeyTables {
     /// Takes tables in. The least recently used ones make room.
     pub fn insert(&mut self, tables: Vec<KeyTable>) {
         for table in tables.into_iter().take(self.most) {
-            let name = table.key().to_compressed();
+            let name = name(table.key());
             self.counts.remove(&name);
             let entry = Entry { table: Arc::new(table), used: self.plans };
             if self.tables.insert(name, entry).is_none() {

@@ -3,22 +3,26 @@
 //! Invariants
 //! - After a damage the log is unknown; rows behind it are still checked one by one.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::{self, PublicKey, Signature};
 use piaogen_verify::Digest;
 use piaogen_verify::document::Committer;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::header::ShardEntry;
+use piaogen_verify::record::{Class, RecordKind};
 use piaogen_verify::{merkle, record, status};
 
 use super::super::manifest::{SegmentInfo, day};
 use super::super::rebuild::{Batch, Rebuilt, Wanted};
 use super::{Audit, Check};
 use crate::error::Result;
+
+/// Prefix of an interior hash (`FORMAT.md` section 1).
+const INTERIOR_PREFIX: u8 = 1;
 
 /// Rows rebuilt at once: enough to fill lanes, little enough for hundreds of shards.
 const BATCH_ROWS: usize = 512;
@@ -57,27 +61,42 @@ impl Frontier {
     }
 }
 
-/// The status tree, of which only what was touched is kept.
+/// The status tree, of which only what was touched is kept: some two dozen hashes an invoice that
+/// anything ever happened to.
 #[derive(Default)]
-struct StatusTree(HashMap<(u8, u64), Digest>);
+struct StatusTree {
+    nodes: HashMap<(u8, u64), Digest>,
+    /// What the present block changed.
+    changed: BTreeMap<u64, Digest>,
+}
 
 impl StatusTree {
     fn get(&self, level: u8, index: u64) -> Digest {
-        self.0.get(&(level, index)).copied().unwrap_or(status::ZERO)
+        self.nodes.get(&(level, index)).copied().unwrap_or(status::ZERO)
     }
 
-    fn set(&mut self, mut index: u64, record: Digest) -> Digest {
-        let mut hash = record;
-        for level in 0..status::DEPTH {
-            self.0.insert((level, index), hash);
-            let sibling = self.get(level, index ^ 1);
-            hash = match index & 1 {
-                0 => status::interior(&hash, &sibling),
-                _ => status::interior(&sibling, &hash),
-            };
-            index >>= 1;
+    /// The record of an invoice, as the present block left it.
+    fn record(&self, issue: u64) -> Digest {
+        self.changed.get(&issue).copied().unwrap_or_else(|| self.get(0, issue))
+    }
+
+    /// Ends a block: hashes what it changed, level by level; the root where anything did.
+    fn update(&mut self, lanes: Lanes) -> Option<Digest> {
+        let mut level: Vec<(u64, Digest)> = std::mem::take(&mut self.changed).into_iter().collect();
+        level.first()?;
+        for depth in 0..status::DEPTH {
+            self.nodes.extend(level.iter().map(|(index, hash)| ((depth, *index), *hash)));
+            let mut parents: Vec<u64> = level.iter().map(|(index, _)| index / 2).collect();
+            parents.dedup();
+            let children: Vec<Digest> = parents
+                .iter()
+                .flat_map(|at| [self.get(depth, 2 * at), self.get(depth, 2 * at + 1)])
+                .collect();
+            let mut hashes = vec![status::ZERO; parents.len()];
+            lanes.sm3_pairs(INTERIOR_PREFIX, &children, &mut hashes);
+            level = parents.into_iter().zip(hashes).collect();
         }
-        hash
+        level.first().map(|(_, root)| *root)
     }
 }
 
@@ -151,6 +170,9 @@ impl<'a> ShardAudit<'a> {
                 self.apply(row, block, before.next_offset);
             }
             self.state.next_offset = block.next_offset;
+            if let Some(root) = self.status.update(self.audit.archive.lanes) {
+                self.state.status_root = root;
+            }
             if self.state != before {
                 self.state.log_root = self.frontier.root();
                 changes.push((at, self.state));
@@ -170,6 +192,7 @@ impl<'a> ShardAudit<'a> {
 
     fn apply(&mut self, checked: Checked, block: &BlockPart, from_offset: u64) {
         let row = &checked.row;
+        let said = self.state_of(row);
         let wrong = |detail: String| {
             self.audit.find(&self.path(), Some(row.log_index), Check::Order, detail);
         };
@@ -188,19 +211,44 @@ impl<'a> ShardAudit<'a> {
                 row.offset, block.next_offset, block.height
             ));
         }
-        if let Some(issue) = row.issue {
-            if issue != self.state.invoices {
-                wrong(format!("its issue index {issue} should be {}", self.state.invoices));
-            }
-            self.state.invoices += 1;
-            if row.status != status::ZERO {
-                self.state.status_root = self.status.set(issue, row.status);
-            }
-        } else if row.status != status::ZERO {
-            wrong("it changes a status, which no kind of record of this version does".into());
+        if let Some(what) = said {
+            wrong(what);
         }
         self.frontier.push(checked.leaf);
         self.state.log_size = self.frontier.size();
+    }
+
+    /// Notes what a row says of an invoice: its number or its status. What is wrong with it, in
+    /// words. The status that a refused event met is not compared: its row says not of which
+    /// invoice.
+    fn state_of(&mut self, row: &Rebuilt) -> Option<String> {
+        let kind = row.kind();
+        let class = kind.map(RecordKind::class);
+        let (invoices, touched) = (self.state.invoices, row.status != status::ZERO);
+        match (class, row.issue) {
+            (Some(Class::Event), None) => None,
+            (Some(Class::Event), Some(issue)) if issue >= invoices => {
+                Some(format!("it changes invoice {issue}, and there are {invoices}"))
+            }
+            (Some(Class::Event), Some(issue)) if kind == Some(RecordKind::Query) => {
+                let stands = self.status.record(issue) == row.status;
+                (!stands).then(|| format!("it is a query, and changes the status of {issue}"))
+            }
+            (Some(Class::Event), Some(issue)) if touched => {
+                self.status.changed.insert(issue, row.status);
+                None
+            }
+            (Some(Class::Event), Some(issue)) => {
+                Some(format!("it is an event on invoice {issue} and leaves it untouched"))
+            }
+            (_, _) if touched => Some("it says a status, which only an event has".into()),
+            (_, Some(issue)) => {
+                self.state.invoices += 1;
+                let due = issue == invoices;
+                (!due).then(|| format!("its issue index {issue} should be {invoices}"))
+            }
+            (_, None) => None,
+        }
     }
 
     /// Checks the rows behind the last block, or behind a damage. They count, but nothing covers
@@ -355,11 +403,7 @@ impl<'a> ShardAudit<'a> {
         };
         for Checked { row, .. } in &self.ready {
             let Ok(entry) = Entry::decode(&row.entry) else { continue };
-            let valid = match entry.outcome {
-                Outcome::Accepted | Outcome::Replay { .. } | Outcome::DupDifferent { .. } => true,
-                Outcome::BadSignature => false,
-                _ => continue,
-            };
+            let Some(valid) = held_at_execution(&entry.outcome) else { continue };
             let index = row.log_index;
             let Ok(record) = record::decode(&row.record) else {
                 find(index, "its record does not decode, though its outcome needs that");
@@ -393,6 +437,20 @@ impl<'a> ShardAudit<'a> {
     }
 }
 
+/// Whether the signature of a record with this outcome held when it was executed; `None` where the
+/// outcome does not say, since it may have been found before the signature was looked at.
+fn held_at_execution(outcome: &Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::BadSignature => Some(false),
+        Outcome::NotRegistered
+        | Outcome::KeyRevoked
+        | Outcome::Malformed { .. }
+        | Outcome::Limit { .. }
+        | Outcome::WrongPartition { .. } => None,
+        _ => Some(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,9 +472,14 @@ mod tests {
     #[test]
     fn the_status_tree_agrees_with_its_proofs() {
         let mut tree = StatusTree::default();
-        let (a, b) = (status::digest(b"a"), status::digest(b"b"));
-        tree.set(5, a);
-        let root = tree.set(1 << 33, b);
+        let (a, b, c) = ([1; 32], [2; 32], [3; 32]);
+        assert_eq!(tree.update(Lanes::detect()), None);
+        tree.changed.extend([(5, c), (6, b)]);
+        assert_eq!(tree.record(5), c);
+        tree.update(Lanes::detect()).unwrap();
+        tree.changed.extend([(5, a), (1 << 33, b)]);
+        let root = tree.update(Lanes::detect()).unwrap();
+        assert_eq!((tree.record(5), tree.record(7)), (a, status::ZERO));
         let mut proof = status::StatusProof { siblings: [status::ZERO; 40] };
         for level in 0..40u8 {
             proof.siblings[usize::from(level)] = tree.get(level, (5 >> level) ^ 1);

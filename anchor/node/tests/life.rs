@@ -1,0 +1,330 @@
+//! The lives of some invoices through a node as a process: who came second is told so, what became
+//! of each is proved offline, and neither SIGKILL nor rebuilding changes any of it.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod common;
+
+use common::{Carrier, Chain, TIME_MS, kafka, send, send_registrations};
+use piaogen_crypto::sm2::SecretKey;
+use piaogen_loadgen::parties::key;
+use piaogen_loadgen::send::Sink;
+use piaogen_node::run::receipts::{self, Prover, Show, provable_at_rest};
+use piaogen_node::setup;
+use piaogen_storage::{IdPlace, Row, Store, StoreReader};
+use piaogen_verify::document::Fields;
+use piaogen_verify::entry::Entry;
+use piaogen_verify::fields::{Tag, tag};
+use piaogen_verify::genesis::{ROLE_BANK, ROLE_COMPANY, ROLE_ISSUER};
+use piaogen_verify::opening;
+use piaogen_verify::record::{self, Draft, RecordKind as R};
+use piaogen_verify::scheme::usual;
+use piaogen_verify::status::{Status, StatusProof, ZERO};
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::value;
+use std::path::Path;
+use std::time::Duration;
+
+const GROSS: i128 = 11_300;
+const SECRET: [u8; 16] = [9; 16];
+const PARTITIONS: u32 = 3;
+
+/// What is sent, in order, and what must become of it.
+struct Story<'a> {
+    chain: &'a Chain,
+    now: i64,
+    sent: Vec<(u32, Vec<u8>, &'static str)>,
+}
+
+fn actor(name: &str) -> SecretKey {
+    key(7, name, 0)
+}
+
+fn invoice(number: &str) -> Fields {
+    let mut fields = Fields::new();
+    for (tag, text) in [
+        (tag::SCHEME, usual::CN_EINV),
+        (tag::NUMBER, number),
+        (tag::TYPE_CODE, "380"),
+        (tag::VAT_TYPE, "01"),
+        (tag::SELLER_NAME, "卖方"),
+        (tag::SELLER_PARTY, "S"),
+        (tag::BUYER_PARTY, "B"),
+    ] {
+        fields.set_text(tag, text);
+    }
+    fields.set(tag::ISSUE_DATE, value::date(2026, 9, 25));
+    fields.set(tag::CURRENCY, value::currency(*b"CNY", 2));
+    fields.set_amount(tag::TOTAL_NET, GROSS * 100 / 113);
+    fields.set_amount(tag::TOTAL_VAT, GROSS - GROSS * 100 / 113);
+    fields.set_amount(tag::TOTAL_GROSS, GROSS);
+    fields
+}
+
+fn amount(minor_units: i128) -> (Tag, Vec<u8>) {
+    (tag::AMOUNT, value::amount(minor_units))
+}
+
+fn text(tag: Tag, text: &str) -> (Tag, Vec<u8>) {
+    (tag, value::text(text))
+}
+
+fn uint(tag: Tag, number: u64) -> (Tag, Vec<u8>) {
+    (tag, value::uint(number))
+}
+
+fn subject(number: &str) -> Vec<u8> {
+    record::subject(usual::CN_EINV.as_bytes(), None, number.as_bytes())
+}
+
+impl Story<'_> {
+    fn sign(&mut self, who: &SecretKey, kind: R, fields: &Fields, outcome: &'static str) {
+        let secret = match kind {
+            R::Issue => SECRET,
+            _ => u128::try_from(self.sent.len()).unwrap().to_be_bytes(),
+        };
+        let draft = Draft { kind, signed_at: self.now, secret, fields: fields.pairs() };
+        let bytes = draft.sign(&self.chain.genesis().chain, who);
+        let partition = record::partition(&subject(fields.text(tag::NUMBER)), PARTITIONS);
+        self.sent.push((partition, bytes, outcome));
+    }
+
+    fn issue(&mut self, number: &str) {
+        self.sign(&actor("S"), R::Issue, &invoice(number), "ACCEPTED");
+    }
+
+    /// An event on an invoice, which it opens.
+    fn event(
+        &mut self,
+        who: &str,
+        kind: R,
+        number: &str,
+        fields: &[(Tag, Vec<u8>)],
+        outcome: &'static str,
+    ) {
+        let mut all: Fields = fields.iter().cloned().collect();
+        all.set_text(tag::SCHEME, usual::CN_EINV);
+        all.set_text(tag::NUMBER, number);
+        let opened = opening::open(SECRET, &invoice(number), |tag| tag != tag::SELLER_NAME);
+        all.set(tag::OPENING, opening::encode(&opened));
+        let key = if who == "T" { self.chain.keys.authority.clone() } else { actor(who) };
+        self.sign(&key, kind, &all, outcome);
+    }
+
+    fn again(&mut self, outcome: &'static str) {
+        let (partition, bytes, _) = self.sent.last().unwrap().clone();
+        self.sent.push((partition, bytes, outcome));
+    }
+
+    /// Booked once, and what the second is told.
+    fn booked(&mut self, number: &str) {
+        self.issue(number);
+        self.event("B", R::Book, number, &[amount(GROSS)], "ACCEPTED");
+        self.again("REPLAY");
+        self.event("B", R::Book, number, &[amount(GROSS)], "ALREADY_BOOKED");
+        self.event("S", R::Book, number, &[amount(GROSS)], "NOT_BUYER");
+    }
+
+    /// Held and financed by one bank; what the other is told, and the seller who wants it red.
+    fn financed(&mut self, number: &str) {
+        self.issue(number);
+        let until = (tag::EXPIRES, value::time(self.now + 3_600_000));
+        self.event("K", R::FinanceHold, number, &[amount(GROSS), until.clone()], "NO_CONSENT");
+        for bank in ["K", "L"] {
+            let consent = [text(tag::ACTOR, bank), uint(tag::SCOPE, 7), until.clone()];
+            self.event("S", R::ConsentGrant, number, &consent, "ACCEPTED");
+        }
+        self.event("K", R::FinanceHold, number, &[amount(GROSS), until.clone()], "ACCEPTED");
+        self.event("L", R::FinanceHold, number, &[amount(GROSS), until.clone()], "HELD");
+        let form = text(tag::FORM, "pledge");
+        let open = [amount(GROSS), form, (tag::ADVANCED, value::amount(9_000))];
+        let with_hold = [&open[..], &[uint(tag::FINANCING, 1)]].concat();
+        self.event("L", R::FinanceOpen, number, &with_hold, "NOT_HOLDER");
+        self.event("K", R::FinanceOpen, number, &with_hold, "ACCEPTED");
+        self.event("L", R::FinanceOpen, number, &open, "ENCUMBERED");
+        self.event("L", R::Query, number, &[], "ACCEPTED");
+        let red = [amount(100), (tag::TAX_AMOUNT, value::amount(11)), text(tag::REASON_CODE, "02")];
+        self.event("S", R::RedRequest, number, &red, "ENCUMBERED");
+    }
+
+    /// Credited in part, and no further than what was agreed.
+    fn credited(&mut self, number: &str) {
+        self.issue(number);
+        let half = [amount(GROSS / 2), (tag::TAX_AMOUNT, value::amount(650))];
+        let request = [&half[..], &[text(tag::REASON_CODE, "02")]].concat();
+        self.event("T", R::Void, number, &[], "NOT_VOIDABLE");
+        self.event("S", R::RedRequest, number, &request, "ACCEPTED");
+        let apply = |red: &str| [&half[..], &[text(tag::RED_NUMBER, red)]].concat();
+        self.event("T", R::RedApply, number, &apply("R1"), "ACCEPTED");
+        self.event("T", R::RedApply, number, &apply("R2"), "NO_SLIP");
+        self.event("B", R::Book, number, &[amount(GROSS)], "AMOUNT_EXCEEDED");
+        self.event("B", R::Book, number, &[amount(GROSS / 2)], "ACCEPTED");
+    }
+
+    fn send(&self, from: usize) {
+        let mut sink = self.chain.sink();
+        for (token, (partition, bytes, _)) in (0..).zip(&self.sent[from..]) {
+            send(&mut sink, *partition, bytes, token);
+        }
+        sink.flush().unwrap();
+    }
+}
+
+/// Signed before the first block, by whose header before they are judged.
+fn registrations(chain: &Chain) -> Vec<Vec<u8>> {
+    let roles = [
+        ("S", ROLE_ISSUER | ROLE_COMPANY),
+        ("B", ROLE_COMPANY),
+        ("K", ROLE_BANK),
+        ("L", ROLE_BANK),
+    ];
+    let register = |(party, roles): (&str, u64)| {
+        let mut fields = Fields::new();
+        fields.set_text(tag::PARTY, party);
+        fields.set_text(tag::PARTY_NAME, party);
+        fields.set(tag::ROLES, value::uint(roles));
+        let public = actor(party).public_key().to_compressed();
+        fields.set(tag::PUBLIC_KEY, public.to_vec());
+        let (kind, secret) = (R::Register, [0; 16]);
+        Draft { kind, signed_at: TIME_MS, secret, fields: fields.pairs() }
+            .sign(&chain.genesis().chain, &chain.keys.authority)
+    };
+    roles.into_iter().map(register).collect()
+}
+
+/// Every leaf says what it must, and every receipt holds against the trust root alone.
+fn check_leaves(story: &Story<'_>) {
+    let config = story.chain.config();
+    let trust = TrustRoot::of_genesis(&story.chain.genesis());
+    let reader = StoreReader::open(&config.dir).unwrap();
+    let archive = setup::archive_at_rest(&config, Some(trust.chain)).unwrap();
+    let provable = provable_at_rest(&reader).unwrap();
+    let prover = Prover { store: &reader, archive: &archive, provable };
+    let mut next = [0u64; PARTITIONS as usize];
+    for (partition, bytes, outcome) in &story.sent {
+        let index = next[*partition as usize];
+        next[*partition as usize] += 1;
+        let row = prover.row(*partition, index).unwrap().unwrap();
+        let entry = Entry::decode(&row.entry).unwrap();
+        let kind = entry.kind.unwrap();
+        assert_eq!(&row.record, bytes);
+        assert_eq!(entry.outcome.name(), *outcome, "{} {}", kind.name(), entry.outcome.explain());
+        let place = reader.find(*partition, &entry.subject).unwrap().unwrap();
+        let accepted = *outcome == "ACCEPTED";
+        assert_eq!(entry.issue, accepted.then_some(place.issue_index));
+        // These come first in the stories above: they met an untouched invoice.
+        let untouched = ["NO_CONSENT", "NOT_VOIDABLE"].contains(outcome) || kind == R::Issue;
+        assert_eq!(entry.status == ZERO, untouched, "{} {outcome}", kind.name());
+        let receipt = prover.receipt(*partition, &row, &Show::All).unwrap();
+        receipt.verify(&trust).unwrap();
+    }
+}
+
+/// What became of an invoice is proved under the status root of its shard; `None`: untouched.
+fn proved(chain: &Chain, number: &str) -> Option<Status> {
+    let reader = StoreReader::open(&chain.config().dir).unwrap();
+    let provable = provable_at_rest(&reader).unwrap();
+    let subject = subject(number);
+    let shard = record::partition(&subject, PARTITIONS);
+    let issue = reader.find(shard, &subject).unwrap().unwrap().issue_index;
+    let path = reader.status_path(shard, issue).unwrap();
+    let proof = StatusProof { siblings: path.siblings.try_into().unwrap() };
+    let root = provable.shards[shard as usize].status_root;
+    assert_eq!(proof.root(&path.record, issue), Some(root));
+    let status = path.document.map(|bytes| Status::decode(&bytes).unwrap());
+    assert_eq!(status.as_ref().map_or(ZERO, Status::digest), path.record);
+    status
+}
+
+fn check_proofs(chain: &Chain) {
+    let booked = proved(chain, "booked-0").unwrap();
+    assert_eq!((booked.face().booked, booked.version()), (true, 1));
+    let financed = proved(chain, "financed-0").unwrap();
+    assert_eq!((financed.face().liens, financed.capacity()), (1, 0));
+    assert_eq!(financed.liens().next().unwrap().holder, "K");
+    let credited = proved(chain, "credited-0").unwrap();
+    assert_eq!((credited.remainder(), credited.booked()), (GROSS / 2, GROSS / 2));
+    assert_eq!(proved(chain, "untouched"), None);
+}
+
+/// Deletes the index of numbers and builds it again from the rows.
+fn rebuild(chain: &Chain) {
+    let (config, genesis) = (chain.config(), chain.genesis());
+    let archive = setup::archive_at_rest(&config, Some(genesis.chain)).unwrap();
+    let mut store = Store::open(&config.dir, setup::store_config(&config, &genesis)).unwrap();
+    let mut ids = Vec::new();
+    for (shard, state) in (0..PARTITIONS).zip(store.recovered().shards.clone()) {
+        let mut next = 0;
+        while next < state.log_size {
+            let rows: Vec<Row> = receipts::rows(&archive, &store, shard, next, 1_000).unwrap();
+            for row in &rows {
+                let entry = Entry::decode(&row.entry).unwrap();
+                if let Some(place) = IdPlace::of_entry(row.log_index, &entry) {
+                    ids.push((shard, entry.subject, place));
+                }
+            }
+            next += rows.len() as u64;
+        }
+        let before = ids.iter().filter(|(of, ..)| *of == shard);
+        assert_eq!(before.clone().count() as u64, state.invoices);
+        for (_, subject, place) in before {
+            assert_eq!(store.find(shard, subject).unwrap().as_ref(), Some(place));
+        }
+    }
+    assert_eq!(store.rebuild_ids(ids.clone().into_iter()).unwrap(), ids.len() as u64);
+}
+
+fn run(dir: &Path, carrier: Carrier<'_>) {
+    let frequent = "[store]\nflush_interval_ms = 100\n[blocks]\ninterval_ms = 20\n";
+    let chain = Chain::create(dir, carrier, PARTITIONS, frequent);
+    let now = piaogen_node::run::chain::clock_ms();
+    send_registrations(&chain, &registrations(&chain));
+    chain.drain();
+    let mut story = Story { chain: &chain, now, sent: Vec::new() };
+    story.issue("untouched");
+    story.booked("booked-0");
+    story.financed("financed-0");
+    story.send(0);
+    // Killed again and again, with more coming.
+    for round in 1..=8u64 {
+        let from = story.sent.len();
+        for n in 0..40 {
+            story.booked(&format!("booked-{round}-{n}"));
+            story.financed(&format!("financed-{round}-{n}"));
+            story.credited(&format!("credited-{round}-{n}"));
+        }
+        let mut node = chain.spawn();
+        std::thread::sleep(Duration::from_millis(40 * round));
+        story.send(from);
+        std::thread::sleep(Duration::from_millis(45 * (9 - round)));
+        node.kill().unwrap();
+        node.wait().unwrap();
+    }
+    let from = story.sent.len();
+    story.credited("credited-0");
+    story.send(from);
+    chain.drain();
+    assert_eq!(chain.check(), story.sent.len() as u64 + 4);
+    check_leaves(&story);
+    check_proofs(&chain);
+    rebuild(&chain);
+    story.booked("after");
+    story.send(story.sent.len() - 5);
+    chain.drain();
+    check_proofs(&chain);
+    chain.check();
+}
+
+#[test]
+fn killed_eight_times_over_the_embedded_log() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&dir.path().join("chain"), Carrier::Embedded);
+}
+
+#[test]
+fn killed_eight_times_over_kafka() {
+    let Some(broker) = kafka("killed_eight_times_over_kafka") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = format!("life-{}", std::process::id());
+    run(&dir.path().join("chain"), Carrier::Kafka(&broker, &prefix));
+}
