@@ -39,7 +39,7 @@ pub(crate) fn prefetch(line: &[u64; 8]) {
 }
 
 /// The most lanes of any vector.
-pub(crate) const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 8;
 
 /// Some work that is compiled once for each instruction set.
 pub(crate) trait Work {
@@ -101,8 +101,6 @@ pub(crate) trait Vector: Copy {
     fn splat(token: Self::Token, word: u64) -> Self;
     /// The first [`Vector::LANES`] of `words`.
     fn load(token: Self::Token, words: &[u64; MAX_LANES]) -> Self;
-    /// All ones in the lanes whose bit is one, zero elsewhere.
-    fn spread(token: Self::Token, bits: u32) -> Self;
     /// Eight words of each lane, turned into eight vectors.
     fn transpose(token: Self::Token, lines: &[&[u64; 8]; MAX_LANES]) -> [Self; 8];
     /// Writes the first [`Vector::LANES`] of `words`.
@@ -174,11 +172,6 @@ impl<const N: usize> Vector for Words<N> {
     #[inline(always)]
     fn load((): (), words: &[u64; MAX_LANES]) -> Self {
         Self(core::array::from_fn(|i| words[i]))
-    }
-
-    #[inline(always)]
-    fn spread((): (), bits: u32) -> Self {
-        Self(core::array::from_fn(|i| u64::from(bits >> i & 1).wrapping_neg()))
     }
 
     #[inline(always)]
@@ -257,128 +250,5 @@ impl<const N: usize> Vector for Words<N> {
             let bits = u64::from(mask[i]).wrapping_neg();
             (self.0[i] & bits) | (other.0[i] & !bits)
         }))
-    }
-}
-
-/// Two vectors side by side: two independent chains of work keep the processor's ports busy where
-/// one waits for its own results.
-#[derive(Clone, Copy)]
-pub(crate) struct Pair<V>(V, V);
-
-#[derive(Clone, Copy)]
-pub(crate) struct PairOf<T>(T, T);
-
-impl<V: Vector> Vector for Pair<V> {
-    type Token = V::Token;
-    type Factor = PairOf<V::Factor>;
-    type Mask = PairOf<V::Mask>;
-
-    const LANES: usize = 2 * V::LANES;
-    const LOW_OFFSET: u64 = V::LOW_OFFSET;
-    const HIGH_OFFSET: u64 = V::HIGH_OFFSET;
-
-    #[inline(always)]
-    fn enter<S: Step>(token: V::Token, step: S) -> S::Output {
-        V::enter(token, step)
-    }
-
-    #[inline(always)]
-    fn splat(token: V::Token, word: u64) -> Self {
-        let vector = V::splat(token, word);
-        Self(vector, vector)
-    }
-
-    #[inline(always)]
-    fn load(token: V::Token, words: &[u64; MAX_LANES]) -> Self {
-        let mut upper = [0; MAX_LANES];
-        upper[..V::LANES].copy_from_slice(&words[V::LANES..2 * V::LANES]);
-        Self(V::load(token, words), V::load(token, &upper))
-    }
-
-    #[inline(always)]
-    fn spread(token: V::Token, bits: u32) -> Self {
-        Self(V::spread(token, bits), V::spread(token, bits >> V::LANES))
-    }
-
-    #[inline(always)]
-    fn transpose(token: V::Token, lines: &[&[u64; 8]; MAX_LANES]) -> [Self; 8] {
-        let mut upper = *lines;
-        upper[..V::LANES].copy_from_slice(&lines[V::LANES..2 * V::LANES]);
-        let (low, high) = (V::transpose(token, lines), V::transpose(token, &upper));
-        let mut words = [Self(low[0], high[0]); 8];
-        for (word, (low, high)) in words.iter_mut().zip(low.into_iter().zip(high)) {
-            *word = Self(low, high);
-        }
-        words
-    }
-
-    #[inline(always)]
-    fn store(self, words: &mut [u64; MAX_LANES]) {
-        let mut upper = [0; MAX_LANES];
-        self.0.store(words);
-        self.1.store(&mut upper);
-        words[V::LANES..2 * V::LANES].copy_from_slice(&upper[..V::LANES]);
-    }
-
-    #[inline(always)]
-    fn token(self) -> V::Token {
-        self.0.token()
-    }
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self(self.0.add(other.0), self.1.add(other.1))
-    }
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self(self.0.sub(other.0), self.1.sub(other.1))
-    }
-
-    #[inline(always)]
-    fn and(self, other: Self) -> Self {
-        Self(self.0.and(other.0), self.1.and(other.1))
-    }
-
-    #[inline(always)]
-    fn or(self, other: Self) -> Self {
-        Self(self.0.or(other.0), self.1.or(other.1))
-    }
-
-    #[inline(always)]
-    fn xor(self, other: Self) -> Self {
-        Self(self.0.xor(other.0), self.1.xor(other.1))
-    }
-
-    #[inline(always)]
-    fn shl(self, count: u32) -> Self {
-        Self(self.0.shl(count), self.1.shl(count))
-    }
-
-    #[inline(always)]
-    fn shr(self, count: u32) -> Self {
-        Self(self.0.shr(count), self.1.shr(count))
-    }
-
-    #[inline(always)]
-    fn factor(self) -> Self::Factor {
-        PairOf(self.0.factor(), self.1.factor())
-    }
-
-    #[inline(always)]
-    fn multiply_add(low: Self, high: Self, a: Self::Factor, b: Self::Factor) -> (Self, Self) {
-        let (low0, high0) = V::multiply_add(low.0, high.0, a.0, b.0);
-        let (low1, high1) = V::multiply_add(low.1, high.1, a.1, b.1);
-        (Self(low0, low1), Self(high0, high1))
-    }
-
-    #[inline(always)]
-    fn equal(self, other: Self) -> Self::Mask {
-        PairOf(self.0.equal(other.0), self.1.equal(other.1))
-    }
-
-    #[inline(always)]
-    fn select(self, mask: Self::Mask, other: Self) -> Self {
-        Self(self.0.select(mask.0, other.0), self.1.select(mask.1, other.1))
     }
 }

@@ -34,8 +34,6 @@ use super::{PublicKey, SecretKey, Signature};
 use crate::Digest;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::limbs::Pair;
 use crate::simd::limbs::{self, Words, Work};
 use alloc::vec::Vec;
 
@@ -97,7 +95,7 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(token) => Some(limbs::run::<limbs::Doubles8, _>(token, work)),
             #[cfg(target_arch = "x86_64")]
-            Self::Ifma(token) => Some(limbs::run::<Pair<limbs::Madd8>, _>(token, work)),
+            Self::Ifma(token) => Some(limbs::run::<limbs::Madd8, _>(token, work)),
         }
     }
 }

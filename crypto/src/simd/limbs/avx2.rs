@@ -97,16 +97,6 @@ impl Vector for Doubles4 {
     }
 
     #[inline(always)]
-    fn spread(_: Avx2Fma, bits: u32) -> Self {
-        // SAFETY: the token proves that the processor has the features.
-        unsafe {
-            let bit = _mm256_setr_epi64x(1, 2, 4, 8);
-            let own = _mm256_and_si256(_mm256_set1_epi64x(i64::from(bits)), bit);
-            Self(_mm256_cmpeq_epi64(own, bit))
-        }
-    }
-
-    #[inline(always)]
     fn transpose(_: Avx2Fma, lines: &[&[u64; 8]; MAX_LANES]) -> [Self; 8] {
         // SAFETY: the token proves the features; a line is as long as two vectors.
         unsafe {

@@ -20,12 +20,6 @@ macro_rules! plain_methods {
         }
 
         #[inline(always)]
-        fn spread(token: $token, bits: u32) -> Self {
-            // SAFETY: the token proves that the processor has the features.
-            Self(unsafe { _mm512_maskz_set1_epi64(bits as u8, -1) }, token)
-        }
-
-        #[inline(always)]
         fn transpose(token: $token, lines: &[&[u64; 8]; MAX_LANES]) -> [Self; 8] {
             // SAFETY: the token proves the features; a line is as long as a vector.
             unsafe {

@@ -529,6 +529,17 @@ impl<V: Vector> Fe<V> {
         })
     }
 
+    /// Lane i has what was in lane i + `by`, the last lane before the first.
+    pub(super) fn rotate(&self, by: usize) -> Self {
+        let token = self.token();
+        let mut words = [0; MAX_LANES];
+        Self(self.0.map(|limb| {
+            limb.store(&mut words);
+            words[..V::LANES].rotate_left(by);
+            V::load(token, &words)
+        }))
+    }
+
     /// Puts a small number in place of one lane.
     pub(super) fn set_lane(&mut self, lane: usize, number: u64) {
         let token = self.token();

@@ -3,12 +3,16 @@
 //! A point (X, Y, Z) stands for (X / Z^2, Y / Z^3). An addition of two points of one x yields
 //! Z = 0, and Z stays 0 from there on; so the last Z says whether any step failed.
 //!
+//! Doublings and additions take several points at a time, and each step of a formula is done for all
+//! of them before the next one: a formula's steps wait for each other, those of different points do
+//! not.
+//!
 //! Invariants
 //! - X and Y are *tight*, Z is below 2.9 p.
 
 use super::field::Fe;
 use super::invert::Invert;
-use super::sum::{Addition, Point, add_all, invert_lanes};
+use super::sum::{Addition, CHAINS, Point, add_all, invert_lanes};
 use crate::simd::limbs::{Step, Vector};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -27,70 +31,115 @@ impl<V: Vector> Jacobian<V> {
         let y = point.y.sub(&Fe::splat(token, &[0; 5])).reduced();
         Self { x: point.x, y, z: Fe::one(token) }
     }
+}
 
-    /// 2^`times` times the point.
-    pub(super) fn double_times(&self, times: usize) -> Self {
-        V::enter(self.x.token(), Double(*self, times))
-    }
-
-    /// The sum with `point`, or with its negative where `sign` is all ones.
-    pub(super) fn plus(&self, point: &Point<V>, sign: V) -> Self {
-        V::enter(sign.token(), Add(self, point, sign))
-    }
-
-    /// Twice the point: 4 M, 3 S and a half.
-    #[inline(always)]
-    fn double(&self) -> Self {
-        let delta = self.z.square();
-        let gamma = self.y.square();
-        let beta4 = self.x.mul_shl(&gamma, 2);
-        let alpha = self.x.sub(&delta).mul_triple(&self.x.add(&delta));
-        let x = alpha.square_sub_double(&beta4);
-        let y = alpha.mul_add(&beta4.sub(&x), &gamma.minus_eight_times(), &gamma);
-        let z = self.y.mul_double(&self.z);
-        Self { x, y, z }
-    }
-
-    /// The sum with an affine point: 8 M and 3 S.
-    #[inline(always)]
-    fn add(&self, point: &Point<V>, sign: V) -> Self {
-        let zz = self.z.square();
-        let u = point.x.mul(&zz);
-        let s = point.y.mul(&self.z.mul(&zz));
-        let h = u.sub(&self.x);
-        let r = s.negate_if(sign).sub(&self.y);
-        let hh = h.square();
-        let hhh = h.mul(&hh);
-        let v = self.x.mul(&hh);
-        let x = r.square_sub_twice(&hhh, &v);
-        let y = r.mul_add(&v.sub(&x), &self.y.neg(), &hhh);
-        Self { x, y, z: self.z.mul(&h) }
+/// 2^`times` times each point.
+pub(super) fn double_times<V: Vector>(points: &mut [Jacobian<V>], times: usize) {
+    for points in points.chunks_mut(CHAINS) {
+        V::enter(points[0].x.token(), Double(points, times));
     }
 }
 
-struct Double<V>(Jacobian<V>, usize);
-
-impl<V: Vector> Step for Double<V> {
-    type Output = Jacobian<V>;
-
-    #[inline(always)]
-    fn run(self) -> Jacobian<V> {
-        let mut point = self.0;
-        for _ in 0..self.1 {
-            point = point.double();
+/// P, 2 P, 4 P, .., `count` of them, of each point, one point's after the other's. The points are
+/// used up.
+pub(super) fn doublings<V: Vector>(points: &mut [Jacobian<V>], count: usize) -> Vec<Jacobian<V>> {
+    let Some(first) = points.first() else { return Vec::new() };
+    let mut all = vec![*first; points.len() * count];
+    for i in 0..count {
+        for (powers, point) in all.chunks_exact_mut(count).zip(&*points) {
+            powers[i] = *point;
         }
-        point
+        if i + 1 < count {
+            double_times(points, 1);
+        }
+    }
+    all
+}
+
+/// Adds to each point its summand, or the negative where the sign beside it is all ones.
+pub(super) fn add_each<V: Vector>(points: &mut [Jacobian<V>], summands: &[(Point<V>, V)]) {
+    for (points, summands) in points.chunks_mut(CHAINS).zip(summands.chunks(CHAINS)) {
+        V::enter(points[0].x.token(), Add(points, summands));
     }
 }
 
-struct Add<'a, V>(&'a Jacobian<V>, &'a Point<V>, V);
+/// Twice each of at most [`CHAINS`] points, so many times: 4 M, 3 S and a half.
+struct Double<'a, V>(&'a mut [Jacobian<V>], usize);
+
+impl<V: Vector> Step for Double<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self(points, times) = self;
+        let mut gammas = [points[0].x; CHAINS];
+        let (mut betas, mut alphas) = (gammas, gammas);
+        for _ in 0..times {
+            for ((gamma, alpha), p) in gammas.iter_mut().zip(&mut alphas).zip(&*points) {
+                // For now it is delta.
+                *alpha = p.z.square();
+                *gamma = p.y.square();
+            }
+            for ((beta4, gamma), p) in betas.iter_mut().zip(&gammas).zip(&mut *points) {
+                *beta4 = p.x.mul_shl(gamma, 2);
+                p.z = p.y.mul_double(&p.z);
+            }
+            for (alpha, p) in alphas.iter_mut().zip(&*points) {
+                *alpha = p.x.sub(alpha).mul_triple(&p.x.add(alpha));
+            }
+            for ((alpha, beta4), p) in alphas.iter().zip(&betas).zip(&mut *points) {
+                p.x = alpha.square_sub_double(beta4);
+            }
+            for ((p, alpha), (beta4, gamma)) in
+                points.iter_mut().zip(&alphas).zip(betas.iter().zip(&gammas))
+            {
+                p.y = alpha.mul_add(&beta4.sub(&p.x), &gamma.minus_eight_times(), gamma);
+            }
+        }
+    }
+}
+
+/// The sums of at most [`CHAINS`] points with affine ones: 8 M and 3 S.
+struct Add<'a, V>(&'a mut [Jacobian<V>], &'a [(Point<V>, V)]);
 
 impl<V: Vector> Step for Add<'_, V> {
-    type Output = Jacobian<V>;
+    type Output = ();
 
     #[inline(always)]
-    fn run(self) -> Jacobian<V> {
-        self.0.add(self.1, self.2)
+    fn run(self) {
+        let Self(points, summands) = self;
+        let mut hs = [points[0].x; CHAINS];
+        let (mut rs, mut cubes, mut vs) = (hs, hs, hs);
+        for (square, p) in hs.iter_mut().zip(&*points) {
+            // For now it is the square of Z.
+            *square = p.z.square();
+        }
+        for ((r, square), (p, (summand, _))) in
+            rs.iter_mut().zip(&hs).zip(points.iter().zip(summands))
+        {
+            *r = summand.y.mul(&p.z.mul(square));
+        }
+        for ((h, r), (p, (summand, sign))) in
+            hs.iter_mut().zip(&mut rs).zip(points.iter().zip(summands))
+        {
+            *h = summand.x.mul(h).sub(&p.x);
+            *r = r.negate_if(*sign).sub(&p.y);
+        }
+        for ((cube, v), (h, p)) in cubes.iter_mut().zip(&mut vs).zip(hs.iter().zip(&mut *points)) {
+            // For now it is the square of h.
+            *cube = h.square();
+            p.z = p.z.mul(h);
+            *v = p.x.mul(cube);
+        }
+        for (cube, h) in cubes.iter_mut().zip(&hs) {
+            *cube = h.mul(cube);
+        }
+        for ((r, cube), (v, p)) in rs.iter().zip(&cubes).zip(vs.iter().zip(&mut *points)) {
+            p.x = r.square_sub_twice(cube, v);
+        }
+        for ((r, cube), (v, p)) in rs.iter().zip(&cubes).zip(vs.iter().zip(points)) {
+            p.y = r.mul_add(&v.sub(&p.x), &p.y.neg(), cube);
+        }
     }
 }
 

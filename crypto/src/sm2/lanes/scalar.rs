@@ -7,6 +7,8 @@
 //! which is odd, and negate.
 
 use crate::Digest;
+use crate::simd::limbs::{MAX_LANES, Vector};
+use zeroize::Zeroize;
 
 /// A number below 2^256, least word first.
 pub(super) type Number = [u64; 4];
@@ -108,30 +110,71 @@ impl Odd {
         let negated = k[0] & 1 == 0;
         Self { number: select(negated, &sub(&N, k).0, k), negated }
     }
+}
 
-    /// The digit of window `i` of windows of `WIDTH` bits: the index of its magnitude among 1, 3,
-    /// 5, .., and its sign.
+/// An odd multiplier in each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Multiplier<V> {
+    /// Least word first.
+    words: [V; 4],
+    /// All ones where the multiple must be negated.
+    negated: V,
+}
+
+impl<V: Vector> Multiplier<V> {
+    /// One of these a lane; the last one fills up. No branch depends on a number.
     #[inline(always)]
-    pub(super) fn digit<const WIDTH: usize>(&self, i: usize) -> (usize, bool) {
-        let half = 1 << (WIDTH - 1);
-        let value = bits::<WIDTH>(&self.number, WIDTH * i + 1);
+    pub(super) fn load<'a>(token: V::Token, odd: impl Fn(usize) -> &'a Odd) -> Self {
+        let (mut words, mut negated) = ([[0; MAX_LANES]; 4], [0; MAX_LANES]);
+        for lane in 0..V::LANES {
+            let odd = odd(lane);
+            negated[lane] = u64::from(odd.negated).wrapping_neg();
+            for (words, word) in words.iter_mut().zip(odd.number) {
+                words[lane] = word;
+            }
+        }
+        let multiplier = Self {
+            words: [
+                V::load(token, &words[0]),
+                V::load(token, &words[1]),
+                V::load(token, &words[2]),
+                V::load(token, &words[3]),
+            ],
+            negated: V::load(token, &negated),
+        };
+        words.zeroize();
+        multiplier
+    }
+
+    /// Zero in every lane.
+    pub(super) fn zero(token: V::Token) -> Self {
+        let zero = V::splat(token, 0);
+        Self { words: [zero; 4], negated: zero }
+    }
+
+    /// The digits of window `i` of windows of `WIDTH` bits: the index of each magnitude among 1, 3,
+    /// 5, .., and all ones where it is negative. No branch or address depends on a number.
+    #[inline(always)]
+    pub(super) fn digit<const WIDTH: usize>(&self, i: usize) -> (V, V) {
+        let from = WIDTH * i + 1;
+        let (word, shift) = (from / 64, (from % 64) as u32);
+        // The top window of some widths lies above the number.
+        let mut value = self.negated.like(0);
+        if let Some(low) = self.words.get(word) {
+            value = low.shr(shift);
+        }
+        if let (Some(high), 1..) = (self.words.get(word + 1), shift) {
+            value = value.or(high.shl(64 - shift));
+        }
+        let value = value.and(value.like((1 << WIDTH) - 1));
         if i + 1 == windows(WIDTH) {
             return (value, self.negated);
         }
-        let negative = value < half;
-        let index = if negative { half - 1 - value } else { value - half };
-        (index, negative != self.negated)
+        // Of a value v the digit is 2 v + 1 - 2^WIDTH: negative where the highest bit is missing.
+        let sign = value.shr(WIDTH as u32 - 1).sub(value.like(1));
+        let index = value.xor(sign).and(value.like((1 << (WIDTH - 1)) - 1));
+        (index, sign.xor(self.negated))
     }
-}
-
-/// `COUNT` bits, at most 16, from bit `from` on.
-#[inline(always)]
-fn bits<const COUNT: usize>(number: &Number, from: usize) -> usize {
-    let (word, shift) = (from / 64, from % 64);
-    let low = number.get(word).copied().unwrap_or(0) >> shift;
-    // Shifted in two steps, for a shift by 64 is none.
-    let high = number.get(word + 1).copied().unwrap_or(0) << 1 << (63 - shift);
-    ((low | high) & ((1 << COUNT) - 1)) as usize
 }
 
 /// How many windows of `width` bits a multiplier below 2^256 has. Of its 255 bits above the lowest
@@ -143,6 +186,7 @@ pub(super) const fn windows(width: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::limbs::Words;
     use crate::sm3;
     use ::sm2::Scalar;
     use ::sm2::elliptic_curve::PrimeField;
@@ -179,15 +223,22 @@ mod tests {
     fn digits_add_up<const WIDTH: usize>() {
         for k in numbers().into_iter().filter(in_range) {
             let odd = Odd::new(&k);
+            let multiplier = Multiplier::<Words<1>>::load((), |_| &odd);
             let mut sum = Scalar::ZERO;
             for i in (0..windows(WIDTH)).rev() {
                 for _ in 0..WIDTH {
                     sum = sum.double();
                 }
-                let (index, negative) = odd.digit::<WIDTH>(i);
+                let (index, sign) = multiplier.digit::<WIDTH>(i);
+                let [index, sign] = [index, sign].map(|vector| {
+                    let mut words = [0; MAX_LANES];
+                    vector.store(&mut words);
+                    words[0]
+                });
                 assert!(index < 1 << (WIDTH - 1), "width {WIDTH} window {i}");
-                let digit = Scalar::from(2 * index as u64 + 1);
-                sum = if negative { sum - digit } else { sum + digit };
+                assert!(sign == 0 || sign == u64::MAX, "width {WIDTH} window {i}");
+                let digit = Scalar::from(2 * index + 1);
+                sum = if sign == 0 { sum + digit } else { sum - digit };
             }
             assert_eq!(sum, scalar(&k), "width {WIDTH}");
         }

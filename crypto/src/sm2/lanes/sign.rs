@@ -13,7 +13,7 @@
 use super::super::{SecretKey, Signature, reduce, sign_digest, signature_with_x};
 use super::field::Fe;
 use super::invert::ConstantTime;
-use super::scalar::{self, Number, Odd};
+use super::scalar::{self, Multiplier, Number, Odd};
 use super::sum::{Point, sum_windows};
 use super::table::{SECRET_WIDTH, SecretRow, secret_base};
 use crate::Digest;
@@ -99,7 +99,7 @@ impl Work for Multiply<'_> {
             let windows = scalar::windows(SECRET_WIDTH);
             let mut marked = vec![0u32; groups];
             let mark = |group: usize, lane: usize| marked[group] |= 1u32 << lane;
-            sum_windows::<V, ConstantTime>(&mut points, windows, groups, &mut prefixes, mark);
+            sum_windows::<V, ConstantTime>(&mut points, (windows, 1), groups, &mut prefixes, mark);
             for (i, _) in numbers.iter().enumerate() {
                 let (group, lane) = (i / V::LANES, i % V::LANES);
                 if lane == 0 {
@@ -123,53 +123,25 @@ fn push_points<V: Vector>(
     groups: usize,
     points: &mut Vec<Point<V>>,
 ) {
-    let mut words = Vec::with_capacity(groups);
+    let mut multipliers = Vec::with_capacity(groups);
     for numbers in numbers.chunks(V::LANES) {
-        let mut lanes = [[0; MAX_LANES]; 4];
-        for lane in 0..V::LANES {
-            // The sign makes no difference to x.
-            let odd = Odd::new(&numbers[lane.min(numbers.len() - 1)]);
-            for (words, word) in lanes.iter_mut().zip(odd.number) {
-                words[lane] = word;
-            }
+        // The sign makes no difference to x.
+        let mut odd = [Odd::new(&numbers[0]); MAX_LANES];
+        for (odd, number) in odd.iter_mut().zip(numbers) {
+            *odd = Odd::new(number);
         }
-        words.push([
-            V::load(token, &lanes[0]),
-            V::load(token, &lanes[1]),
-            V::load(token, &lanes[2]),
-            V::load(token, &lanes[3]),
-        ]);
-        lanes.zeroize();
+        multipliers.push(Multiplier::<V>::load(token, |lane| &odd[lane]));
+        odd.iter_mut().for_each(|odd| odd.number.zeroize());
     }
-    let rows = secret_base();
-    let windows = scalar::windows(SECRET_WIDTH);
     points.clear();
-    for (window, row) in rows.iter().enumerate() {
-        for words in &words {
-            let (index, sign) = digit(words, window, window + 1 == windows);
+    for (window, row) in secret_base().iter().enumerate() {
+        for multiplier in &multipliers {
+            let (index, sign) = multiplier.digit::<SECRET_WIDTH>(window);
             points.push(choose(row, index, sign));
         }
     }
-    words.fill([V::splat(token, 0); 4]);
-    zeroize::optimization_barrier(&words[..]);
-}
-
-/// As [`Odd::digit`], for secret numbers in lanes; the sign is all ones where it is negative.
-#[inline(always)]
-fn digit<V: Vector>(words: &[V; 4], window: usize, top: bool) -> (V, V) {
-    let from = SECRET_WIDTH * window + 1;
-    let (word, shift) = (from / 64, (from % 64) as u32);
-    let mut value = words[word].shr(shift);
-    if shift > 0 && word < 3 {
-        value = value.or(words[word + 1].shl(64 - shift));
-    }
-    let zero = value.like(0);
-    let value = value.and(zero.like((1 << SECRET_WIDTH) - 1));
-    if top {
-        return (value, zero);
-    }
-    let sign = value.shr(SECRET_WIDTH as u32 - 1).sub(zero.like(1));
-    (value.xor(sign).and(zero.like((1 << (SECRET_WIDTH - 1)) - 1)), sign)
+    multipliers.fill(Multiplier::zero(token));
+    zeroize::optimization_barrier(&multipliers[..]);
 }
 
 /// Reads a whole row and keeps the point that each lane's index names.

@@ -18,7 +18,7 @@
 
 use super::field::Fe;
 use super::invert::Invert;
-use crate::simd::limbs::{MAX_LANES, Step, Vector, Words};
+use crate::simd::limbs::{MAX_LANES, Step, Vector};
 use alloc::vec::Vec;
 
 /// A point in each lane; x and y *tight*, but y may have signed limbs and be negative.
@@ -35,6 +35,10 @@ impl<V: Vector> Point<V> {
     }
 }
 
+/// Chains of multiplications that do not wait for each other: one alone waits for its own results
+/// most of the time, and the processor works on the others meanwhile.
+pub(super) const CHAINS: usize = 4;
+
 /// One addition: the places of both summands and of the sum.
 #[derive(Clone, Copy)]
 pub(super) struct Addition {
@@ -43,27 +47,30 @@ pub(super) struct Addition {
     pub(super) sum: usize,
 }
 
-/// The differences of x multiplied up, from the last to the first; what each is multiplied to goes
-/// to `prefixes`, and the whole product comes back.
+/// The differences of x multiplied up, from the last to the first, in several chains: addition i
+/// belongs to chain i mod [`CHAINS`]. What each is multiplied to goes to its place in `prefixes`,
+/// and the products of the chains come back.
 struct Differences<'a, V: Vector> {
     points: &'a [Point<V>],
     additions: &'a [Addition],
-    prefixes: &'a mut Vec<Fe<V>>,
+    prefixes: &'a mut [Fe<V>],
     one: Fe<V>,
 }
 
 impl<V: Vector> Step for Differences<'_, V> {
-    type Output = Fe<V>;
+    type Output = [Fe<V>; CHAINS];
 
     #[inline(always)]
-    fn run(self) -> Fe<V> {
-        let mut product = self.one;
-        for addition in self.additions.iter().rev() {
-            self.prefixes.push(product);
-            let (p, q) = (&self.points[addition.a], &self.points[addition.b]);
-            product = product.mul(&q.x.sub(&p.x));
+    fn run(self) -> [Fe<V>; CHAINS] {
+        let mut products = [self.one; CHAINS];
+        let additions = self.additions.chunks(CHAINS).rev();
+        for (additions, prefixes) in additions.zip(self.prefixes.chunks_mut(CHAINS).rev()) {
+            for (chain, product) in products.iter_mut().enumerate().take(additions.len()) {
+                prefixes[chain] = *product;
+                *product = product.mul(&difference(self.points, &additions[chain]));
+            }
         }
-        product
+        products
     }
 }
 
@@ -72,7 +79,8 @@ struct Additions<'a, V: Vector> {
     points: &'a mut [Point<V>],
     additions: &'a [Addition],
     prefixes: &'a [Fe<V>],
-    inverse: Fe<V>,
+    /// Of the products of the chains.
+    inverses: [Fe<V>; CHAINS],
 }
 
 impl<V: Vector> Step for Additions<'_, V> {
@@ -80,14 +88,33 @@ impl<V: Vector> Step for Additions<'_, V> {
 
     #[inline(always)]
     fn run(self) {
-        let mut inverse = self.inverse;
-        for (addition, prefix) in self.additions.iter().zip(self.prefixes.iter().rev()) {
-            let (p, q) = (self.points[addition.a], self.points[addition.b]);
-            let this = inverse.mul(prefix);
-            inverse = inverse.mul(&q.x.sub(&p.x));
-            self.points[addition.sum] = add_with_inverse(&p, &q, &this);
+        let Self { points, additions, prefixes, mut inverses } = self;
+        let (mut slopes, mut xs) = (inverses, inverses);
+        for (additions, prefixes) in additions.chunks(CHAINS).zip(prefixes.chunks(CHAINS)) {
+            let count = additions.len();
+            for (chain, inverse) in inverses.iter_mut().enumerate().take(count) {
+                slopes[chain] = inverse.mul(&prefixes[chain]);
+                *inverse = inverse.mul(&difference(points, &additions[chain]));
+            }
+            for (slope, addition) in slopes.iter_mut().zip(additions) {
+                let (p, q) = (&points[addition.a], &points[addition.b]);
+                *slope = q.y.sub(&p.y).mul(slope);
+            }
+            for ((x, slope), addition) in xs.iter_mut().zip(&slopes).zip(additions) {
+                *x = slope.square_sub(&points[addition.a].x, &points[addition.b].x);
+            }
+            for ((x, slope), addition) in xs.iter().zip(&slopes).zip(additions) {
+                let p = &points[addition.a];
+                let y = slope.mul_sub(&p.x.sub(x), &p.y);
+                points[addition.sum] = Point { x: *x, y };
+            }
         }
     }
+}
+
+#[inline(always)]
+fn difference<V: Vector>(points: &[Point<V>], addition: &Addition) -> Fe<V> {
+    points[addition.b].x.sub(&points[addition.a].x)
 }
 
 /// Adds points in place: all additions of one level. `marked` is told the place of the first
@@ -102,48 +129,43 @@ pub(super) fn add_all<V: Vector, I: Invert>(
 ) {
     let Some(first) = points.first() else { return };
     let token = first.x.token();
-    let inverse = loop {
-        prefixes.clear();
-        prefixes.reserve(additions.len());
-        let one = Fe::one(token);
-        let product = V::enter(token, Differences { points, additions, prefixes, one });
+    let one = Fe::one(token);
+    if prefixes.len() < additions.len() {
+        prefixes.resize(additions.len(), one);
+    }
+    let prefixes = &mut prefixes[..additions.len()];
+    let inverses = loop {
+        let products = V::enter(token, Differences { points, additions, prefixes, one });
+        let product = products[1..].iter().fold(products[0], |all, one| all.times(one));
         let zeros = product.zeros();
         if zeros == 0 {
-            break invert_lanes::<V, I>(&product);
+            break invert_all::<V, I>(&products);
         }
         for addition in additions {
-            let Addition { a, b, .. } = *addition;
-            let equal = points[b].x.sub(&points[a].x).zeros() & zeros;
+            let equal = difference(points, addition).zeros() & zeros;
             for lane in (0..V::LANES).filter(|lane| equal >> lane & 1 == 1) {
-                marked(a, lane);
-                points[a].x.set_lane(lane, 0);
-                points[b].x.set_lane(lane, 1);
+                marked(addition.a, lane);
+                points[addition.a].x.set_lane(lane, 0);
+                points[addition.b].x.set_lane(lane, 1);
             }
         }
     };
-    V::enter(token, Additions { points, additions, prefixes, inverse });
+    V::enter(token, Additions { points, additions, prefixes, inverses });
 }
 
-#[inline(always)]
-fn add_with_inverse<V: Vector>(p: &Point<V>, q: &Point<V>, inverse: &Fe<V>) -> Point<V> {
-    let slope = q.y.sub(&p.y).mul(inverse);
-    let x = slope.square_sub(&p.x, &q.x);
-    let y = slope.mul_sub(&p.x.sub(&x), &p.y);
-    Point { x, y }
-}
-
-/// Sums `windows` points for each of `groups` groups: `points[window * groups + group]`. The sums
-/// are the first `groups` points afterwards. `marked` is told group and lane.
+/// Sums `windows` points for each of `groups` groups, `points[window * groups + group]`, level by
+/// level until no more than `enough` are left, and returns how many: they are the first
+/// `groups` times so many points afterwards. `marked` is told group and lane.
 pub(super) fn sum_windows<V: Vector, I: Invert>(
     points: &mut [Point<V>],
-    windows: usize,
+    (windows, enough): (usize, usize),
     groups: usize,
     prefixes: &mut Vec<Fe<V>>,
     mut marked: impl FnMut(usize, usize),
-) {
+) -> usize {
     let mut additions = Vec::with_capacity(windows / 2 * groups);
     let mut left = windows;
-    while left > 1 {
+    while left > enough {
         let pairs = left / 2;
         additions.clear();
         for sum in 0..pairs * groups {
@@ -156,45 +178,46 @@ pub(super) fn sum_windows<V: Vector, I: Invert>(
         }
         left = left.div_ceil(2);
     }
+    left
 }
 
-/// Inverts every lane with one inversion. No lane may be zero.
-pub(super) fn invert_lanes<V: Vector, I: Invert>(fe: &Fe<V>) -> Fe<V> {
-    let numbers = fe.reduced().store();
-    let inverses = invert_numbers::<I>(&numbers, V::LANES);
-    Fe::load(fe.token(), &inverses)
-}
-
-#[inline(never)]
-fn invert_numbers<I: Invert>(
-    numbers: &[[u64; MAX_LANES]; 4],
-    lanes: usize,
-) -> [[u64; MAX_LANES]; 4] {
-    type One = Words<1>;
-    let single = |lane: usize| {
-        let words: [One; 4] = core::array::from_fn(|i| One::splat((), numbers[i][lane]));
-        Fe::unpack(&words)
-    };
-    let mut product = Fe::<One>::one(());
-    let mut prefixes = [product; MAX_LANES];
-    for (lane, prefix) in prefixes.iter_mut().enumerate().take(lanes) {
-        *prefix = product;
-        product = product.times(&single(lane));
+/// Inverts every lane of several elements with one inversion. No lane may be zero.
+fn invert_all<V: Vector, I: Invert>(elements: &[Fe<V>; CHAINS]) -> [Fe<V>; CHAINS] {
+    let mut inverses = *elements;
+    let mut product = elements[0];
+    for (inverse, element) in inverses.iter_mut().zip(elements).skip(1) {
+        *inverse = product;
+        product = product.times(element);
     }
-    let mut inverse = invert_one::<I>(&product);
-    let mut inverses = [[0; MAX_LANES]; 4];
-    for lane in (0..lanes).rev() {
-        let this = inverse.times(&prefixes[lane]).reduced().store();
-        inverse = inverse.times(&single(lane));
-        for (words, word) in inverses.iter_mut().zip(this) {
-            words[lane] = word[0];
-        }
+    let mut inverse = invert_lanes::<V, I>(&product);
+    for i in (1..CHAINS).rev() {
+        inverses[i] = inverses[i].times(&inverse);
+        inverse = inverse.times(&elements[i]);
     }
+    inverses[0] = inverse;
     inverses
 }
 
-fn invert_one<I: Invert>(fe: &Fe<Words<1>>) -> Fe<Words<1>> {
-    let number = fe.reduced().store().map(|words| words[0]);
-    let words: [Words<1>; 4] = I::invert(&number).map(|word| Words::splat((), word));
-    Fe::unpack(&words).mend_inverse()
+/// Inverts every lane with one inversion. No lane may be zero.
+///
+/// A vector times itself with its lanes moved on by half their number holds every product of two
+/// lanes twice; moved on by a quarter next, and so on, until each lane holds the product of all.
+/// Its inverse goes back the same way.
+pub(super) fn invert_lanes<V: Vector, I: Invert>(fe: &Fe<V>) -> Fe<V> {
+    let token = fe.token();
+    let steps = V::LANES.ilog2() as usize;
+    // What each step multiplied by, for 2^4 lanes at the most.
+    let mut moved = [*fe; MAX_LANES.ilog2() as usize];
+    let mut product = *fe;
+    for (step, moved) in moved.iter_mut().enumerate().take(steps) {
+        *moved = product.rotate(V::LANES >> (step + 1));
+        product = product.times(moved);
+    }
+    let number = product.reduced().store().map(|words| words[0]);
+    let inverse = I::invert(&number).map(|word| V::splat(token, word));
+    let mut inverse = Fe::unpack(&inverse).mend_inverse();
+    for moved in moved[..steps].iter().rev() {
+        inverse = inverse.times(moved);
+    }
+    inverse
 }

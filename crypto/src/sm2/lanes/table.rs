@@ -6,10 +6,10 @@
 use super::super::PublicKey;
 use super::field::Fe;
 use super::invert::Fast;
-use super::jacobian::{Jacobian, odd_multiples};
+use super::jacobian::{Jacobian, doublings, odd_multiples};
 use super::scalar::{from_bytes, windows};
 use super::sum::Point;
-use crate::simd::limbs::{MAX_LANES, Vector, Words, Work};
+use crate::simd::limbs::{MAX_LANES, Step, Vector, Words, Work};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use once_cell::race::OnceBox;
 /// Bits of a window of a key's table: 43 rows of 32 points, 86 KB.
 pub(super) const KEY_WIDTH: usize = 6;
 /// Bits of a window of the generator's table.
-pub(super) const BASE_WIDTH: usize = 12;
+pub(super) const BASE_WIDTH: usize = 13;
 /// Bits of a window of the generator's table for secret multipliers, which is read whole.
 pub(super) const SECRET_WIDTH: usize = 6;
 
@@ -100,23 +100,36 @@ pub(super) fn load_keys<'a, V: Vector>(
     Point { x: Fe::load(token, &x).to_montgomery(), y: Fe::load(token, &y).to_montgomery() }
 }
 
-/// Fills a table in each lane.
+/// Fills tables of one width, a table a lane.
 #[inline(always)]
 fn fill<V: Vector>(token: V::Token, point: &Point<V>, tables: &mut [Table]) {
     let Some(width) = tables.first().map(|table| table.width) else { return };
-    let mut power = Jacobian::new(token, point);
-    let mut powers = Vec::with_capacity(width * windows(width));
-    for _ in 0..width * windows(width) {
-        powers.push(power);
-        power = power.double_times(1);
-    }
+    let mut power = [Jacobian::new(token, point)];
+    let powers = doublings(&mut power, width * windows(width));
     let points = odd_multiples::<V, Fast>(&powers, width);
-    for (place, point) in points.iter().take(windows(width) << (width - 1)).enumerate() {
-        let (x, y) = (point.x.reduced().store(), point.y.reduced().store());
-        for (lane, table) in tables.iter_mut().enumerate() {
-            for i in 0..4 {
-                table.lines[place].0[i] = x[i][lane];
-                table.lines[place].0[4 + i] = y[i][lane];
+    let points = &points[..windows(width) << (width - 1)];
+    V::enter(token, Store { points, tables });
+}
+
+/// Writes points into tables, a table a lane.
+struct Store<'a, V> {
+    points: &'a [Point<V>],
+    tables: &'a mut [Table],
+}
+
+impl<V: Vector> Step for Store<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (place, point) in self.points.iter().enumerate() {
+            let (x, y) = (point.x.canonical().store(), point.y.canonical().store());
+            for (lane, table) in self.tables.iter_mut().enumerate() {
+                let line = &mut table.lines[place].0;
+                for i in 0..4 {
+                    line[i] = x[i][lane];
+                    line[4 + i] = y[i][lane];
+                }
             }
         }
     }

@@ -7,8 +7,8 @@
 use super::super::{PublicKey, Signature, verify_digest};
 use super::field::Fe;
 use super::invert::Fast;
-use super::jacobian::{Jacobian, odd_multiples};
-use super::scalar::{self, Number, Odd};
+use super::jacobian::{Jacobian, add_each, double_times, doublings, odd_multiples};
+use super::scalar::{self, Multiplier, Number, Odd};
 use super::sum::{Point, sum_windows};
 use super::table::{BASE_WIDTH, KEY_WIDTH, KeyTable, Table, base, load_keys};
 use crate::Digest;
@@ -18,9 +18,14 @@ use alloc::vec::Vec;
 /// Bits of a window for keys without a table.
 const WIDTH: usize = 5;
 
-/// Signatures whose points are added together: more share an inversion, fewer stay in the cache.
-const KNOWN_CHUNK: usize = 128;
-const UNKNOWN_CHUNK: usize = 128;
+/// Signatures whose points are looked up and added together, as far as [`FEW`] points for each:
+/// more share an inversion, fewer stay in the cache.
+const CHUNK: usize = 128;
+/// Signatures whose few points are then added together: what is left takes so much less memory
+/// that more can share the inversions.
+const WIDE_CHUNK: usize = 512;
+/// See [`CHUNK`]: three levels of seven.
+const FEW: usize = 8;
 
 /// One verification, with e given.
 #[derive(Clone, Copy)]
@@ -64,15 +69,6 @@ impl<'a> Ready<'a> {
     }
 }
 
-/// Only jobs with a table come to where this is called.
-fn key_table<'a, 'b>(job: &'b Ready<'a>) -> (&'a Table, &'b Odd) {
-    (job.table.unwrap_or(base()), &job.t)
-}
-
-fn base_table<'a, 'b>(job: &'b Ready<'a>) -> (&'a Table, &'b Odd) {
-    (base(), &job.s)
-}
-
 /// Verifies a batch and writes each verdict.
 pub(super) struct Verify<'a, 'b> {
     pub(super) items: &'a [Item<'a>],
@@ -96,11 +92,11 @@ impl Work for Verify<'_, '_> {
             }
         }
         let mut chunk = Chunk::<V>::new(token);
-        for jobs in known.chunks(KNOWN_CHUNK) {
+        for jobs in known.chunks(WIDE_CHUNK) {
             chunk.known(jobs);
             chunk.settle(jobs, out, &mut unsettled);
         }
-        for jobs in unknown.chunks(UNKNOWN_CHUNK) {
+        for jobs in unknown.chunks(CHUNK) {
             chunk.unknown(jobs);
             chunk.settle(jobs, out, &mut unsettled);
         }
@@ -115,6 +111,8 @@ impl Work for Verify<'_, '_> {
 struct Chunk<V: Vector> {
     token: V::Token,
     points: Vec<Point<V>>,
+    /// What is left of the points of several chunks, as [`sum_windows`] wants them.
+    few: Vec<Point<V>>,
     prefixes: Vec<Fe<V>>,
     /// A bit for each lane of each group: the verdict.
     equal: Vec<u32>,
@@ -124,8 +122,14 @@ struct Chunk<V: Vector> {
 
 impl<V: Vector> Chunk<V> {
     fn new(token: V::Token) -> Self {
-        let (points, prefixes) = (Vec::new(), Vec::new());
-        Self { token, points, prefixes, equal: Vec::new(), marked: Vec::new() }
+        Self {
+            token,
+            points: Vec::new(),
+            few: Vec::new(),
+            prefixes: Vec::new(),
+            equal: Vec::new(),
+            marked: Vec::new(),
+        }
     }
 
     fn settle(&self, jobs: &[Ready<'_>], out: &mut [bool], unsettled: &mut Vec<usize>) {
@@ -142,17 +146,25 @@ impl<V: Vector> Chunk<V> {
     #[inline(always)]
     fn known<'a>(&mut self, jobs: &[Ready<'a>]) {
         let groups = jobs.len().div_ceil(V::LANES);
-        self.points.clear();
         self.marked.clear();
         self.marked.resize(groups, 0);
-        let windows = scalar::windows(KEY_WIDTH);
-        for window in 0..windows {
-            let (token, points) = (self.token, &mut self.points);
-            let step = Gather::<V, _, KEY_WIDTH> { token, points, jobs, window, pick: key_table };
-            V::enter(token, step);
+        self.few.clear();
+        self.few.resize(FEW * groups, Point::blank(self.token));
+        let windows = scalar::windows(KEY_WIDTH) + scalar::windows(BASE_WIDTH);
+        let mut left = windows;
+        for (chunk, jobs) in jobs.chunks(CHUNK).enumerate() {
+            let keys = windows - scalar::windows(BASE_WIDTH);
+            self.make_room(windows, jobs);
+            self.gather::<KEY_WIDTH>(jobs, 0, |job| (job.table.unwrap_or(base()), &job.t));
+            self.gather::<BASE_WIDTH>(jobs, keys, |job| (base(), &job.s));
+            let (first, count) = (chunk * CHUNK / V::LANES, jobs.len().div_ceil(V::LANES));
+            left = self.sum((windows, FEW), first, count);
+            for (row, points) in self.points.chunks_exact(count).take(left).enumerate() {
+                self.few[row * groups + first..][..count].copy_from_slice(points);
+            }
         }
-        self.push_base(jobs);
-        self.sum(windows + scalar::windows(BASE_WIDTH), groups);
+        core::mem::swap(&mut self.points, &mut self.few);
+        self.sum((left, 1), 0, groups);
         self.equal.clear();
         for group in 0..groups {
             // x is in Montgomery form, and so becomes what is demanded by R^2.
@@ -162,53 +174,65 @@ impl<V: Vector> Chunk<V> {
         }
     }
 
-    /// The points whose sum is s G.
-    #[inline(always)]
-    fn push_base<'a>(&mut self, jobs: &[Ready<'a>]) {
-        for window in 0..scalar::windows(BASE_WIDTH) {
-            let (token, points) = (self.token, &mut self.points);
-            let step = Gather::<V, _, BASE_WIDTH> { token, points, jobs, window, pick: base_table };
-            V::enter(token, step);
+    /// Makes room for so many points of each job.
+    fn make_room(&mut self, windows: usize, jobs: &[Ready<'_>]) {
+        let points = windows * jobs.len().div_ceil(V::LANES);
+        if self.points.len() < points {
+            self.points.resize(points, Point::blank(self.token));
         }
     }
 
+    /// Looks up the points whose sum is a multiple of what the table belongs to, from row `row` on.
     #[inline(always)]
-    fn sum(&mut self, windows: usize, groups: usize) {
-        let marked = &mut self.marked;
-        sum_windows::<V, Fast>(
-            &mut self.points,
-            windows,
-            groups,
-            &mut self.prefixes,
-            |group, lane| marked[group] |= 1 << lane,
-        );
+    fn gather<'a, const WIDTH: usize>(
+        &mut self,
+        jobs: &[Ready<'a>],
+        row: usize,
+        pick: impl for<'b> Fn(&'b Ready<'a>) -> (&'a Table, &'b Odd),
+    ) {
+        let groups = jobs.len().div_ceil(V::LANES);
+        let points = &mut self.points[row * groups..][..scalar::windows(WIDTH) * groups];
+        let mut picked = Vec::with_capacity(groups);
+        for jobs in jobs.chunks(V::LANES) {
+            let job = |lane: usize| &jobs[lane.min(jobs.len() - 1)];
+            let mut tables = [pick(job(0)).0; MAX_LANES];
+            for (lane, table) in tables.iter_mut().enumerate() {
+                *table = pick(job(lane)).0;
+            }
+            let multiplier = Multiplier::load(self.token, |lane| pick(job(lane)).1);
+            picked.push((tables, multiplier));
+        }
+        V::enter(self.token, Gather::<V, WIDTH> { token: self.token, picked: &picked, points });
+    }
+
+    /// Sums the points of `groups` groups, of which the first is group `first` of the job.
+    #[inline(always)]
+    fn sum(&mut self, windows: (usize, usize), first: usize, groups: usize) -> usize {
+        let (points, marked) = (&mut self.points, &mut self.marked[first..]);
+        sum_windows::<V, Fast>(points, windows, groups, &mut self.prefixes, |group, lane| {
+            marked[group] |= 1 << lane;
+        })
     }
 
     /// s G from the table as one sum; t P by doubling and adding.
     #[inline(always)]
     fn unknown(&mut self, jobs: &[Ready<'_>]) {
         let groups = jobs.len().div_ceil(V::LANES);
-        self.points.clear();
         self.marked.clear();
         self.marked.resize(groups, 0);
         self.equal.clear();
-        self.push_base(jobs);
-        self.sum(scalar::windows(BASE_WIDTH), groups);
+        self.make_room(scalar::windows(BASE_WIDTH), jobs);
+        self.gather::<BASE_WIDTH>(jobs, 0, |job| (base(), &job.s));
+        self.sum((scalar::windows(BASE_WIDTH), 1), 0, groups);
 
-        let mut powers = Vec::with_capacity(groups * WIDTH);
-        for group in 0..groups {
-            let keys = &jobs[group * V::LANES..];
-            let point = load_keys::<V>(self.token, |lane| keys[lane.min(keys.len() - 1)].key);
-            let mut power = Jacobian::new(self.token, &point);
-            for _ in 0..WIDTH {
-                powers.push(power);
-                power = power.double_times(1);
-            }
+        let multiples = self.odd_multiples(jobs, groups);
+        let mut sums = self.multiply(jobs, &multiples);
+        let mut base = Vec::with_capacity(groups);
+        for point in &self.points[..groups] {
+            base.push((*point, V::splat(self.token, 0)));
         }
-        let multiples = odd_multiples::<V, Fast>(&powers, WIDTH);
-        for (group, row) in multiples.chunks_exact(1 << (WIDTH - 1)).enumerate().take(groups) {
-            let product = self.multiply(jobs, group, row);
-            let sum = product.plus(&self.points[group], V::splat(self.token, 0));
+        add_each(&mut sums, &base);
+        for (group, sum) in sums.iter().enumerate() {
             let wanted = demanded::<V>(self.token, jobs, group).to_montgomery();
             let difference = wanted.times(&sum.z.times(&sum.z)).sub(&sum.x);
             self.equal.push(difference.zeros());
@@ -216,45 +240,80 @@ impl<V: Vector> Chunk<V> {
         }
     }
 
-    /// t P for one group.
+    /// P, 3 P, 5 P, .. of each group's keys.
     #[inline(always)]
-    fn multiply(&self, jobs: &[Ready<'_>], group: usize, row: &[Point<V>]) -> Jacobian<V> {
-        let windows = scalar::windows(WIDTH);
-        let (point, sign) = self.digit(jobs, group, row, windows - 1);
-        let signed = Point { x: point.x, y: point.y.negate_if(sign) };
-        let mut product = Jacobian::new(self.token, &signed);
-        for window in (0..windows - 1).rev() {
-            product = product.double_times(WIDTH);
-            let (point, sign) = self.digit(jobs, group, row, window);
-            product = product.plus(&point, sign);
+    fn odd_multiples(&self, jobs: &[Ready<'_>], groups: usize) -> Vec<Point<V>> {
+        let mut keys = Vec::with_capacity(groups);
+        for jobs in jobs.chunks(V::LANES) {
+            let point = load_keys::<V>(self.token, |lane| jobs[lane.min(jobs.len() - 1)].key);
+            keys.push(Jacobian::new(self.token, &point));
         }
-        product
+        let mut multiples = odd_multiples::<V, Fast>(&doublings(&mut keys, WIDTH), WIDTH);
+        multiples.truncate(groups << (WIDTH - 1));
+        multiples
     }
 
-    /// The multiple that each lane's digit picks, and all ones where it is to be negated.
+    /// t P of each group.
     #[inline(always)]
-    fn digit(
-        &self,
-        jobs: &[Ready<'_>],
-        group: usize,
-        row: &[Point<V>],
-        window: usize,
-    ) -> (Point<V>, V) {
-        let (mut indexes, mut signs) = ([0; MAX_LANES], [0; MAX_LANES]);
-        for lane in 0..V::LANES {
-            let job = &jobs[(group * V::LANES + lane).min(jobs.len() - 1)];
-            let (index, negative) = job.t.digit::<WIDTH>(window);
-            indexes[lane] = index as u64;
-            signs[lane] = u64::from(negative).wrapping_neg();
+    fn multiply(&self, jobs: &[Ready<'_>], multiples: &[Point<V>]) -> Vec<Jacobian<V>> {
+        let windows = scalar::windows(WIDTH);
+        let mut multipliers = Vec::new();
+        for jobs in jobs.chunks(V::LANES) {
+            let load = |lane: usize| &jobs[lane.min(jobs.len() - 1)].t;
+            multipliers.push(Multiplier::load(self.token, load));
         }
-        let indexes = V::load(self.token, &indexes);
+        let mut summands = Vec::new();
+        self.digits(&multipliers, multiples, windows - 1, &mut summands);
+        let mut products = Vec::with_capacity(summands.len());
+        for (point, sign) in &summands {
+            let signed = Point { x: point.x, y: point.y.negate_if(*sign) };
+            products.push(Jacobian::new(self.token, &signed));
+        }
+        for window in (0..windows - 1).rev() {
+            double_times(&mut products, WIDTH);
+            self.digits(&multipliers, multiples, window, &mut summands);
+            add_each(&mut products, &summands);
+        }
+        products
+    }
+
+    /// What one window adds to each group.
+    #[inline(always)]
+    fn digits(
+        &self,
+        multipliers: &[Multiplier<V>],
+        multiples: &[Point<V>],
+        window: usize,
+        summands: &mut Vec<(Point<V>, V)>,
+    ) {
+        summands.clear();
+        for (multiplier, row) in multipliers.iter().zip(multiples.chunks_exact(1 << (WIDTH - 1))) {
+            summands.push(V::enter(self.token, Digit { multiplier, row, window }));
+        }
+    }
+}
+
+/// The multiple that each lane's digit picks of its row, and all ones where it is to be negated.
+struct Digit<'a, V> {
+    multiplier: &'a Multiplier<V>,
+    row: &'a [Point<V>],
+    window: usize,
+}
+
+impl<V: Vector> Step for Digit<'_, V> {
+    type Output = (Point<V>, V);
+
+    #[inline(always)]
+    fn run(self) -> (Point<V>, V) {
+        let Self { multiplier, row, window } = self;
+        let (indexes, signs) = multiplier.digit::<WIDTH>(window);
         let mut point = row[0];
         for (index, candidate) in row.iter().enumerate().skip(1) {
-            let mask = indexes.equal(V::splat(self.token, index as u64));
+            let mask = indexes.equal(indexes.like(index as u64));
             point.x = candidate.x.select(mask, &point.x);
             point.y = candidate.y.select(mask, &point.y);
         }
-        (point, V::load(self.token, &signs))
+        (point, signs)
     }
 }
 
@@ -271,41 +330,45 @@ fn demanded<V: Vector>(token: V::Token, jobs: &[Ready<'_>], group: usize) -> Fe<
     Fe::load(token, &words)
 }
 
-/// Pushes one window's points of all jobs, a job a lane; the last job fills up.
-struct Gather<'a, 'b, V: Vector, F, const WIDTH: usize> {
+/// Looks up the points of all windows: `points[window * groups + group]`, a job a lane.
+struct Gather<'a, 'b, V: Vector, const WIDTH: usize> {
     token: V::Token,
-    points: &'b mut Vec<Point<V>>,
-    jobs: &'b [Ready<'a>],
-    window: usize,
-    /// The table and the multiplier of a job.
-    pick: F,
+    /// The tables and the multipliers of each group.
+    picked: &'b [([&'a Table; MAX_LANES], Multiplier<V>)],
+    points: &'b mut [Point<V>],
 }
 
-impl<'a, V: Vector, F, const WIDTH: usize> Step for Gather<'a, '_, V, F, WIDTH>
-where
-    F: for<'c> Fn(&'c Ready<'a>) -> (&'a Table, &'c Odd),
-{
+impl<V: Vector, const WIDTH: usize> Step for Gather<'_, '_, V, WIDTH> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        // First all addresses: the lines are on their way while the next addresses are computed.
-        let mut lines: [&[u64; 8]; KNOWN_CHUNK] = [&[0; 8]; KNOWN_CHUNK];
-        let mut signs = [0; KNOWN_CHUNK.div_ceil(4)];
-        for (i, job) in self.jobs.iter().enumerate().take(KNOWN_CHUNK) {
-            let (table, number) = (self.pick)(job);
-            let (index, negative) = number.digit::<WIDTH>(self.window);
-            lines[i] = &table.line::<WIDTH>(self.window, index).0;
-            prefetch(lines[i]);
-            signs[i / V::LANES] |= u32::from(negative) << (i % V::LANES);
-        }
-        let lines = &lines[..self.jobs.len().min(KNOWN_CHUNK)];
-        for (lines, signs) in lines.chunks(V::LANES).zip(signs) {
-            let mut full = [lines[0]; MAX_LANES];
-            full[..lines.len()].copy_from_slice(lines);
-            let [x0, x1, x2, x3, y0, y1, y2, y3] = V::transpose(self.token, &full);
-            let y = Fe::unpack(&[y0, y1, y2, y3]).negate_if(V::spread(self.token, signs));
-            self.points.push(Point { x: Fe::unpack(&[x0, x1, x2, x3]), y });
+        let Self { token, picked, points } = self;
+        let none: &[u64; 8] = &[0; 8];
+        let zero = V::splat(token, 0);
+        // While the lines of one window are taken, those of the next are on their way.
+        let mut next = [([none; MAX_LANES], zero); CHUNK];
+        for window in 0..=scalar::windows(WIDTH) {
+            for (group, (tables, multiplier)) in picked.iter().enumerate() {
+                let (lines, sign) = next[group];
+                if window < scalar::windows(WIDTH) {
+                    let (index, sign) = multiplier.digit::<WIDTH>(window);
+                    let mut indexes = [0; MAX_LANES];
+                    index.store(&mut indexes);
+                    let (lines, next_sign) = &mut next[group];
+                    *next_sign = sign;
+                    for ((line, table), index) in lines.iter_mut().zip(tables).zip(indexes) {
+                        *line = &table.line::<WIDTH>(window, index as usize).0;
+                        prefetch(line);
+                    }
+                }
+                if window > 0 {
+                    let [x0, x1, x2, x3, y0, y1, y2, y3] = V::transpose(token, &lines);
+                    let point = &mut points[(window - 1) * picked.len() + group];
+                    point.x = Fe::unpack(&[x0, x1, x2, x3]);
+                    point.y = Fe::unpack(&[y0, y1, y2, y3]).negate_if(sign);
+                }
+            }
         }
     }
 }
