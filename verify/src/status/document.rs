@@ -253,16 +253,26 @@ impl Status {
         if self.void { 0 } else { (self.facts.gross - self.red.amount).max(0) }
     }
 
-    /// What may still be financed, by the rule of amounts (PROTOCOL, amounts); negative where more
-    /// is financed than there is.
-    pub fn capacity(&self) -> i128 {
+    /// What is left of the debt: undisputed, not above what the buyer confirmed, less what was paid
+    /// to whomever (PROTOCOL section 8).
+    pub fn debt(&self) -> i128 {
         let disputed = self.confirmation.as_ref().and_then(|c| c.disputed).unwrap_or(0);
         let mut base = self.remainder() - self.paid() - disputed;
         let confirmed = self.confirmation.as_ref().filter(|c| c.amount.is_some());
         if let Some(amount) = confirmed.and_then(|c| c.amount) {
             base = base.min(amount - self.paid());
         }
-        base - self.liens().map(|financing| financing.assigned).sum::<i128>()
+        base
+    }
+
+    /// What may still be financed; negative where more is assigned than is left of the debt.
+    pub fn capacity(&self) -> i128 {
+        self.debt() - self.liens().map(|financing| financing.assigned).sum::<i128>()
+    }
+
+    /// What the debt has still to cover: all that is assigned, less what the holders were paid.
+    pub fn to_cover(&self) -> i128 {
+        self.liens().map(|lien| lien.assigned - lien.repaid.unwrap_or(0)).sum()
     }
 
     /// What everybody may know.
@@ -278,7 +288,7 @@ impl Status {
             claimed: !self.claims.is_empty(),
             liens: self.liens().count() as u64,
             buyer: self.buyer_state(),
-            over_financed: self.liens().next().is_some() && self.capacity() < 0,
+            over_financed: self.debt().max(0) < self.to_cover(),
         }
     }
 
@@ -478,6 +488,7 @@ mod tests {
             account: None,
             offered_to: None,
             red_consent: None,
+            repaid: None,
             external: Vec::new(),
         });
         let consent =
@@ -512,6 +523,18 @@ mod tests {
         status.red.amount = 11_300;
         assert_eq!((status.capacity(), status.lifecycle()), (-10_000, Lifecycle::FullRed));
         assert!(status.face().over_financed);
+        // What its holder was paid takes as much from what is owed as from what it must cover.
+        status.red.amount = 1_300;
+        let (by, reference) = ("B".into(), "P".into());
+        let (acknowledged, wrong_payee) = (None, false);
+        let payment = Payment { index: 8, by, amount: 400, reference, acknowledged, wrong_payee };
+        status.payments.push(payment);
+        assert!(status.face().over_financed);
+        status.financings[0].repaid = Some(399);
+        assert!(status.face().over_financed);
+        status.financings[0].repaid = Some(400);
+        assert!(!status.face().over_financed);
+        assert_eq!((status.capacity(), status.debt(), status.to_cover()), (-400, 9_600, 9_600));
     }
 
     #[test]
