@@ -210,7 +210,7 @@ impl Executor {
             let shard = one.shard as usize;
             (one, &taken[shard].0)
         });
-        self.alerts.block(header, found)?;
+        self.alerts.block(header, self.store.flushed()?.height, found)?;
         self.apply(header.height, effects)?;
         let (batch, _) = &taken[taken.len() - 1];
         if registered {
