@@ -157,7 +157,7 @@ pub fn to_status(
              the data folder, or start with an empty one and replay the stream"
         ))
     };
-    document.map(|bytes| Status::decode(&bytes).map_err(damaged)).transpose()
+    document.map(|bytes| Status::of_stored(&bytes).map_err(damaged)).transpose()
 }
 
 type Taken = (CheckedBatch, Vec<i64>);
