@@ -1,11 +1,11 @@
 //! What a party must be told: facts that execution found, on their way out (PROTOCOL section 9).
 //!
 //! Alerts are no part of the state: they follow from the records, and whoever executes the same
-//! stream finds the same ones. The node signs and sends them.
+//! stream in the same blocks finds the same ones. The node signs and sends them.
 //!
 //! Invariants
 //! - The record's place and the kind and recipient of an alert identify it: telling it twice tells
-//!   nothing new.
+//!   nothing new. Where block time triggers it, the record is the one that began the wait.
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,11 +41,15 @@ pub enum AlertKind {
     Offered = 14,
     /// To the buyer: a bank gave notice that the debt is assigned to it.
     Noticed = 15,
+    /// To seller, buyer and lien holders: a slip waits, and will not much longer.
+    SlipLapsing = 16,
+    /// The same, where its deadline was past before anybody could be warned.
+    SlipLapsed = 17,
 }
 
 impl AlertKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [AlertKind; 14] = [
+    pub const ALL: [AlertKind; 17] = [
         AlertKind::DupDifferent,
         AlertKind::RedOpened,
         AlertKind::RedConfirmed,
@@ -60,6 +64,9 @@ impl AlertKind {
         AlertKind::Frozen,
         AlertKind::RiskMarked,
         AlertKind::Offered,
+        AlertKind::Noticed,
+        AlertKind::SlipLapsing,
+        AlertKind::SlipLapsed,
     ];
 
     /// The name in messages.
@@ -80,6 +87,8 @@ impl AlertKind {
             AlertKind::RiskMarked => "risk_marked",
             AlertKind::Offered => "offered",
             AlertKind::Noticed => "noticed",
+            AlertKind::SlipLapsing => "slip_lapsing",
+            AlertKind::SlipLapsed => "slip_lapsed",
         }
     }
 }
@@ -104,4 +113,20 @@ pub struct Alert {
     pub subject: Vec<u8>,
     /// Log index of the record that did it.
     pub log_index: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_names_every_kind_once() {
+        let text = include_str!("../../verify/FORMAT.md");
+        let begin = text.find("## 15. Alert").unwrap();
+        let section = &text[begin..text.find("## 16. Check").unwrap()];
+        for (number, kind) in AlertKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number + 1);
+            assert_eq!(section.matches(&format!("`{}`", kind.name())).count(), 1, "{kind:?}");
+        }
+    }
 }

@@ -377,12 +377,17 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What changed amounts leave behind: tells lien holders of a status that is over-financed, and
-    /// units of one that is over-booked. To be called by whatever lowers what remains.
-    pub(crate) fn alert_excess(&mut self) {
+    /// Tells lien holders where less is left than they must have.
+    pub(crate) fn alert_shortfall(&mut self) {
         if self.status.face().over_financed {
             self.alert_holders(AlertKind::OverFinanced);
         }
+    }
+
+    /// What changed amounts leave behind: tells lien holders of a status that is over-financed, and
+    /// units of one that is over-booked. To be called by whatever lowers what remains.
+    pub(crate) fn alert_excess(&mut self) {
+        self.alert_shortfall();
         if self.status.booked() > self.status.remainder() {
             let units: Vec<String> =
                 self.status.bookings.iter().map(|booking| booking.unit.clone()).collect();

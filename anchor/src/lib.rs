@@ -10,4 +10,4 @@ pub mod shard;
 pub mod tree;
 
 pub use alert::{Alert, AlertKind};
-pub use shard::{Context, Effects, Index, Place, Shard};
+pub use shard::{Context, Effects, Index, Place, Shard, Wait};

@@ -44,6 +44,19 @@ pub struct Place {
     pub origin: Origin,
 }
 
+/// A slip that waits for the other side: when its parties are to be warned. In the order of that.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// The invoice.
+    pub issue_index: u64,
+    /// The record that opened the slip.
+    pub log_index: u64,
+    /// The subject of the invoice.
+    pub subject: Vec<u8>,
+}
+
 /// What a shard asks storage for.
 pub trait Index {
     /// What reading may fail with: always fatal.
@@ -55,6 +68,8 @@ pub trait Index {
     /// Hashes of the status tree by level and index, in their order; zeros where nothing was ever
     /// set. Those of one level stand together, indices ascending.
     fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error>;
+    /// What waits and is due at a time, in its order.
+    fn waits(&self, until: i64) -> Result<Vec<Wait>, Self::Error>;
 }
 
 /// What a block gives to all its shards.
@@ -101,6 +116,10 @@ pub struct Effects {
     pub statuses: Vec<(u64, Vec<u8>)>,
     /// What others must be told.
     pub alerts: Vec<Alert>,
+    /// Up to when waits are done; nothing where none was due.
+    pub waits_done: Option<i64>,
+    /// What waits from now on.
+    pub waits: Vec<Wait>,
 }
 
 impl Effects {
@@ -151,8 +170,9 @@ impl Shard {
         }
     }
 
-    /// Executes the records of one block, up to the offset of its cut. An error leaves the shard
-    /// as it was.
+    /// Executes the records of one block, up to the offset of its cut, after it warned those whose
+    /// slips are about to lapse; a block without records may be due for that alone. An error leaves
+    /// the shard as it was.
     pub fn execute<I: Index>(
         &mut self,
         context: &Context<'_>,
@@ -169,6 +189,7 @@ impl Shard {
             .collect();
         let first = (self.log.size(), self.invoices);
         let mut run = Batch::begin(context, index, batch, &refusals, first)?;
+        run.warn();
         let outcomes: Vec<(Outcome, StatusOf)> = batch
             .records
             .iter()

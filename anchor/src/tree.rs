@@ -73,7 +73,7 @@ fn holds_invoices(depth: u8, at: u64, invoices: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::Place;
+    use crate::shard::{Place, Wait};
     use piaogen_verify::status::{Status, StatusProof, interior};
     use std::collections::HashMap;
     use std::convert::Infallible;
@@ -94,6 +94,10 @@ mod tests {
 
         fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Infallible> {
             Ok(places.iter().map(|at| self.0.get(at).copied().unwrap_or(ZERO)).collect())
+        }
+
+        fn waits(&self, _: i64) -> Result<Vec<Wait>, Infallible> {
+            Ok(Vec::new())
         }
     }
 

@@ -9,6 +9,7 @@ use piaogen_verify::status::Origin;
 
 use crate::error::{Result, StoreError};
 use crate::frame::{read_u32, read_u64};
+use crate::waits::Wait;
 
 /// An SM3 digest.
 pub type Digest = [u8; 32];
@@ -110,7 +111,7 @@ impl IdPlace {
     }
 }
 
-fn write_vint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn write_vint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -118,7 +119,7 @@ fn write_vint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn read_vint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read_vint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -256,6 +257,10 @@ pub struct ShardEffects {
     pub status_nodes: Vec<(u8, u64, Digest)>,
     /// Status documents that changed, by issue index.
     pub status_documents: Vec<(u64, Vec<u8>)>,
+    /// Up to when waits are done: before the new ones.
+    pub waits_done: Option<i64>,
+    /// What begins to wait.
+    pub waits: Vec<Wait>,
     /// The rows: as many as new leaves, from the old log size on.
     pub rows: RowChunk,
     /// Where the shard stands afterwards.

@@ -13,7 +13,7 @@ use crate::error::{During, Result, StoreError};
 use crate::files::{create_folder, delete, sync_folder, write_durably};
 
 /// Text before the version in `FORMAT`.
-const FIRST_LINE: &str = "piaogen-store 1";
+const FIRST_LINE: &str = "piaogen-store 2";
 
 /// Whose data a folder holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,7 +139,7 @@ fn read_format(dir: &Path) -> Result<Option<Owner>> {
         Some(owner) => Ok(Some(owner)),
         None => Err(StoreError::Refused(format!(
             "{} does not begin with '{FIRST_LINE}', a chain and a number of partitions: \
-             this version reads layout 1 only",
+             this version reads layout 2 only",
             path.display()
         ))),
     }
@@ -195,8 +195,8 @@ mod tests {
         let other = Owner { partitions: 9, ..OWNER };
         assert!(message(claim(dir.path(), other)).contains("has 8 partitions, 9"));
         assert_eq!(owner(dir.path()).unwrap(), OWNER);
-        std::fs::write(dir.path().join("FORMAT"), "piaogen-store 2\n").unwrap();
-        assert!(message(claim(dir.path(), OWNER)).contains("layout 1 only"));
+        std::fs::write(dir.path().join("FORMAT"), "piaogen-store 1\n").unwrap();
+        assert!(message(claim(dir.path(), OWNER)).contains("layout 2 only"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! RocksDB: ids, status documents, and the flush point.
+//! RocksDB: ids, status documents, waits, and the flush point.
 //!
 //! Nothing is written here between flush points, so RocksDB flushes nothing that we did not ask for
 //! and its own log is off. Ids arrive as one sorted table a flush, built aside and ingested, which
 //! spares the memtable; they may therefore be ahead of the flush point after a crash, and every
-//! look-up is made against a log size that hides those. The batch of documents and flush point is
-//! what completes a flush.
+//! look-up is made against a log size that hides those. The batch of documents, waits and
+//! flush point is what completes a flush.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,13 +15,15 @@ use rocksdb::{
     SstFileWriter, UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 
-use crate::effects::{FlushPoint, IdPlace};
+use crate::effects::{FlushPoint, IdPlace, read_vint, write_vint};
 use crate::error::{During, Result, StoreError};
 use crate::files::{create_folder, delete};
 use crate::overlay::Map;
+use crate::waits::{FrozenWaits, Wait};
 
 const IDS: &str = "ids";
 const STATUS: &str = "status";
+const WAITS: &str = "waits";
 const META: &str = "meta";
 const POINT: &[u8] = b"flush";
 /// Whether a rebuild of the ids is under way: one byte, 0 or 1.
@@ -43,6 +45,9 @@ pub(crate) type NewIds = (u32, Arc<Map<Vec<u8>, IdPlace>>);
 
 /// New documents of one shard.
 pub(crate) type NewDocuments = (u32, Arc<Map<u64, Vec<u8>>>);
+
+/// Changed waits of one shard.
+pub(crate) type NewWaits = (u32, Arc<FrozenWaits>);
 
 /// The open database.
 pub(crate) struct Index {
@@ -161,6 +166,26 @@ impl Index {
         Ok(found)
     }
 
+    /// The waits of a shard between two times, in their order.
+    pub(crate) fn waits(&self, shard: u32, from: i64, until: i64) -> Result<Vec<Wait>> {
+        let start = wait_key(shard, from, 0);
+        let mode = rocksdb::IteratorMode::From(&start, rocksdb::Direction::Forward);
+        let damaged = || StoreError::damaged("a wait in the index cannot be read");
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(WAITS)?, mode) {
+            let (key, value) = entry.during(|| reading("wait"))?;
+            if key.get(..4) != Some(&shard.to_be_bytes()) {
+                break;
+            }
+            let wait = wait_of(&key, &value).ok_or_else(damaged)?;
+            if wait.at > until {
+                break;
+            }
+            found.push(wait);
+        }
+        Ok(found)
+    }
+
     /// Adds ids, durably. `name` names the table on its way in.
     pub(crate) fn add_ids(&self, name: u64, mut shards: Vec<NewIds>) -> Result<()> {
         shards.retain(|(_, ids)| !ids.is_empty());
@@ -195,13 +220,32 @@ impl Index {
         delete(&path)
     }
 
-    /// Writes documents and the flush point, and makes both durable together.
-    pub(crate) fn complete(&self, point: &FlushPoint, documents: &[NewDocuments]) -> Result<()> {
+    /// Writes documents, waits and the flush point, and makes them durable together.
+    pub(crate) fn complete(
+        &self,
+        point: &FlushPoint,
+        documents: &[NewDocuments],
+        waits: &[NewWaits],
+    ) -> Result<()> {
         let mut batch = WriteBatch::default();
         let status = self.family(STATUS)?;
         for (shard, documents) in documents {
             for (issue, document) in documents.iter() {
                 batch.put_cf(status, document_key(*shard, *issue), document);
+            }
+        }
+        let family = self.family(WAITS)?;
+        for (shard, waits) in waits {
+            if let Some(done) = waits.done {
+                let (from, to) = (wait_key(*shard, i64::MIN, 0), wait_key(*shard, done, u64::MAX));
+                // The end is exclusive, and no issue index is so large.
+                batch.delete_range_cf(family, from, to);
+            }
+            for wait in waits.iter() {
+                let mut value = Vec::with_capacity(wait.subject.len() + 10);
+                write_vint(&mut value, wait.log_index);
+                value.extend_from_slice(&wait.subject);
+                batch.put_cf(family, wait_key(*shard, wait.at, wait.issue_index), value);
             }
         }
         let meta = self.family(META)?;
@@ -213,7 +257,7 @@ impl Index {
     fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let families = [self.family(STATUS)?, self.family(META)?];
+        let families = [self.family(STATUS)?, self.family(WAITS)?, self.family(META)?];
         let done = self.db.write_opt(batch, &options).and_then(|()| {
             let mut flush = FlushOptions::default();
             flush.set_wait(true);
@@ -258,7 +302,7 @@ impl Index {
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> Result<u64> {
         let mut total = 0;
-        for family in [IDS, STATUS, META] {
+        for family in [IDS, STATUS, WAITS, META] {
             let name = "rocksdb.total-sst-files-size";
             let size = self.db.property_int_value_cf(self.family(family)?, name);
             total += size.during(|| reading("size"))?.unwrap_or_default();
@@ -276,6 +320,22 @@ fn reading(what: &str) -> String {
 
 fn id_key(shard: u32, subject: &[u8]) -> Vec<u8> {
     [&shard.to_be_bytes(), subject].concat()
+}
+
+/// Times ascend as bytes do: the sign is turned over.
+fn wait_key(shard: u32, at: i64, issue: u64) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&shard.to_be_bytes());
+    key[4..12].copy_from_slice(&(at as u64 ^ 1 << 63).to_be_bytes());
+    key[12..].copy_from_slice(&issue.to_be_bytes());
+    key
+}
+
+fn wait_of(key: &[u8], mut value: &[u8]) -> Option<Wait> {
+    let at = (crate::frame::read_u64(key, 4)? ^ 1 << 63) as i64;
+    let issue_index = crate::frame::read_u64(key, 12)?;
+    let log_index = read_vint(&mut value)?;
+    Some(Wait { at, issue_index, log_index, subject: value.to_vec() })
 }
 
 fn document_key(shard: u32, issue: u64) -> [u8; 12] {
@@ -335,6 +395,7 @@ fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new("default", Options::default()),
         ColumnFamilyDescriptor::new(IDS, ids_options(cache)),
         ColumnFamilyDescriptor::new(STATUS, status),
+        ColumnFamilyDescriptor::new(WAITS, Options::default()),
         ColumnFamilyDescriptor::new(META, Options::default()),
     ]
 }

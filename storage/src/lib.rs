@@ -11,6 +11,7 @@
 //! | `shard.rs` | one shard of it; `levels.rs`, `tiles.rs`, `undo.rs`, `tail.rs` are its files |
 //! | `status.rs` | look-ups in the status tree |
 //! | `index.rs` | RocksDB |
+//! | `waits.rs` | deadlines whose parties are to be told |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
 //! | `view.rs` | what can be read; `reader.rs` opens it beside the node |
 //! | `archive.rs` | the archive in Parquet, and its audit |
@@ -40,6 +41,7 @@ mod tail;
 mod tiles;
 mod undo;
 mod view;
+mod waits;
 
 pub use blocks::{BLOCK_BYTES, Block, HEADER_BYTES, PENDING_BLOCKS};
 pub use config::StoreConfig;
@@ -54,3 +56,4 @@ pub use shard::{SUBJECT_BYTES, StatusPath};
 pub use store::{Recovered, Sizes, Store};
 pub use tail::Rows;
 pub use view::View;
+pub use waits::Wait;

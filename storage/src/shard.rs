@@ -16,6 +16,7 @@ use crate::levels::{self, Found, LevelWrite, Levels, LogOf};
 use crate::overlay::{Map, Overlay};
 use crate::status::{self, Upper};
 use crate::tail::{self, Encoded, Rows, Tail};
+use crate::waits::{FrozenWaits, Wait, Waits};
 
 /// Longest subject in bytes.
 pub const SUBJECT_BYTES: usize = 1024;
@@ -41,6 +42,7 @@ struct Inner {
     status: Overlay<(u8, u64), Digest>,
     upper: Mutex<Upper>,
     documents: Overlay<u64, Vec<u8>>,
+    waits: Waits,
 }
 
 /// One shard.
@@ -59,6 +61,7 @@ pub(crate) struct Frozen {
     pub(crate) status: Arc<Map<(u8, u64), Digest>>,
     pub(crate) documents: Arc<Map<u64, Vec<u8>>>,
     pub(crate) ids: Arc<Map<Vec<u8>, IdPlace>>,
+    pub(crate) waits: Arc<FrozenWaits>,
     pub(crate) rows: Vec<Place>,
 }
 
@@ -94,6 +97,7 @@ impl Shard {
             status: Overlay::default(),
             upper: Mutex::default(),
             documents: Overlay::default(),
+            waits: Waits::default(),
         };
         let tail = Tail::open(number, state.log_size, chunk_bytes, files, cut)?;
         let (inner, tail) = (RwLock::new(inner), Mutex::new(tail));
@@ -107,13 +111,15 @@ impl Shard {
         lock(&self.tail)?.check(rows, size)?;
         let wrong =
             |what: String| StoreError::Refused(format!("effects on shard {}: {what}", self.number));
+        let subjects = effects.waits.iter().map(|wait| &wait.subject);
+        let mut subjects = effects.ids.iter().map(|(subject, _)| subject).chain(subjects);
         let outside = effects.status_nodes.iter().find(|(level, index, _)| {
             *level > STATUS_DEPTH || *index >> (STATUS_DEPTH - level) != 0
         });
         if let Some((level, index, _)) = outside {
             return Err(wrong(format!("no hash {index} on level {level} of a status tree")));
         }
-        if let Some((subject, _)) = effects.ids.iter().find(|(s, _)| s.len() > SUBJECT_BYTES) {
+        if let Some(subject) = subjects.find(|subject| subject.len() > SUBJECT_BYTES) {
             let len = subject.len();
             return Err(wrong(format!("a subject of {len} bytes, the limit is {SUBJECT_BYTES}")));
         }
@@ -141,6 +147,7 @@ impl Shard {
         for (issue, document) in effects.status_documents {
             inner.documents.insert(issue, document);
         }
+        inner.waits.apply(effects.waits_done, effects.waits);
         inner.state = effects.state;
         Ok(())
     }
@@ -156,6 +163,7 @@ impl Shard {
             status: inner.status.freeze(),
             documents: inner.documents.freeze(),
             ids: inner.ids.freeze(),
+            waits: inner.waits.freeze(),
             rows,
         })
     }
@@ -164,6 +172,7 @@ impl Shard {
     pub(crate) fn thaw(&self, frozen: &Frozen) -> Result<()> {
         let mut inner = write(&self.inner)?;
         inner.levels.written(&frozen.levels);
+        inner.waits.thaw();
         let dropped = (inner.ids.thaw(), inner.status.thaw(), inner.documents.thaw());
         drop(inner);
         drop(dropped);
@@ -266,6 +275,15 @@ impl Shard {
             merged.insert(*issue, document.clone());
         }
         Ok(merged.into_iter().take(max).collect())
+    }
+
+    pub(crate) fn waits(&self, until: i64, index: &Index) -> Result<Vec<Wait>> {
+        let inner = read(&self.inner)?;
+        let Some(from) = inner.waits.from().filter(|from| *from <= until) else {
+            return Ok(Vec::new());
+        };
+        let on_disk = index.waits(self.number, from, until)?;
+        Ok(inner.waits.over(on_disk, until))
     }
 
     pub(crate) fn rows(

@@ -360,7 +360,8 @@ fn memory_of(effects: &ShardEffects) -> u64 {
     let ids: usize = effects.ids.iter().map(|(subject, _)| subject.len() + 112).sum();
     let nodes = effects.status_nodes.len() * 64;
     let documents: usize = effects.status_documents.iter().map(|(_, d)| d.len() + 64).sum();
-    (hashes + ids + nodes + documents) as u64
+    let waits: usize = effects.waits.iter().map(|wait| wait.subject.len() + 64).sum();
+    (hashes + ids + nodes + documents + waits) as u64
 }
 
 /// Makes the folders and files of an empty store. Doing it twice changes nothing.
@@ -380,7 +381,7 @@ fn create(root: &Path, config: &StoreConfig) -> Result<()> {
     blocks::create(root)?;
     let shards = vec![ShardState::default(); shards as usize];
     let index = Index::open(root, config.index_limits(), true)?;
-    index.complete(&FlushPoint { height: 0, history_size: 0, shards }, &[])?;
+    index.complete(&FlushPoint { height: 0, history_size: 0, shards }, &[], &[])?;
     sync_folder(root)
 }
 

@@ -13,6 +13,7 @@ use crate::index::{Documents, Index};
 use crate::levels::{Levels, LogOf};
 use crate::shard::{Shard, StatusPath, read, resolve};
 use crate::tail::Rows;
+use crate::waits::Wait;
 
 /// An open data folder, as it is read.
 pub struct View {
@@ -92,6 +93,11 @@ impl View {
     /// At most `max` status documents from an issue index on, ascending.
     pub fn status_documents(&self, shard: u32, from: u64, max: usize) -> Result<Documents> {
         self.shard(shard)?.documents(from, max, &self.index)
+    }
+
+    /// What waits on a shard and is due at a time, in the order of their times.
+    pub fn waits(&self, shard: u32, until: i64) -> Result<Vec<Wait>> {
+        self.shard(shard)?.waits(until, &self.index)
     }
 
     /// Rows of the tail from a log index on: at most `max_rows`, and no more frames once they have

@@ -117,6 +117,9 @@ fn statuses(chain: &Chain) {
     measure("status: decode", 1, || {
         black_box(Status::decode(black_box(&stored)).unwrap());
     });
+    measure("status: read what was stored", 1, || {
+        black_box(Status::of_stored(black_box(&stored)).unwrap());
+    });
     measure("status: digest, one alone", 1, || {
         black_box(black_box(status).digest());
     });

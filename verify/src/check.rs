@@ -270,6 +270,13 @@ fn touched(
     if let Some(asker) = question.asker {
         let granted = status.consents.iter().find(|consent| consent.bank == asker);
         consent(standing, granted, findings);
+        let own = now.liens().filter(|lien| lien.holder == asker).map(|lien| lien.assigned);
+        let limit = granted.and_then(|consent| consent.amount);
+        let wanted = question.amount.map(|amount| amount + own.sum::<i128>());
+        if wanted.zip(limit).is_some_and(|(wanted, limit)| wanted > limit) {
+            let words = "the seller has not consented to so much, with what you have already";
+            findings.add(Weight::Caution, Conflict::AmountExceeded.name(), words);
+        }
     }
     if !status.bookings.is_empty() {
         findings.add(Weight::Note, "BOOKED", "it is booked");

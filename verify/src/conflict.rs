@@ -251,6 +251,10 @@ conflicts! {
     NotSelected = 101 "NOT_SELECTED" None "the input tax is unselected",
     /// The buyer disputes nothing.
     NotDisputed = 102 "NOT_DISPUTED" None "the buyer disputes nothing",
+    /// More than is owed; how much is owed is not for the asker to know.
+    MoreThanOwed = 103 "MORE_THAN_OWED" None "more than is owed",
+    /// Policy lets only the whole be financed; how much that is, is not for the asker to know.
+    NotWhole = 104 "NOT_WHOLE" None "only the whole amount may be financed",
 }
 
 impl Conflict {

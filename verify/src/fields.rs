@@ -409,6 +409,7 @@ pub const REGISTRY: &[Field] = &[
     f(3018, "disclose_capacity", Uint),
     f(3019, "tolerance", Uint),
     f(3020, "open_period", Uint),
+    f(3021, "slip_warning_ms", Uint),
 ];
 
 /// The fields that a document must have.

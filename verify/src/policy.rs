@@ -73,6 +73,8 @@ policy! {
     tolerance = 3019 0, 1_000_000,
     /// The first open tax period, year × 100 + month.
     open_period = 3020 0, 999_999,
+    /// How long before its deadline the parties of a slip are warned, in milliseconds.
+    slip_warning_ms = 3021 12 * HOUR, YEAR,
 }
 
 #[cfg(test)]

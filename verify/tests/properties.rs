@@ -72,6 +72,7 @@ proptest! {
         prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
         let status = status_of(&mut random);
         prop_assert_eq!(&Status::decode(&status.encode()).unwrap(), &status);
+        prop_assert_eq!(&Status::of_stored(&status.encode()).unwrap(), &status);
         prop_assert_eq!(&json::status_from_json(&json::status_to_json(&status)).unwrap(), &status);
         let proof = status_receipt_of(&mut random);
         prop_assert_eq!(&StatusReceipt::decode(&proof.encode()).unwrap(), &proof);

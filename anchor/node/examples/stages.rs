@@ -9,7 +9,7 @@
 use anyhow::{Context as _, Result, ensure};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
-use piaogen_anchor::{Context, Index, Place, Shard};
+use piaogen_anchor::{Context, Index, Place, Shard, Wait};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{self, CheckContext, Checker};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
@@ -49,6 +49,10 @@ impl Index for Nothing {
 
     fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error> {
         Ok(vec![[0; 32]; places.len()])
+    }
+
+    fn waits(&self, _: i64) -> Result<Vec<Wait>, Self::Error> {
+        Ok(Vec::new())
     }
 }
 

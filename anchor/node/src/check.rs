@@ -11,12 +11,12 @@
 //! - Nothing is changed.
 //! - What is wrong is a finding; only what keeps from looking is an error.
 
-use crate::run::execute::{to_place, to_status};
+use crate::run::execute::{to_place, to_status, to_wait};
 use crate::run::{parse_block, receipts, shard_entries};
 use anyhow::{Context as _, Result, bail};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
-use piaogen_anchor::{Context, Effects, Index, Place, Shard};
+use piaogen_anchor::{Context, Effects, Index, Place, Shard, Wait};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, Keys, Signatures};
 use piaogen_ingest::stream::{Batch, Reader, Stream};
@@ -30,7 +30,7 @@ use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
 use piaogen_verify::status::{Status, ZERO};
 use rayon::prelude::*;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +110,8 @@ impl Registries {
 struct Statuses {
     documents: HashMap<u64, Vec<u8>>,
     nodes: HashMap<(u8, u64), Digest>,
+    /// By time and invoice, as storage keeps them.
+    waits: BTreeMap<(i64, u64), Wait>,
 }
 
 /// The index as it was when the log had `below` leaves: numbers as stored, statuses as made again.
@@ -137,6 +139,10 @@ impl Index for Then<'_> {
     fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, StoreError> {
         let made = |place| self.statuses.nodes.get(place).copied().unwrap_or(ZERO);
         Ok(places.iter().map(made).collect())
+    }
+
+    fn waits(&self, until: i64) -> Result<Vec<Wait>, StoreError> {
+        Ok(self.statuses.waits.range(..=(until, u64::MAX)).map(|(_, wait)| wait.clone()).collect())
     }
 }
 
@@ -380,10 +386,15 @@ impl<'a> Again<'a> {
         let nodes = effects.status_nodes.into_iter();
         self.statuses.nodes.extend(nodes.map(|(level, at, hash)| ((level, at), hash)));
         self.statuses.documents.extend(effects.statuses);
+        if let Some(done) = effects.waits_done {
+            self.statuses.waits.retain(|(at, _), _| *at > done);
+        }
+        let waits = effects.waits.into_iter();
+        self.statuses.waits.extend(waits.map(|wait| ((wait.at, wait.issue_index), wait)));
     }
 
-    /// Every status and every hash of their tree must be stored as the last block left it, and no
-    /// others.
+    /// Every status, every hash of their tree and every wait must be stored as the last block left
+    /// it, and no others.
     fn compare_statuses(&mut self) -> Result<()> {
         let (reader, number) = (self.fsck.reader, self.number);
         let mut places: Vec<((u8, u64), Digest)> = self.statuses.nodes.drain().collect();
@@ -411,6 +422,10 @@ impl<'a> Again<'a> {
         }
         for issue in std::mem::take(&mut self.statuses.documents).into_keys() {
             self.find_status(&format!("the status of invoice {issue} is not stored"));
+        }
+        let stored = reader.waits(number, i64::MAX)?.into_iter().map(to_wait);
+        if !stored.eq(std::mem::take(&mut self.statuses.waits).into_values()) {
+            self.find_status("the stored waits (slips whose parties are to be warned) are others");
         }
         Ok(())
     }

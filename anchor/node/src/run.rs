@@ -294,6 +294,7 @@ impl Node {
             .build()?;
         let alerts = Alerts::open(
             &parts.dir,
+            store.recovered().height,
             genesis.chain,
             parts.key.clone(),
             parts.lanes,

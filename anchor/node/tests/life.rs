@@ -1,33 +1,40 @@
 //! The lives of some invoices through a node as a process: who came second is told so, what became
-//! of each is proved offline, and neither SIGKILL nor rebuilding changes any of it.
+//! of each is proved offline, who must be warned is warned, near-duplicates are found, and neither
+//! SIGKILL nor rebuilding changes any of it.
 
 #![allow(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod common;
 
 use common::{Carrier, Chain, TIME_MS, kafka, send, send_registrations};
+use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_loadgen::parties::key;
 use piaogen_loadgen::send::Sink;
 use piaogen_node::run::receipts::{self, Prover, Show, provable_at_rest};
 use piaogen_node::setup;
 use piaogen_storage::{IdPlace, Row, Store, StoreReader};
+use piaogen_verify::alert::{Alert, Place, SignedAlert};
 use piaogen_verify::document::Fields;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::genesis::{ROLE_BANK, ROLE_COMPANY, ROLE_ISSUER};
 use piaogen_verify::opening;
+use piaogen_verify::policy::Policy;
 use piaogen_verify::record::{self, Draft, RecordKind as R};
 use piaogen_verify::scheme::usual;
 use piaogen_verify::status::{Status, StatusProof, ZERO};
 use piaogen_verify::trust_root::TrustRoot;
 use piaogen_verify::value;
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 const GROSS: i128 = 11_300;
 const SECRET: [u8; 16] = [9; 16];
 const PARTITIONS: u32 = 3;
+/// How long a slip waits in these stories.
+const SLIP_MS: u64 = 2_000;
 
 /// What is sent, in order, and what must become of it.
 struct Story<'a> {
@@ -116,13 +123,17 @@ impl Story<'_> {
         self.sent.push((partition, bytes, outcome));
     }
 
-    /// Booked once, and what the second is told.
+    /// Booked once, and what the second is told. The buyer wants a part credited, and the seller
+    /// says nothing to that until it lapses.
     fn booked(&mut self, number: &str) {
         self.issue(number);
         self.event("B", R::Book, number, &[amount(GROSS)], "ACCEPTED");
         self.again("REPLAY");
         self.event("B", R::Book, number, &[amount(GROSS)], "ALREADY_BOOKED");
         self.event("S", R::Book, number, &[amount(GROSS)], "NOT_BUYER");
+        let slip =
+            [amount(100), (tag::TAX_AMOUNT, value::amount(11)), text(tag::REASON_CODE, "02")];
+        self.event("B", R::SlipOpen, number, &slip, "ACCEPTED");
     }
 
     /// Held and financed by one bank; what the other is told, and the seller who wants it red.
@@ -189,7 +200,14 @@ fn registrations(chain: &Chain) -> Vec<Vec<u8>> {
         Draft { kind, signed_at: TIME_MS, secret, fields: fields.pairs() }
             .sign(&chain.genesis().chain, &chain.keys.authority)
     };
-    roles.into_iter().map(register).collect()
+    let policy = Policy { slip_ms: SLIP_MS, slip_warning_ms: SLIP_MS / 2, ..Policy::default() };
+    let mut fields: Fields =
+        policy.values().into_iter().map(|(tag, number)| uint(tag, number)).collect();
+    fields.set(tag::EFFECTIVE_HEIGHT, value::uint(3));
+    let draft =
+        Draft { kind: R::Policy, signed_at: TIME_MS, secret: [0; 16], fields: fields.pairs() };
+    let policy = draft.sign(&chain.genesis().chain, &chain.keys.authority);
+    roles.into_iter().map(register).chain([policy]).collect()
 }
 
 /// Every leaf says what it must, and every receipt holds against the trust root alone.
@@ -220,6 +238,56 @@ fn check_leaves(story: &Story<'_>) {
     }
 }
 
+/// What is in the outbox, told apart by id: alerts of one id are the same.
+fn told(chain: &Chain) -> HashMap<Digest, Alert> {
+    let output = chain.piaogen(&["alerts"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let alerts = text.lines().map(|line| SignedAlert::from_json(line).unwrap().alert);
+    alerts.map(|alert| (alert.id(), alert)).collect()
+}
+
+/// However often the node was killed: both sides of every slip are warned once, and every invoice
+/// is told to be like the one before it, since all of them are.
+fn check_alerts(story: &Story<'_>) {
+    let config = story.chain.config();
+    let reader = StoreReader::open(&config.dir).unwrap();
+    let archive = setup::archive_at_rest(&config, None).unwrap();
+    let (mut issued, mut slips) = (Vec::new(), Vec::new());
+    for partition in 0..PARTITIONS {
+        let size = reader.flushed().shards[partition as usize].log_size;
+        let mut next = 0;
+        while next < size {
+            for row in receipts::rows(&archive, &reader, partition, next, 1_000).unwrap() {
+                let entry = Entry::decode(&row.entry).unwrap();
+                let at = Place { shard: partition, log_index: row.log_index };
+                next = row.log_index + 1;
+                match entry.kind.filter(|_| entry.outcome.name() == "ACCEPTED") {
+                    Some(R::Issue) => issued.push((row.height, partition, at)),
+                    Some(R::SlipOpen) => slips.push(at),
+                    _ => {}
+                }
+            }
+        }
+    }
+    issued.sort_unstable_by_key(|(height, partition, at)| (*height, *partition, at.log_index));
+    let told = told(story.chain);
+    let all = |kinds: &[&str], at: Place| -> Vec<&Alert> {
+        told.values().filter(|a| kinds.contains(&a.kind.as_str()) && a.at == at).collect()
+    };
+    assert_eq!(all(&["near_amount"], issued[0].2), Vec::<&Alert>::new());
+    for pair in issued.windows(2) {
+        let near = all(&["near_amount"], pair[1].2);
+        assert!(near.len() == 1 && near[0].other == Some(pair[0].2), "{pair:?}: {near:?}");
+    }
+    for slip in slips {
+        let warned = all(&["slip_lapsing", "slip_lapsed"], slip);
+        let mut to: Vec<&str> = warned.iter().filter_map(|alert| alert.to.as_deref()).collect();
+        to.sort_unstable();
+        assert_eq!(to, ["B", "S"], "{slip:?}");
+    }
+}
+
 /// What became of an invoice is proved under the status root of its shard; `None`: untouched.
 fn proved(chain: &Chain, number: &str) -> Option<Status> {
     let reader = StoreReader::open(&chain.config().dir).unwrap();
@@ -238,13 +306,98 @@ fn proved(chain: &Chain, number: &str) -> Option<Status> {
 
 fn check_proofs(chain: &Chain) {
     let booked = proved(chain, "booked-0").unwrap();
-    assert_eq!((booked.face().booked, booked.version()), (true, 1));
+    assert_eq!((booked.face().booked, booked.version()), (true, 2));
     let financed = proved(chain, "financed-0").unwrap();
     assert_eq!((financed.face().liens, financed.capacity()), (1, 0));
     assert_eq!(financed.liens().next().unwrap().holder, "K");
     let credited = proved(chain, "credited-0").unwrap();
     assert_eq!((credited.remainder(), credited.booked()), (GROSS / 2, GROSS / 2));
     assert_eq!(proved(chain, "untouched"), None);
+}
+
+/// Runs `piaogen verify` on a file; its exit code, and what it printed.
+fn verify(chain: &Chain, file: &Path, more: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_piaogen"));
+    command.arg("verify").arg(file).arg("--trust-root").arg(chain.dir.join("trust-root.json"));
+    let output = command.args(more).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// What `piaogen status` writes, `piaogen verify` reads: each kind in each form, known by itself;
+/// and it names the step where anything of it was changed.
+fn check_files(chain: &Chain) {
+    let file = chain.dir.join("proof");
+    let write = |number: &str, more: &[&str]| {
+        let which = ["status", "--number", number, "--out", file.to_str().unwrap()];
+        let output = chain.piaogen(&[&which[..], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(&file).unwrap()
+    };
+    let ends = "it says nothing of later blocks";
+    for form in [&[][..], &["--compact"]] {
+        for (number, history, kind, words) in [
+            ("untouched", false, "untouched", "nothing ever happened to it"),
+            ("booked-0", false, "status", "no lien stands against it; it is booked"),
+            ("financed-0", false, "status", "one lien stands against it; nobody has booked it"),
+            ("financed-0", true, "history", "4 records made its status, these and no others"),
+            ("untouched", true, "history", "0 records made its status"),
+        ] {
+            let history: &[&str] = if history { &["--history"] } else { &[] };
+            let more = [form, history].concat();
+            write(number, &more);
+            let (code, said) = verify(chain, &file, &[]);
+            assert_eq!(code, 0, "{said}");
+            for words in [words, "VERIFIED: CN-EINV", ", as of block ", ends] {
+                assert!(said.contains(words), "{number} {more:?}: {said}");
+            }
+            let (code, json) = verify(chain, &file, &["--json"]);
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!((code, json["kind"].as_str()), (0, Some(kind)), "{json:#}");
+            assert!(json["height"].as_u64().unwrap() > 1, "{json:#}");
+        }
+        let mut torn = write("booked-0", form);
+        torn.truncate(torn.len() - 2);
+        std::fs::write(&file, torn).unwrap();
+        refused(chain, &file, "decode");
+    }
+    altered(chain, &file, write("booked-0", &[]), "/status/face/value/0/booked", "path");
+    altered(chain, &file, write("booked-0", &[]), "/path/0", "path");
+    altered(chain, &file, write("booked-0", &[]), "/receipt/log_index", "inclusion");
+    altered(chain, &file, write("financed-0", &["--history"]), "/records/1", "records");
+    let history = write("financed-0", &["--history"]);
+    altered(chain, &file, history, "/status/receipt/header/height", "quorum");
+    let (code, said) = verify(chain, &chain.dir.join("no such file"), &[]);
+    assert_eq!(code, 2, "{said}");
+    refused(chain, &chain.dir.join("trust-root.json"), "decode");
+}
+
+fn refused(chain: &Chain, file: &Path, step: &str) {
+    let (code, said) = verify(chain, file, &["--json"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&format!("\"step\": {step:?}")), "{step}: {said}");
+    let (code, said) = verify(chain, file, &[]);
+    assert!(code == 1 && said.contains(&format!("refused at step `{step}`")), "{step}: {said}");
+}
+
+/// Changes one thing in a proof, or takes it out, and expects this step to find it.
+fn altered(chain: &Chain, file: &Path, proof: Vec<u8>, pointer: &str, step: &str) {
+    let mut json: serde_json::Value = serde_json::from_slice(&proof).unwrap();
+    let (above, last) = pointer.rsplit_once('/').unwrap();
+    match json.pointer_mut(above).unwrap() {
+        serde_json::Value::Array(list) => {
+            list.remove(last.parse().unwrap());
+        }
+        serde_json::Value::Object(object) => match object[last].as_u64() {
+            Some(number) => object[last] = (number + 1).into(),
+            None => {
+                object.remove(last);
+            }
+        },
+        other => panic!("{other}"),
+    }
+    std::fs::write(file, json.to_string()).unwrap();
+    refused(chain, file, step);
 }
 
 /// Deletes the index of numbers and builds it again from the rows.
@@ -304,15 +457,20 @@ fn run(dir: &Path, carrier: Carrier<'_>) {
     story.credited("credited-0");
     story.send(from);
     chain.drain();
-    assert_eq!(chain.check(), story.sent.len() as u64 + 4);
+    assert_eq!(chain.check(), story.sent.len() as u64 + 5);
     check_leaves(&story);
     check_proofs(&chain);
+    check_files(&chain);
     rebuild(&chain);
-    story.booked("after");
-    story.send(story.sent.len() - 5);
+    // Only block time decides; let it pass the last deadline.
+    std::thread::sleep(Duration::from_millis(SLIP_MS));
+    let from = story.sent.len();
+    story.issue("after");
+    story.send(from);
     chain.drain();
     check_proofs(&chain);
     chain.check();
+    check_alerts(&story);
 }
 
 #[test]

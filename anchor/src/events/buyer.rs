@@ -30,12 +30,12 @@ pub(super) fn confirm_request(case: &mut Case<'_>) -> Answer {
 pub(super) fn buyer_confirm(case: &mut Case<'_>) -> Answer {
     case.must_be_buyer()?;
     let amount = case.needed(tag::AMOUNT, case.amount(tag::AMOUNT))?;
-    let owed = case.owed();
-    if amount > owed {
-        return refuse_with(Conflict::AmountExceeded, Detail::Amount(owed));
+    let remainder = case.status.remainder();
+    if amount > remainder {
+        return refuse_with(Conflict::AmountExceeded, Detail::Amount(remainder));
     }
     let before = word(case);
-    let relied_on = case.status.paid() + case.assigned();
+    let relied_on = case.status.paid() + case.status.to_cover();
     if before.amount.is_some() && amount < relied_on {
         return refuse_with(Conflict::ConfirmStands, Detail::Index(before.index));
     }
@@ -49,7 +49,7 @@ pub(super) fn buyer_confirm(case: &mut Case<'_>) -> Answer {
         no_set_off: before.no_set_off || case.flag(tag::NO_SET_OFF),
         disputed: None,
     });
-    alert_shortfall(case);
+    case.alert_shortfall();
     Ok(())
 }
 
@@ -67,7 +67,7 @@ pub(super) fn buyer_dispute(case: &mut Case<'_>) -> Answer {
     let seller = case.status.facts.seller.clone();
     case.alert(AlertKind::Disputed, Recipient::Party(seller));
     case.alert_holders(AlertKind::Disputed);
-    alert_shortfall(case);
+    case.alert_shortfall();
     Ok(())
 }
 
@@ -121,11 +121,4 @@ fn say(case: &mut Case<'_>, state: BuyerState) -> Answer {
 fn day(case: &Case<'_>) -> Option<Day> {
     let (year, month, day) = value::date_of(case.record.get(tag::DUE)?).ok()?;
     Some(Day(year * 10_000 + month * 100 + day))
-}
-
-/// Tells lien holders where the buyer's word leaves less than they hold.
-fn alert_shortfall(case: &mut Case<'_>) {
-    if case.status.face().over_financed {
-        case.alert_holders(AlertKind::OverFinanced);
-    }
 }

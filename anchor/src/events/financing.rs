@@ -173,6 +173,7 @@ fn next(case: &Case<'_>, amount: i128) -> Result<Financing, Outcome> {
         account: None,
         offered_to: None,
         red_consent: None,
+        repaid: None,
         external: Vec::new(),
     })
 }
@@ -263,6 +264,7 @@ pub(super) fn release(case: &mut Case<'_>) -> Answer {
         true => financing.state = FinancingState::Released,
         false => financing.assigned -= amount,
     }
+    financing.repaid = financing.repaid.map(|paid| paid - amount).filter(|left| *left > 0);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use piaogen_crypto::Digest;
 use piaogen_verify::conflict::{Conflict, Detail};
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::ROLE_BANK;
-use piaogen_verify::status::Payment;
+use piaogen_verify::status::{Financing, Payment};
 
 /// The buyer or a bank says what was paid, once for each reference of its own.
 pub(super) fn payment(case: &mut Case<'_>) -> Answer {
@@ -24,6 +24,9 @@ pub(super) fn payment(case: &mut Case<'_>) -> Answer {
     }
     let owed = case.owed();
     if amount > owed {
+        if !case.may_know() {
+            return refuse(Conflict::MoreThanOwed);
+        }
         return refuse_with(Conflict::Overpaid, Detail::Amount(owed));
     }
     case.must_fit(case.status.payments.len())?;
@@ -37,6 +40,8 @@ pub(super) fn payment(case: &mut Case<'_>) -> Answer {
         acknowledged: None,
         wrong_payee,
     });
+    repay(case, amount);
+    case.alert_shortfall();
     if wrong_payee {
         let seller = case.status.facts.seller.clone();
         case.alert(AlertKind::WrongPayee, Recipient::Party(seller));
@@ -67,6 +72,28 @@ pub(super) fn payment_ack(case: &mut Case<'_>) -> Answer {
     match before {
         Some(done) => refuse_with(Conflict::AlreadyDone, Detail::Index(done)),
         None => refuse(Conflict::UnknownPayment),
+    }
+}
+
+/// What is paid to the account of a live financing of which the buyer was told, its holder has: the
+/// one told of last first, where one account is that of several.
+fn repay(case: &mut Case<'_>, amount: i128) {
+    let Some(account) = case.digest(tag::ACCOUNT) else { return };
+    let mut told: Vec<&mut Financing> = case
+        .status
+        .financings
+        .iter_mut()
+        .filter(|lien| lien.is_live() && lien.noticed.is_some() && lien.account == Some(account))
+        .collect();
+    told.sort_unstable_by_key(|lien| std::cmp::Reverse(lien.noticed));
+    let mut rest = amount;
+    for lien in told {
+        let repaid = lien.repaid.unwrap_or(0);
+        let part = rest.min(lien.assigned - repaid);
+        if part > 0 {
+            lien.repaid = Some(repaid + part);
+            rest -= part;
+        }
     }
 }
 

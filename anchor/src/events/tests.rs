@@ -3,6 +3,7 @@
 mod authority;
 mod booking;
 mod buyer;
+mod deadline;
 mod deduction;
 mod delegation;
 mod financing;

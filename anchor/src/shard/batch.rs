@@ -8,7 +8,7 @@
 //! - Every accepted event gives a status of its own, even where another follows in the same block.
 //! - A status that is written last is the one that storage gets.
 
-use super::{Context, Effects, Index, Place};
+use super::{Context, Effects, Index, Place, Wait};
 use crate::alert::{Alert, AlertKind, Recipient};
 use crate::events::{self, Case};
 use ahash::RandomState;
@@ -22,7 +22,7 @@ use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::opening;
 use piaogen_verify::record::{self, Class, Record, RecordKind};
 use piaogen_verify::scheme::Scheme;
-use piaogen_verify::status::{Facts, Origin, STATUS_PREFIX, Status, ZERO};
+use piaogen_verify::status::{Facts, Lifecycle, Origin, STATUS_PREFIX, SlipState, Status, ZERO};
 use std::collections::{BTreeMap, HashMap};
 
 /// Where numbers were used first. Numbers come from outside, hence a keyed hash.
@@ -70,6 +70,10 @@ pub(super) struct Batch<'a> {
     /// Issue index of what each accepted record was about.
     issues: Vec<Option<u64>>,
     alerts: Vec<Alert>,
+    /// What was due before the first record.
+    due: Vec<Wait>,
+    /// What begins to wait.
+    waits: Vec<Wait>,
 }
 
 impl<'a> Batch<'a> {
@@ -89,6 +93,8 @@ impl<'a> Batch<'a> {
         let mut issues: Vec<u64> = events
             .filter_map(|(record, _)| Some(known.get(batch.subject(record))?.issue_index))
             .collect();
+        let due = index.waits(context.time_ms)?;
+        issues.extend(due.iter().map(|wait| wait.issue_index));
         issues.sort_unstable();
         issues.dedup();
         let leaves: Vec<(u8, u64)> = issues.iter().map(|issue| (0, *issue)).collect();
@@ -109,7 +115,19 @@ impl<'a> Batch<'a> {
             made: Vec::new(),
             issues: Vec::with_capacity(batch.records.len()),
             alerts: Vec::new(),
+            due,
+            waits: Vec::new(),
         })
+    }
+
+    /// Warns those whose slips are due for it, as things stood after the block before: so it does
+    /// not matter which records share a block.
+    pub(super) fn warn(&mut self) {
+        for wait in &self.due {
+            if let Some((status, _)) = self.before.get(&wait.issue_index) {
+                warn(status, wait, self.context.time_ms, &mut self.alerts);
+            }
+        }
     }
 
     /// Executes the record of this number, unless it is refused already.
@@ -182,6 +200,9 @@ impl<'a> Batch<'a> {
                 (Outcome::Accepted, stands)
             }
             Ok(Some(status)) => {
+                if decoded.kind == RecordKind::SlipOpen {
+                    self.wait(&status, issue, subject);
+                }
                 let of = StatusOf::Made(self.made.len());
                 let (secret, fields) = (status.secret, status.fields());
                 self.made.push(Made { issue, secret, fields });
@@ -189,6 +210,18 @@ impl<'a> Batch<'a> {
                 self.note(issue);
                 (Outcome::Accepted, of)
             }
+        }
+    }
+
+    /// Notes when the parties of a fresh slip are to be warned; that may be at once.
+    fn wait(&mut self, status: &Status, issue_index: u64, subject: &[u8]) {
+        let Some(slip) = &status.slip else { return };
+        let Some(deadline) = slip.deadline else { return };
+        let at = deadline.saturating_sub_unsigned(self.context.policy.slip_warning_ms);
+        let wait = Wait { at, issue_index, log_index: slip.index, subject: subject.to_vec() };
+        match at <= self.context.time_ms {
+            true => warn(status, &wait, self.context.time_ms, &mut self.alerts),
+            false => self.waits.push(wait),
         }
     }
 
@@ -291,7 +324,32 @@ impl<'a> Batch<'a> {
         statuses.sort_unstable_by_key(|(issue, _)| *issue);
         effects.statuses = statuses;
         effects.alerts = self.alerts;
+        effects.waits_done = (!self.due.is_empty()).then_some(self.context.time_ms);
+        effects.waits = self.waits;
         (issued, last.into_iter().collect())
+    }
+}
+
+/// Tells seller, buyer and lien holders of a slip that still waits, and of which something can come.
+fn warn(status: &Status, wait: &Wait, now: i64, alerts: &mut Vec<Alert>) {
+    let slip = status.slip.as_ref().filter(|slip| slip.index == wait.log_index);
+    let Some(slip) = slip.filter(|slip| slip.state == SlipState::Pending) else { return };
+    if matches!(status.lifecycle(), Lifecycle::Void | Lifecycle::FullRed) {
+        return;
+    }
+    let kind = match slip.deadline.is_some_and(|deadline| deadline > now) {
+        true => AlertKind::SlipLapsing,
+        false => AlertKind::SlipLapsed,
+    };
+    let facts = &status.facts;
+    let live = status.liens().filter(|lien| lien.expires.is_none_or(|at| at > now));
+    let mut parties: Vec<&String> = live.map(|lien| &lien.holder).collect();
+    parties.extend([Some(&facts.seller), facts.buyer.as_ref()].into_iter().flatten());
+    parties.sort_unstable();
+    parties.dedup();
+    for party in parties {
+        let (to, subject) = (Recipient::Party(party.clone()), wait.subject.clone());
+        alerts.push(Alert { kind, to, subject, log_index: wait.log_index });
     }
 }
 

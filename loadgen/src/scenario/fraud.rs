@@ -283,6 +283,9 @@ pub(super) fn late_slip(story: &mut Story<'_>) {
     story.event(FIRST, deal.buyer, deal.on(K::Book).amount(deal.invoice.gross), OK);
     let slip = deal.on(K::SlipOpen).amount(deal.invoice.gross).tax(deal.invoice.tax);
     story.event(STRICT, deal.seller, slip.text(tag::REASON_CODE, "01"), OK);
+    // It waits for less than the time of warning before its end, so both sides are warned at once.
+    story.tells("slip_lapsing", Some(deal.seller));
+    story.tells("slip_lapsing", Some(deal.buyer));
     story.event(STRICT, deal.seller, deal.on(K::SlipConfirm), refused(Conflict::SameParty));
     story.event(AFTER, deal.buyer, deal.on(K::SlipConfirm), refused(Conflict::SlipExpired));
     let apply = deal.on(K::RedApply).amount(deal.invoice.gross).tax(deal.invoice.tax);

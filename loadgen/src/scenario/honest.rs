@@ -60,11 +60,10 @@ pub(super) fn factored(story: &mut Story<'_>) {
     let reference = format!("ZDW-{}", story.index);
     story.event(FIRST, bank, registered.reference(&reference), OK);
     for (name, amount) in [("P-1", gross / 2), ("P-2", gross - gross / 2)] {
-        // What was paid is released first, so that no more is assigned than is owed.
         let payment = deal.on(K::Payment).amount(amount).reference(name).account(1);
-        story.event(LATER, bank, deal.on(K::Release).financing(1).amount(amount), OK);
         story.event(LATER, deal.buyer, payment, OK);
-        story.event(LATER, deal.seller, deal.on(K::PaymentAck).reference(name), OK);
+        story.event(LATER, bank, deal.on(K::PaymentAck).reference(name), OK);
+        story.event(LATER, bank, deal.on(K::Release).financing(1).amount(amount), OK);
     }
 }
 

@@ -106,7 +106,9 @@ impl Store {
         })?;
         self.step(Step::Point, || {
             let documents = freeze.shards.iter().map(|one| (one.shard, one.documents.clone()));
-            self.index.complete(&freeze.point, &documents.collect::<Vec<_>>())
+            let waits = freeze.shards.iter().map(|one| (one.shard, one.waits.clone()));
+            let (documents, waits): (Vec<_>, Vec<_>) = (documents.collect(), waits.collect());
+            self.index.complete(&freeze.point, &documents, &waits)
         })?;
         if overwrites {
             self.step(Step::Release, || Undo::release(&self.root))?;

@@ -6,11 +6,11 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, reason = "a helper of tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use piaogen_storage::{
     Block, Digest, HEADER_BYTES, IdPlace, RowChunk, STATUS_DEPTH, ShardEffects, ShardState, Store,
-    StoreConfig, StoreReader,
+    StoreConfig, StoreReader, Wait,
 };
 use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
@@ -55,6 +55,7 @@ pub struct ModelShard {
     pub ids: BTreeMap<Vec<u8>, IdPlace>,
     pub status: BTreeMap<(u8, u64), Digest>,
     pub documents: BTreeMap<u64, Vec<u8>>,
+    pub waits: BTreeSet<Wait>,
     /// Entry, record and height of each leaf.
     pub rows: Vec<(Vec<u8>, Vec<u8>, u64)>,
 }
@@ -149,6 +150,7 @@ impl ModelShard {
                 effects.ids.push((subject, place));
             }
         }
+        self.wait(height, rng, &mut effects);
         for _ in 0..rng.random_range(0..3) {
             if self.state.invoices > 0 {
                 self.touch(rng.random_range(0..self.state.invoices), rng.random(), &mut effects);
@@ -160,6 +162,23 @@ impl ModelShard {
         self.state.status_root = self.node(STATUS_DEPTH, 0);
         effects.state = self.state;
         effects
+    }
+
+    /// A clock of one unit a height: what is due is done, some more begin to wait.
+    fn wait(&mut self, height: u64, rng: &mut ChaCha8Rng, effects: &mut ShardEffects) {
+        let now = height as i64 - 5;
+        if rng.random_range(0..3) == 0 {
+            effects.waits_done = Some(now);
+            self.waits.retain(|wait| wait.at > now);
+        }
+        for _ in 0..rng.random_range(0..3) {
+            let (at, log_index) = (now + rng.random_range(1..12), self.state.log_size);
+            let (issue_index, subject) = (rng.random_range(0..4), rng.random::<[u8; 9]>().to_vec());
+            self.waits.retain(|wait| (wait.at, wait.issue_index) != (at, issue_index));
+            let wait = Wait { at, issue_index, log_index, subject };
+            self.waits.insert(wait.clone());
+            effects.waits.push(wait);
+        }
     }
 
     fn touch(&mut self, issue: u64, record: Digest, effects: &mut ShardEffects) {
@@ -212,6 +231,11 @@ pub fn compare(store: &Store, model: &Model) {
         }
         let documents: Vec<_> = shard.documents.clone().into_iter().collect();
         assert_eq!(store.status_documents(number, 0, usize::MAX).unwrap(), documents);
+        for until in [i64::MIN, -1, model.height as i64 - 3, i64::MAX] {
+            let due = shard.waits.iter().filter(|wait| wait.at <= until);
+            let due: Vec<_> = due.cloned().collect();
+            assert_eq!(store.waits(number, until).unwrap(), due, "shard {number}");
+        }
         let from = store.tail_first(number).unwrap();
         let rows = store.tail_read(number, from, u64::MAX, u64::MAX).unwrap();
         check_rows(shard, from, rows.iter());
@@ -256,6 +280,8 @@ pub fn compare_reader(reader: &StoreReader, model: &Model) {
         for (&(level, index), hash) in &shard.status {
             assert_eq!(&reader.status_node(number, level, index).unwrap(), hash);
         }
+        let waits: Vec<_> = shard.waits.iter().cloned().collect();
+        assert_eq!(reader.waits(number, i64::MAX).unwrap(), waits, "shard {number}");
         let from = reader.tail_first(number).unwrap();
         let rows = reader.tail_read(number, from, u64::MAX, u64::MAX).unwrap();
         check_rows(shard, from, rows.iter());

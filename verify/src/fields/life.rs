@@ -94,6 +94,8 @@ pub(super) mod tag {
     pub const OFFERED_TO: Tag = 4119;
     /// How much red the holder consented to.
     pub const RED_CONSENT: Tag = 4120;
+    /// What was paid to a financing's account and is not yet released.
+    pub const REPAID: Tag = 4121;
     /// Numbers in external registries.
     pub const EXTERNAL: Tag = 4122;
     /// When the debt is due.
@@ -257,6 +259,7 @@ const FINANCINGS: &[Field] = &[
     f(4118, "account", Digest),
     f(4119, "offered_to", Ascii(64)),
     f(4120, "red_consent", Amount),
+    f(4121, "repaid", Amount),
     f(4122, "external", List(EXTERNAL)),
 ];
 const PAYMENTS: &[Field] = &[

@@ -343,7 +343,7 @@ part! {
         index: u64 = INDEX,
         /// The bank.
         bank: String = ACTOR,
-        /// Up to how much; without limit where absent.
+        /// Up to how much it may hold and have financed at a time; without limit where absent.
         amount: Option<i128> = AMOUNT,
         /// Until when.
         expires: i64 = EXPIRES,
@@ -399,6 +399,8 @@ part! {
         offered_to: Option<String> = OFFERED_TO,
         /// How much red the holder consents to.
         red_consent: Option<i128> = RED_CONSENT,
+        /// What was paid to its account and is not yet released; never more than is assigned.
+        repaid: Option<i128> = REPAID,
         /// Numbers in external registries.
         external: Vec<External> = EXTERNAL,
     }

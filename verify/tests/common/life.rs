@@ -223,6 +223,7 @@ fn open(status: &mut Status, index: u64) {
         account: None,
         offered_to: None,
         red_consent: None,
+        repaid: None,
         external: Vec::new(),
     });
 }

@@ -123,6 +123,7 @@ fn financing(random: &mut Random) -> Financing {
         account: maybe(random, Random::array),
         offered_to: maybe(random, |r| ascii(r, 64)),
         red_consent: maybe(random, positive),
+        repaid: maybe(random, positive),
         external: some(random, |r| External {
             index: r.wide(),
             at: r.wide() as i64,

@@ -641,6 +641,7 @@ def face_of(status, fields):
     red = (amounts_of(fields, "red") or [0])[0]
     void = old["lifecycle"] == "void"
     liens = amounts_of(fields, "financings", among=LIENS)
+    repaid = amounts_of(fields, "financings", "repaid", among=LIENS)
     paid = sum(amounts_of(fields, "payments"))
     left = 0 if void else max(gross - red, 0)
     confirmed = (amounts_of(fields, "confirmation") or [None])[0]
@@ -658,7 +659,7 @@ def face_of(status, fields):
              "red_pending": state["slip"] in ("pending", "confirmed"),
              "used": state["deduction"] not in (None, "unselected"),
              "claimed": "claims" in status,
-             "over_financed": bool(liens) and left - sum(liens) < 0}
+             "over_financed": max(left, 0) < sum(liens) - sum(some or 0 for some in repaid)}
     return face | {name: True for name, holds in flags.items() if holds}
 
 

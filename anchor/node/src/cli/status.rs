@@ -1,13 +1,9 @@
 //! `piaogen status`: proves what became of an invoice, or that nothing did.
 
 use super::receipt::{Folder, Target, shown};
-use super::{No, Output, Place};
+use super::{Output, Place};
 use anyhow::{Context, Result};
 use piaogen_verify::fields::{STATUS, Tag, by_name, tag};
-use piaogen_verify::record::subject_parts;
-use piaogen_verify::refusal::{Refusal, Step};
-use piaogen_verify::status::{History, StatusReceipt, VerifiedStatus};
-use piaogen_verify::trust_root::TrustRoot;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -69,89 +65,4 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             format!("{}: {length} bytes", path.display())
         }),
     }
-}
-
-/// What was checked: the invoice's receipt, what is proved, and how many records its history has.
-pub(super) struct Checked {
-    scheme: String,
-    number: String,
-    proved: VerifiedStatus,
-    records: Option<usize>,
-}
-
-/// Checks a status proof or a history in either form; `None` where the bytes are neither.
-pub(super) fn verify(bytes: &[u8], trust: &TrustRoot) -> Option<Result<Checked, Refusal>> {
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let says = |format: &str| text.contains(&format!("{format:?}"));
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    if bytes.starts_with(b"PY") || says("piaogen/history/1") {
-        let history = match bytes.starts_with(b"PY") {
-            true => History::decode(bytes).map_err(Refusal::from),
-            false => History::from_json(text).map_err(|error| refused(error.to_string())),
-        };
-        return Some(history.and_then(|history| {
-            let proved = history.verify(trust)?;
-            Ok(checked(&history.status, proved, Some(history.records.len())))
-        }));
-    }
-    if bytes.starts_with(b"PS") || says("piaogen/status/1") {
-        let proof = match bytes.starts_with(b"PS") {
-            true => StatusReceipt::decode(bytes).map_err(Refusal::from),
-            false => StatusReceipt::from_json(text).map_err(|error| refused(error.to_string())),
-        };
-        return Some(proof.and_then(|proof| {
-            let proved = proof.verify(trust)?;
-            Ok(checked(&proof, proved, None))
-        }));
-    }
-    None
-}
-
-fn checked(proof: &StatusReceipt, proved: VerifiedStatus, records: Option<usize>) -> Checked {
-    let (scheme, number) = subject_parts(&proof.receipt.entry.subject).unwrap_or_default();
-    Checked { scheme: scheme.into(), number: number.into(), proved, records }
-}
-
-/// Says what a proof proves, or at which step it fails.
-pub(super) fn say(
-    verdict: Result<Checked, Refusal>,
-    trust: &TrustRoot,
-    output: Output,
-) -> Result<()> {
-    let checked = match verdict {
-        Ok(checked) => checked,
-        Err(refusal) => {
-            let (step, detail) = (refusal.step.name(), &refusal.detail);
-            let json = serde_json::json!({ "verified": false, "step": step, "detail": detail });
-            output.print(&json, || format!("NOT VERIFIED: {refusal}"))?;
-            return Err(No("the proof proves nothing".into()).into());
-        }
-    };
-    let Checked { scheme, number, proved, records } = &checked;
-    let face = proved.face.as_ref();
-    let json = serde_json::json!({
-        "verified": true, "scheme": scheme, "number": number,
-        "height": proved.block.height, "time_ms": proved.block.time_ms,
-        "untouched": proved.untouched(), "no_lien": proved.no_lien(),
-        "no_booking": proved.no_booking(), "records": records,
-        "lifecycle": face.map(|face| face.lifecycle.name()),
-        "liens": face.map(|face| face.liens), "frozen": face.map(|face| face.frozen),
-    });
-    output.print(&json, || {
-        let mut said = Vec::new();
-        if proved.untouched() {
-            said.push("nothing ever happened to it".to_string());
-        }
-        if let Some(face) = face.filter(|_| !proved.untouched()) {
-            said.push(format!("it is {}, with {} liens", face.lifecycle.name(), face.liens));
-        }
-        if proved.no_booking() {
-            said.push("nobody has booked it".into());
-        }
-        if let Some(records) = records {
-            said.push(format!("{records} records made its status, and no others"));
-        }
-        let (chain, as_of) = (&trust.chain_id, proved.as_of());
-        format!("VERIFIED: {scheme} {number}: {}\nin chain {chain}, {as_of}\n", said.join("; "))
-    })
 }

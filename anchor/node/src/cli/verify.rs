@@ -1,23 +1,40 @@
-//! `piaogen verify`: checks a receipt, a status proof or a history offline, and a document against
-//! a receipt.
+//! `piaogen verify`: checks a receipt, a status proof, a history or a consistency proof offline, and
+//! a document against the receipt in it.
+//!
+//! What a file is, it says itself: the magic of the compact form, or the key `format` of the JSON
+//! object, which no text inside the object can pretend.
+//!
+//! Invariants
+//! - A proof that cannot be read is refused at the step `decode`; only what cannot be opened, and a
+//!   trust root or document that cannot be read, is an error of the caller.
+//! - What is proved is said with the block as of which it is.
+
+mod words;
 
 use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
 use anyhow::{Context, Result};
+use piaogen_verify::consistency::{self, Consistency};
+use piaogen_verify::document::Document;
 use piaogen_verify::json;
-use piaogen_verify::receipt::{DifferenceKind, Receipt};
+use piaogen_verify::receipt::{Difference, DifferenceKind, Receipt, Verified};
 use piaogen_verify::record::subject_parts;
 use piaogen_verify::refusal::{Refusal, Step};
+use piaogen_verify::status::{
+    HISTORY_FORMAT, History, STATUS_FORMAT, StatusReceipt, VerifiedStatus,
+};
 use piaogen_verify::trust_root::TrustRoot;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The receipt, status proof or history, JSON or compact; - is standard input.
-    receipt: PathBuf,
+    /// The receipt, status proof, history or consistency proof, JSON or compact; - is standard
+    /// input. Which of them it is, is found out.
+    proof: PathBuf,
     /// What you trust beforehand: the chain's trust-root.json.
     #[arg(long, value_name = "FILE")]
     trust_root: PathBuf,
-    /// Compare this document with the receipt, field by field.
+    /// Compare this document with the receipt of the invoice, field by field.
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
 }
@@ -25,22 +42,115 @@ pub(super) struct Arguments {
 /// Most bytes of a proof in either form.
 const PROOF_MAX: u64 = 16 << 20;
 
+/// What a file may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Receipt,
+    Status,
+    History,
+    Consistency,
+}
+
+/// What is proved.
+enum Proved {
+    Receipt(Box<Receipt>, Verified),
+    /// The proof; with how many records, where it is a history.
+    Status(Box<StatusReceipt>, VerifiedStatus, Option<usize>),
+    Consistency(Box<Consistency>),
+}
+
+/// The one member of a proof in JSON by which it is known.
+#[derive(serde::Deserialize)]
+struct Form {
+    format: String,
+}
+
+impl Kind {
+    /// The kind of proof that these bytes say to be.
+    fn of(bytes: &[u8]) -> Result<Kind, Refusal> {
+        let refuse = |why: String| Err(Refusal::new(Step::Decode, why));
+        match bytes {
+            [b'P', b'T', ..] => return Ok(Kind::Receipt),
+            [b'P', b'S', ..] => return Ok(Kind::Status),
+            [b'P', b'Y', ..] => return Ok(Kind::History),
+            [b'P', b'C', ..] => return Ok(Kind::Consistency),
+            _ => {}
+        }
+        // A list would be taken for the members of an object, in their order.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return refuse("neither a compact proof nor an object of JSON".into());
+        }
+        let form: Form = match serde_json::from_slice(bytes) {
+            Ok(form) => form,
+            Err(error) => {
+                return refuse(format!("neither a compact proof nor one in JSON: {error}"));
+            }
+        };
+        match form.format.as_str() {
+            piaogen_verify::receipt::FORMAT => Ok(Kind::Receipt),
+            STATUS_FORMAT => Ok(Kind::Status),
+            HISTORY_FORMAT => Ok(Kind::History),
+            consistency::FORMAT => Ok(Kind::Consistency),
+            other => refuse(format!(
+                "{other:?} is no receipt, status proof, history or consistency proof of this \
+                 version"
+            )),
+        }
+    }
+}
+
+/// Decodes either form of a proof.
+fn decode<T, D, J>(
+    bytes: &[u8],
+    compact: impl Fn(&[u8]) -> Result<T, D>,
+    text: impl Fn(&str) -> Result<T, J>,
+) -> Result<T, Refusal>
+where
+    Refusal: From<D>,
+    J: std::fmt::Display,
+{
+    if bytes.first() == Some(&b'P') {
+        return Ok(compact(bytes)?);
+    }
+    let refused = |why: String| Refusal::new(Step::Decode, why);
+    let json = std::str::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
+    text(json).map_err(|error| refused(error.to_string()))
+}
+
 /// Reads a receipt in either form.
 pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
-    Ok(receipt_of(read_file(path, RECEIPT_MAX)?))
+    Ok(receipt_of(&read_file(path, RECEIPT_MAX)?))
 }
 
 /// The receipt in these bytes.
-fn receipt_of(bytes: Vec<u8>) -> Result<Receipt, Refusal> {
-    if bytes.starts_with(b"PT") {
-        return Receipt::decode(&bytes).map_err(Refusal::from);
-    }
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(_) => return Err(refused("neither a compact receipt nor JSON".into())),
-    };
-    Receipt::from_json(&text).map_err(|error| refused(error.to_string()))
+fn receipt_of(bytes: &[u8]) -> Result<Receipt, Refusal> {
+    decode(bytes, Receipt::decode, Receipt::from_json)
+}
+
+/// Checks the proof in these bytes, whatever kind it is.
+fn verify(bytes: &[u8], trust: &TrustRoot) -> Result<Proved, Refusal> {
+    Ok(match Kind::of(bytes)? {
+        Kind::Receipt => {
+            let receipt = receipt_of(bytes)?;
+            let verified = receipt.verify(trust)?;
+            Proved::Receipt(Box::new(receipt), verified)
+        }
+        Kind::Status => {
+            let proof = decode(bytes, StatusReceipt::decode, StatusReceipt::from_json)?;
+            let verified = proof.verify(trust)?;
+            Proved::Status(Box::new(proof), verified, None)
+        }
+        Kind::History => {
+            let history = decode(bytes, History::decode, History::from_json)?;
+            let verified = history.verify(trust)?;
+            Proved::Status(Box::new(history.status), verified, Some(history.records.len()))
+        }
+        Kind::Consistency => {
+            let proof = decode(bytes, Consistency::decode, Consistency::from_json)?;
+            proof.verify(trust)?;
+            Proved::Consistency(Box::new(proof))
+        }
+    })
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
@@ -55,61 +165,97 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             Some(parsed.with_context(|| format!("document {}", path.display()))?)
         }
     };
-    let bytes = read_file(&arguments.receipt, PROOF_MAX)?;
-    if let Some(verdict) = super::status::verify(&bytes, &trust) {
-        return super::status::say(verdict, &trust, output);
-    }
-    let verdict = receipt_of(bytes)
-        .and_then(|receipt| receipt.verify(&trust).map(|verified| (receipt, verified)));
-    let (receipt, verified) = match verdict {
-        Ok(both) => both,
+    let bytes = read_file(&arguments.proof, PROOF_MAX)?;
+    match verify(&bytes, &trust) {
+        Ok(proved) => say(&proved, document.as_ref(), &trust, output),
         Err(refusal) => {
-            let json = serde_json::json!({
-                "verified": false, "step": refusal.step.name(), "detail": refusal.detail,
-            });
+            let (step, detail) = (refusal.step.name(), &refusal.detail);
+            let json = json!({ "verified": false, "step": step, "detail": detail });
             output.print(&json, || format!("NOT VERIFIED: {refusal}"))?;
-            return Err(No("the receipt proves nothing".into()).into());
+            Err(No("this proves nothing".into()).into())
         }
+    }
+}
+
+/// Says what is proved, and whether the document is the one of the receipt.
+fn say(
+    proved: &Proved,
+    document: Option<&Document>,
+    trust: &TrustRoot,
+    output: Output,
+) -> Result<()> {
+    let (receipt, mut said, text) = match proved {
+        Proved::Receipt(receipt, verified) => {
+            let (json, text) = of_receipt(receipt, verified, trust);
+            (receipt.as_ref(), json, text)
+        }
+        Proved::Status(proof, verified, records) => {
+            let (json, text) = words::of_status(proof, verified, *records, trust);
+            (&proof.receipt, json, text)
+        }
+        Proved::Consistency(proof) => return of_consistency(proof, document, trust, output),
     };
-    let differences = document.map(|document| receipt.compare(&document)).unwrap_or_default();
-    let entry = &receipt.entry;
-    let (scheme, number) = subject_parts(&entry.subject).unwrap_or(("", ""));
-    let named: Vec<serde_json::Value> = differences
-        .iter()
-        .map(|d| serde_json::json!({ "field": d.name, "how": how(d.kind) }))
-        .collect();
-    let json = serde_json::json!({
-        "verified": true, "outcome": entry.outcome.name(), "explanation": entry.outcome.explain(),
-        "scheme": scheme, "number": number, "height": verified.height,
-        "time_ms": verified.time_ms, "certified_height": verified.certified_height,
-        "signers": verified.signers, "document_matches": arguments.document.as_ref().map(|_| differences.is_empty()),
-        "differences": named,
-    });
-    output.print(&json, || {
-        let mut text = format!(
-            "VERIFIED: {scheme} {number}: {} {}\nin chain {} by block {} of {} ms, signed by {} \
-             validator(s)\n",
-            entry.outcome.name(),
-            entry.outcome.explain(),
-            trust.chain_id,
-            verified.height,
-            verified.time_ms,
-            verified.signers
-        );
-        for difference in &differences {
+    let differences = document.map(|document| receipt.compare(document));
+    if let Some(found) = &differences {
+        let named = |d: &Difference| json!({ "field": d.name, "how": how(d.kind) });
+        said["document_matches"] = found.is_empty().into();
+        said["differences"] = found.iter().map(named).collect::<Vec<Value>>().into();
+    }
+    output.print(&said, || {
+        let mut text = text;
+        for difference in differences.iter().flatten() {
             text.push_str(&format!("DIFFERS: {} {}\n", difference.name, how(difference.kind)));
         }
-        if arguments.document.is_some() && differences.is_empty() {
+        if differences.as_ref().is_some_and(Vec::is_empty) {
             text.push_str("the document is the one of the receipt, in every field\n");
         }
         text
     })?;
-    if differences.is_empty() {
-        Ok(())
-    } else {
-        let fields: Vec<&str> = differences.iter().map(|d| d.name.as_str()).collect();
-        Err(No(format!("the document was altered: {}", fields.join(", "))).into())
+    match differences.unwrap_or_default().as_slice() {
+        [] => Ok(()),
+        differences => {
+            let fields: Vec<&str> = differences.iter().map(|d| d.name.as_str()).collect();
+            Err(No(format!("the document was altered: {}", fields.join(", "))).into())
+        }
     }
+}
+
+fn of_receipt(receipt: &Receipt, verified: &Verified, trust: &TrustRoot) -> (Value, String) {
+    let entry = &receipt.entry;
+    let (scheme, number) = subject_parts(&entry.subject).unwrap_or(("", ""));
+    let (outcome, explained) = (entry.outcome.name(), entry.outcome.explain());
+    let json = json!({
+        "verified": true, "kind": "receipt", "outcome": outcome, "explanation": explained,
+        "scheme": scheme, "number": number, "height": verified.height,
+        "time_ms": verified.time_ms, "certified_height": verified.certified_height,
+        "signers": verified.signers,
+    });
+    let text = format!(
+        "VERIFIED: {scheme} {number}: {outcome} {explained}\nin chain {} by block {} of {} ms, \
+         signed by {} validator(s)\n",
+        trust.chain_id, verified.height, verified.time_ms, verified.signers
+    );
+    (json, text)
+}
+
+fn of_consistency(
+    proof: &Consistency,
+    document: Option<&Document>,
+    trust: &TrustRoot,
+    output: Output,
+) -> Result<()> {
+    anyhow::ensure!(
+        document.is_none(),
+        "a consistency proof is of no invoice: leave --document out, or name a receipt"
+    );
+    let (older, newer) = (proof.older.height, proof.newer.height);
+    let json = json!({
+        "verified": true, "kind": "consistency", "older": older, "height": newer,
+        "time_ms": proof.newer.time_ms,
+    });
+    output.print(&json, || {
+        format!("VERIFIED: block {newer} of chain {} extends block {older}\n", trust.chain_id)
+    })
 }
 
 fn how(kind: DifferenceKind) -> &'static str {
@@ -117,5 +263,36 @@ fn how(kind: DifferenceKind) -> &'static str {
         DifferenceKind::Differs => "has another value",
         DifferenceKind::OnlyInReceipt => "is missing in the document",
         DifferenceKind::OnlyInDocument => "is not in the receipt",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_its_own_format_says_and_not_what_a_text_in_it_says() {
+        let of = |bytes: &str| Kind::of(bytes.as_bytes()).ok();
+        let within =
+            r#"{"fields": {"remark": "piaogen/history/1"}, "format": "piaogen/receipt/1"}"#;
+        let rows = [
+            (within, Some(Kind::Receipt)),
+            (r#"{"format": "piaogen/status/1", "receipt": {"format": "x"}}"#, Some(Kind::Status)),
+            (r#"{"format": "piaogen/history/1"}"#, Some(Kind::History)),
+            (r#"{"format": "piaogen/consistency/1"}"#, Some(Kind::Consistency)),
+            (r#"{"format": "piaogen/receipt/1", "format": "piaogen/status/1"}"#, None),
+            (r#"{"format": "piaogen/trust-root/1"}"#, None),
+            (r#"{"remark": "piaogen/history/1"}"#, None),
+            (r#"["piaogen/status/1"]"#, None),
+            ("PT\u{1}", Some(Kind::Receipt)),
+            ("PS", Some(Kind::Status)),
+            ("PY", Some(Kind::History)),
+            ("PC", Some(Kind::Consistency)),
+            ("P", None),
+            ("", None),
+        ];
+        for (bytes, kind) in rows {
+            assert_eq!(of(bytes), kind, "{bytes}");
+        }
     }
 }

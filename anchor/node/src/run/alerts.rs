@@ -8,13 +8,16 @@
 //! Invariants
 //! - An alert of a flushed block is in the outbox; what is in the outbox is sent at least once, in
 //!   order.
-//! - Each shard's alerts are in the order of its log.
+//! - Each shard's alerts of a block are in the order in which execution found them.
+//! - What is remembered to find near-duplicates is the same after a restart as without one.
 
+mod kept;
 pub mod window;
 
 use super::lock;
 use super::metrics::Metrics;
 use anyhow::{Context, Result};
+use kept::Kept;
 use piaogen_anchor::Effects;
 use piaogen_anchor::alert::{Alert as Told, Recipient};
 use piaogen_crypto::sm2::{SecretKey, Signature};
@@ -44,8 +47,17 @@ pub struct Alerts {
     key: SecretKey,
     lanes: Lanes,
     outbox: Mutex<Box<dyn Writer>>,
-    window: Mutex<Window>,
+    near: Mutex<Near>,
     metrics: Arc<Metrics>,
+}
+
+/// What finds near-duplicates.
+struct Near {
+    window: Window,
+    /// The same on disk; nothing where nothing is remembered.
+    kept: Option<Kept>,
+    /// What the block at hand brought.
+    fresh: Vec<kept::Entry>,
 }
 
 /// What a block did to one shard that somebody may have to know.
@@ -76,9 +88,11 @@ impl Found {
 }
 
 impl Alerts {
-    /// Opens the outbox in a data folder; remembers fingerprints in so many bytes.
+    /// Opens the outbox in a data folder; remembers fingerprints in so many bytes, those of blocks up
+    /// to this height from before.
     pub fn open(
         dir: &Path,
+        height: u64,
         chain: Digest,
         key: SecretKey,
         lanes: Lanes,
@@ -86,21 +100,26 @@ impl Alerts {
         metrics: Arc<Metrics>,
     ) -> Result<Alerts> {
         let outbox = outbox(dir)?;
+        let near = Near::open(&dir.join(OUTBOX).join("window"), height, window_bytes)?;
+        metrics.fingerprints(near.window.remembered());
+        metrics.fingerprints_since(near.kept.as_ref().map_or(0, Kept::since));
         Ok(Alerts {
             chain,
             key,
             lanes,
             outbox: Mutex::new(outbox.writer().context("opening the outbox of alerts")?),
-            window: Mutex::new(Window::new(window_bytes)),
+            near: Mutex::new(near),
             metrics,
         })
     }
 
-    /// Puts the alerts of a block into the outbox, durably: what was found on each shard, shards
-    /// ascending, and its records.
+    /// Puts the alerts of a block into the outbox, and what is remembered of it on disk, durably:
+    /// what was found on each shard, shards ascending, and its records. State is on disk up to the
+    /// height `flushed`.
     pub fn block<'a>(
         &self,
         header: &Header,
+        flushed: u64,
         found: impl IntoIterator<Item = (Found, &'a CheckedBatch)>,
     ) -> Result<(), StreamError> {
         let mut alerts = Vec::new();
@@ -115,6 +134,7 @@ impl Alerts {
             }
             self.near(header, &one, batch, &mut alerts);
         }
+        lock(&self.near).keep(header.height, flushed)?;
         self.send(alerts)
     }
 
@@ -144,21 +164,21 @@ impl Alerts {
 
     /// Compares what a block accepted with what is remembered.
     fn near(&self, header: &Header, one: &Found, batch: &CheckedBatch, alerts: &mut Vec<Alert>) {
-        let mut window = lock(&self.window);
+        let mut near = lock(&self.near);
         for number in &one.accepted {
             let checked = &batch.records[*number as usize];
             let kinds = checked.kind.map_or(&[][..], Fingerprint::of_kind);
             let at = Place { shard: one.shard, log_index: one.first + u64::from(*number) };
             for (fingerprint, bits) in kinds.iter().zip(checked.fingerprints) {
                 if bits != 0
-                    && let Some(other) = window.put(bits, at)
+                    && let Some(other) = near.put(bits, at)
                 {
                     let (kind, subject) = (fingerprint.alert(), batch.subject(checked));
                     alerts.push(self.alert(header, kind, None, subject, at, Some(other)));
                 }
             }
         }
-        self.metrics.fingerprints(window.remembered());
+        self.metrics.fingerprints(near.window.remembered());
     }
 
     fn send(&self, alerts: Vec<Alert>) -> Result<(), StreamError> {
@@ -177,6 +197,32 @@ impl Alerts {
             outbox.send_waiting(0, line.as_bytes(), NO_ACK, PATIENCE)?;
         }
         outbox.flush()
+    }
+}
+
+impl Near {
+    fn open(dir: &Path, height: u64, window_bytes: usize) -> Result<Near> {
+        let mut window = Window::new(window_bytes);
+        let kept = match window.capacity() {
+            0 => None,
+            capacity => Some(Kept::open(dir, height, capacity, |(fingerprint, at)| {
+                window.put(fingerprint, at);
+            })?),
+        };
+        Ok(Near { window, kept, fresh: Vec::new() })
+    }
+
+    fn put(&mut self, fingerprint: u64, at: Place) -> Option<Place> {
+        self.fresh.push((fingerprint, at));
+        self.window.put(fingerprint, at)
+    }
+
+    /// Keeps what the block at hand brought.
+    fn keep(&mut self, height: u64, flushed: u64) -> Result<(), StreamError> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        kept.block(height, &fresh, flushed)
+            .map_err(|error| StreamError::Fatal(format!("{error:#}")))
     }
 }
 

@@ -10,7 +10,7 @@ use super::lock;
 use super::metrics::Metrics;
 use piaogen_anchor::block::Tip;
 use piaogen_anchor::registry::Registry;
-use piaogen_anchor::{Context, Effects, Index, Place, Shard};
+use piaogen_anchor::{Context, Effects, Index, Place, Shard, Wait};
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::KeyDirectory;
@@ -127,12 +127,22 @@ impl Index for StoreIndex<'_> {
     fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, StoreError> {
         self.store.status_nodes(self.shard, places)
     }
+
+    fn waits(&self, until: i64) -> Result<Vec<Wait>, StoreError> {
+        Ok(self.store.waits(self.shard, until)?.into_iter().map(to_wait).collect())
+    }
 }
 
 /// What execution is told of an id.
 pub fn to_place(id: IdPlace) -> Place {
     let IdPlace { log_index, issue_index, commitment, origin } = id;
     Place { log_index, issue_index, commitment, origin }
+}
+
+/// What execution is told of a wait.
+pub fn to_wait(wait: piaogen_storage::Wait) -> Wait {
+    let piaogen_storage::Wait { at, issue_index, log_index, subject } = wait;
+    Wait { at, issue_index, log_index, subject }
 }
 
 /// A status that was stored, where there is one.
@@ -147,7 +157,7 @@ pub fn to_status(
              the data folder, or start with an empty one and replay the stream"
         ))
     };
-    document.map(|bytes| Status::decode(&bytes).map_err(damaged)).transpose()
+    document.map(|bytes| Status::of_stored(&bytes).map_err(damaged)).transpose()
 }
 
 type Taken = (CheckedBatch, Vec<i64>);
@@ -200,7 +210,7 @@ impl Executor {
             let shard = one.shard as usize;
             (one, &taken[shard].0)
         });
-        self.alerts.block(header, found)?;
+        self.alerts.block(header, self.store.flushed()?.height, found)?;
         self.apply(header.height, effects)?;
         let (batch, _) = &taken[taken.len() - 1];
         if registered {
@@ -240,15 +250,19 @@ impl Executor {
         let registry = self.shards.len() - 1;
         let mut all: Vec<(ShardEffects, Found)> = (0..registry)
             .into_par_iter()
-            .filter(|shard| cut.0[*shard] != before.cut.0[*shard])
             .map(|shard| {
                 let index = StoreIndex { store: &self.store, shard: shard as u32 };
+                let fresh = cut.0[shard] != before.cut.0[shard];
+                if !fresh && index.waits(context.time_ms)?.is_empty() {
+                    return Ok(None);
+                }
                 let mut state = lock(&self.shards[shard]);
                 let first = state.entry().log_size;
                 let batch = &taken[shard].0;
                 let effects = state.execute(&context, &index, batch, cut.0[shard])?;
-                self.to_storage(&state, first, header, batch, effects)
+                self.to_storage(&state, first, header, batch, effects).map(Some)
             })
+            .filter_map(Result::transpose)
             .collect::<Result<_, StoreError>>()?;
         if cut.0[registry] != before.cut.0[registry] {
             let mut state = lock(&self.shards[registry]);
@@ -301,12 +315,18 @@ pub fn to_storage(
         let Place { log_index, issue_index, commitment, origin } = place;
         (subject, IdPlace { log_index, issue_index, commitment, origin })
     };
+    let wait = |wait: Wait| {
+        let Wait { at, issue_index, log_index, subject } = wait;
+        piaogen_storage::Wait { at, issue_index, log_index, subject }
+    };
     Ok(ShardEffects {
         shard: entry.shard,
         levels: effects.levels,
         ids: effects.ids.into_iter().map(id).collect(),
         status_nodes: effects.status_nodes,
         status_documents: effects.statuses,
+        waits_done: effects.waits_done,
+        waits: effects.waits.into_iter().map(wait).collect(),
         rows,
         state: ShardState {
             next_offset: entry.next_offset,

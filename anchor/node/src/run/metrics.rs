@@ -37,6 +37,7 @@ pub struct Metrics {
     signatures: IntCounterVec,
     alerts: IntCounterVec,
     fingerprints: IntGauge,
+    fingerprints_since: IntGauge,
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
@@ -114,6 +115,10 @@ impl Metrics {
                 "piaogen_fingerprints",
                 "Fingerprints remembered to find near-duplicates: what is older is missed",
             )?,
+            fingerprints_since: gauge(
+                "piaogen_fingerprints_since_height",
+                "Fingerprints of blocks below this height were lost; 0: none was",
+            )?,
             registry: r,
         };
         metrics.begin();
@@ -169,6 +174,11 @@ impl Metrics {
     /// How many fingerprints are remembered.
     pub fn fingerprints(&self, remembered: usize) {
         self.fingerprints.set(remembered as i64);
+    }
+
+    /// From which height on no fingerprint was lost; 0: none ever was.
+    pub fn fingerprints_since(&self, height: u64) {
+        self.fingerprints_since.set(height as i64);
     }
 
     /// How many alerts of this kind there were since the start.

@@ -32,7 +32,7 @@ impl<R: Reads> Prover<'_, R> {
         );
         let status = match path.document {
             Some(bytes) if path.record != ZERO => {
-                Some(Status::decode(&bytes).context("a stored status does not decode")?)
+                Some(Status::of_stored(&bytes).context("a stored status does not decode")?)
             }
             _ => None,
         };

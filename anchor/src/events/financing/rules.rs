@@ -20,13 +20,15 @@ impl Case<'_> {
         self.status.remainder() - self.status.paid()
     }
 
-    /// What live holds and financings take, all in all.
-    pub(crate) fn assigned(&self) -> i128 {
-        self.status.liens().map(|lien| lien.assigned).sum()
+    /// Whether the actor may be told what remains, as a figure.
+    pub(crate) fn may_know(&self) -> bool {
+        let side = self.is_seller() || self.is_buyer() || self.is_authority();
+        side || self.policy().disclose_capacity == 1 && consented(self, SCOPE_QUERY, None).is_ok()
     }
 }
 
-/// Whether the seller allows the actor this, up to an amount, now.
+/// Whether the seller allows the actor this now; an amount together with all that it has here
+/// already, but for the hold that the event opens.
 pub(crate) fn consented(case: &Case<'_>, scope: u64, amount: Option<i128>) -> Answer {
     let mut consents = case.status.consents.iter();
     let granted = consents.find(|given| given.bank == case.actor && given.scope & scope != 0);
@@ -37,11 +39,22 @@ pub(crate) fn consented(case: &Case<'_>, scope: u64, amount: Option<i128>) -> An
         return refuse_with(Conflict::Expired, Detail::Time(consent.expires));
     }
     match (consent.amount, amount) {
-        (Some(limit), Some(amount)) if amount > limit => {
-            refuse_with(Conflict::AmountExceeded, Detail::Amount(limit))
+        (Some(limit), Some(amount)) if amount > limit - own(case) => {
+            let left = (limit - own(case)).max(0);
+            refuse_with(Conflict::AmountExceeded, Detail::Amount(left))
         }
         _ => Ok(()),
     }
+}
+
+/// What the actor holds and has financed here, without the hold that the event opens.
+fn own(case: &Case<'_>) -> i128 {
+    let opened = case.uint(tag::FINANCING);
+    let counts = |lien: &&Financing| {
+        let is_opened = opened == Some(lien.id) && lien.state == FinancingState::Hold;
+        lien.holder == case.actor && !is_opened
+    };
+    case.status.liens().filter(counts).map(|lien| lien.assigned).sum()
 }
 
 /// Whether the actor has any consent that has not ended.
@@ -77,6 +90,9 @@ pub(super) fn financeable(case: &Case<'_>, amount: i128) -> Answer {
         return refuse_with(Conflict::Encumbered, liens);
     }
     if policy.partial_financing == 0 && amount != status.remainder() {
+        if !case.may_know() {
+            return refuse(Conflict::NotWhole);
+        }
         return refuse_with(Conflict::WholeAmount, Detail::Amount(status.remainder()));
     }
     Ok(())
@@ -115,10 +131,10 @@ pub(super) fn must_be_within(case: &Case<'_>, amount: i128, capacity: i128) -> A
     {
         return refuse_with(Conflict::Held, Detail::Time(last));
     }
-    if case.policy().disclose_capacity == 1 && consented(case, SCOPE_QUERY, None).is_ok() {
-        return refuse_with(Conflict::CapacityLeft, Detail::Amount(capacity));
+    match case.may_know() {
+        true => refuse_with(Conflict::CapacityLeft, Detail::Amount(capacity)),
+        false => refuse(Conflict::Capacity),
     }
-    refuse(Conflict::Capacity)
 }
 
 fn others<'a>(case: &'a Case<'_>) -> impl Iterator<Item = &'a Financing> {

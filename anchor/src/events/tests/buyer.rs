@@ -62,8 +62,9 @@ fn the_buyer_confirms_what_he_owes_and_never_less_than_others_rely_on() {
         (nothing, "B", confirm(GROSS), Accepted),
         (nothing, "S", confirm(1), answer(C::NotBuyer)),
         (nothing, "B", confirm(GROSS + 1), with_amount(C::AmountExceeded, GROSS)),
-        (paid, "B", confirm(11_001), with_amount(C::AmountExceeded, 11_000)),
-        (paid, "B", confirm(11_000), Accepted),
+        // Of the whole debt, whether a part of it was paid before or not.
+        (paid, "B", confirm(GROSS + 1), with_amount(C::AmountExceeded, GROSS)),
+        (paid, "B", confirm(GROSS), Accepted),
         (confirmed, "B", confirm(1), Accepted),
         (relied_on, "B", confirm(4_999), at_index(C::ConfirmStands, 1)),
         (relied_on, "B", confirm(5_000), Accepted),

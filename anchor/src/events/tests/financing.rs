@@ -94,6 +94,65 @@ fn a_bank_holds_and_finances_only_what_the_seller_consents_to() {
     ]);
 }
 
+/// A consent is a limit on all that the bank has at a time, not on each of its events.
+#[test]
+fn a_consent_for_an_amount_is_for_all_that_a_bank_has_together() {
+    let limited = |w: &mut World| w.accept("S", &grant("K", 7).amount(5_000));
+    let held = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &reserve(3_000));
+    };
+    let opened = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &finance(3_000));
+    };
+    let two = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &reserve(3_000));
+        w.accept("K", &reserve(2_000));
+    };
+    let cancelled = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &reserve(3_000));
+        w.accept("K", &to(R::HoldCancel, 1));
+    };
+    let ended = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &reserve(3_000));
+        w.now = START + HOUR;
+    };
+    let settled = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &finance(3_000));
+        w.accept("K", &to(R::Settle, 1));
+    };
+    let less = |w: &mut World| {
+        w.accept("S", &grant("K", 7).amount(5_000));
+        w.accept("K", &finance(3_000));
+        w.accept("S", &grant("K", 7).amount(1_000));
+    };
+    let left = |amount| with_amount(C::AmountExceeded, amount);
+    let later = |event: Event| event.expires(2 * HOUR);
+    check(vec![
+        (limited, "K", reserve(5_000), Accepted),
+        (held, "K", reserve(2_000), Accepted),
+        (held, "K", reserve(2_001), left(2_000)),
+        (held, "K", finance(2_000), Accepted),
+        (held, "K", finance(2_001), left(2_000)),
+        (held, "K", finance(3_000).financing(1), Accepted),
+        (two, "K", finance(3_000).financing(1), Accepted),
+        (two, "K", finance(3_001).financing(1), left(3_000)),
+        (two, "K", reserve(1), left(0)),
+        (opened, "K", reserve(2_001), left(2_000)),
+        (opened, "K", finance(2_001).financing(1), left(2_000)),
+        (cancelled, "K", reserve(5_000), Accepted),
+        (ended, "K", later(reserve(5_000)), Accepted),
+        (settled, "K", reserve(5_000), Accepted),
+        (less, "K", reserve(1), left(0)),
+        (less, "K", of(R::Query), Accepted),
+    ]);
+}
+
 #[test]
 fn a_hold_ends_later_than_now_and_within_the_limit() {
     let limit = 7 * DAY as u64;
@@ -169,6 +228,10 @@ fn policies_let_parts_unconfirmed_debts_and_imports_be_financed_or_not() {
         allowed(w);
         w.policy.partial_financing = 0;
     };
+    let whole_unknown = |w: &mut World| {
+        silent(w);
+        w.policy.partial_financing = 0;
+    };
     let confirmed = |w: &mut World| {
         allowed(w);
         w.policy.confirmation_required = 1;
@@ -184,6 +247,7 @@ fn policies_let_parts_unconfirmed_debts_and_imports_be_financed_or_not() {
     check(vec![
         (whole, "K", finance(GROSS), Accepted),
         (whole, "K", finance(GROSS - 1), with_amount(C::WholeAmount, GROSS)),
+        (whole_unknown, "K", finance(GROSS - 1), answer(C::NotWhole)),
         (confirmed, "K", finance(5_000), Accepted),
         (imported, "K", finance(1), answer(C::NotFinanceable)),
         (allowed_import, "K", finance(1), Accepted),

@@ -126,6 +126,9 @@ impl Act {
     }
 }
 
+/// An alert and whom it is for.
+pub(crate) type Warning = (&'static str, Vec<String>);
+
 /// What holds for all events of a block.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -153,6 +156,8 @@ pub(crate) struct Slip {
     pub(crate) tax: i128,
     pub(crate) deadline: Option<i64>,
     pub(crate) reason: &'static str,
+    /// When its parties are to be warned; none where they were, or need not be.
+    pub(crate) warn_at: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -205,6 +210,8 @@ pub(crate) struct Financing {
     pub(crate) account: Option<u8>,
     pub(crate) offered_to: Option<&'static str>,
     pub(crate) red_consent: Option<i128>,
+    /// What was paid to its account and not released since.
+    pub(crate) repaid: i128,
     pub(crate) external: Vec<(&'static str, String)>,
 }
 
@@ -449,8 +456,39 @@ impl Invoice {
         base - self.assigned()
     }
 
+    /// Section 8: what live financings must still have.
+    pub(crate) fn to_cover(&self) -> i128 {
+        self.financings.iter().filter(|f| f.live()).map(|f| f.assigned - f.repaid).sum()
+    }
+
     pub(crate) fn over_financed(&self) -> bool {
-        self.financings.iter().any(Financing::live) && self.capacity() < 0
+        let undisputed = self.remainder() - self.word.disputed.unwrap_or(0);
+        let debt = self.word.amount.map_or(undisputed, |confirmed| undisputed.min(confirmed));
+        (debt - self.paid()).max(0) < self.to_cover()
+    }
+
+    /// Section 9: whom the end of a slip's wait is told now, and how; once.
+    pub(crate) fn warned(&mut self, setting: &Setting) -> Option<Warning> {
+        let over = ["void", "full_red"].contains(&self.lifecycle());
+        let now = setting.now;
+        let slip = self.slip.as_mut()?;
+        if slip.warn_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        slip.warn_at = None;
+        if slip.state != "pending" || over {
+            return None;
+        }
+        let in_time = slip.deadline.is_some_and(|deadline| now < deadline);
+        let kind = if in_time { "slip_lapsing" } else { "slip_lapsed" };
+        let live = |f: &&Financing| f.live() && f.expires.is_none_or(|at| at > now);
+        let mut parties: Vec<String> =
+            self.financings.iter().filter(live).map(|f| f.holder.clone()).collect();
+        parties.push(self.seller.into());
+        parties.extend(self.buyer.map(String::from));
+        parties.sort();
+        parties.dedup();
+        Some((kind, parties))
     }
 
     fn slip_is_live(&self, now: i64) -> bool {

@@ -20,6 +20,15 @@ fn paid(world: &mut World) {
 #[test]
 fn the_buyer_or_a_bank_pays_what_is_owed_once_for_each_reference() {
     let credited = |w: &mut World| edit(w, |status| status.red.amount = 1_300);
+    let allowed_paid = |w: &mut World| {
+        allowed(w);
+        paid(w);
+    };
+    let undisclosed = |w: &mut World| {
+        allowed(w);
+        paid(w);
+        w.policy.disclose_capacity = 0;
+    };
     check(vec![
         (nothing, "B", pay(GROSS, "P"), Accepted),
         (nothing, "K", pay(1, "P"), Accepted),
@@ -29,6 +38,9 @@ fn the_buyer_or_a_bank_pays_what_is_owed_once_for_each_reference() {
         (paid, "B", pay(1, "Q"), Accepted),
         (paid, "K", pay(1, "P"), Accepted),
         (paid, "B", pay(11_001, "Q"), with_amount(C::Overpaid, 11_000)),
+        (paid, "K", pay(11_001, "Q"), answer(C::MoreThanOwed)),
+        (allowed_paid, "K", pay(11_001, "Q"), with_amount(C::Overpaid, 11_000)),
+        (undisclosed, "K", pay(11_001, "Q"), answer(C::MoreThanOwed)),
         (credited, "B", pay(10_001, "P"), with_amount(C::Overpaid, 10_000)),
         (credited, "B", pay(10_000, "P"), Accepted),
     ]);
@@ -92,6 +104,81 @@ fn a_payment_to_another_than_the_bound_account_is_recorded_and_told() {
         let payment = world.status().payments.pop().unwrap();
         assert_eq!((payment.amount, payment.wrong_payee), (1, !parties.is_empty()), "row {row}");
     }
+}
+
+/// The debt is what it was, the buyer pays the bank, the bank settles: nothing is amiss on the way.
+#[test]
+fn the_ordinary_life_of_a_financed_invoice_is_never_over_financed() {
+    let mut world = World::with_invoice(GROSS);
+    allowed(&mut world);
+    world.accept("B", &confirm(GROSS));
+    world.accept("K", &account(finance(GROSS), 1));
+    world.accept("K", &to(R::Notice, 1));
+    for (amount, reference) in [(5_000, "P"), (1, "Q"), (6_299, "R")] {
+        world.accept("B", &account(pay(amount, reference), 1));
+        let status = world.status();
+        assert!(!status.face().over_financed, "{reference}");
+        assert_eq!((status.debt(), told(&world).len()), (status.to_cover(), 0));
+        // What is paid and assigned is not financed anew before the bank says that it is free.
+        assert_eq!(status.capacity(), -status.paid());
+        assert_eq!(world.run("K", &finance(1)), with_amount(C::CapacityLeft, -status.paid()));
+    }
+    world.accept("B", &confirm(GROSS));
+    assert_eq!(told(&world), []);
+    world.accept("K", &to(R::Settle, 1));
+    let status = world.status();
+    assert_eq!((status.capacity(), status.face().over_financed), (0, false));
+}
+
+#[test]
+fn what_is_paid_to_another_leaves_less_for_the_holder_who_is_told() {
+    let own = |w: &mut World| w.accept("B", &account(pay(6_300, "P"), 1));
+    let seller = |w: &mut World| w.accept("B", &account(pay(6_300, "P"), 9));
+    let nameless = |w: &mut World| w.accept("B", &pay(6_300, "P"));
+    let disputed = |w: &mut World| w.accept("B", &dispute(1));
+    let over = [(A::OverFinanced, "K")];
+    // K has 5,000 of 11,300; 6,300 may go elsewhere. What comes then, and what K is told of it.
+    let rows: Vec<(Vec<Given>, Event, &[(A, &str)])> = vec![
+        (vec![seller], account(pay(5_000, "Q"), 1), &[]),
+        (vec![seller], account(pay(1, "Q"), 9), &over),
+        (vec![nameless], pay(1, "Q"), &over),
+        (vec![own], account(pay(5_000, "Q"), 9), &[]),
+        (vec![own, disputed], account(pay(5_000, "Q"), 9), &[]),
+    ];
+    for (row, (givens, event, expected)) in rows.into_iter().enumerate() {
+        let mut world = World::with_invoice(GROSS);
+        told_of_it(&mut world);
+        givens.into_iter().for_each(|given| given(&mut world));
+        assert!(!world.status().face().over_financed, "row {row}");
+        world.accept("B", &event);
+        let mut told = told(&world);
+        told.retain(|(kind, _)| *kind == A::OverFinanced);
+        assert_eq!(told, expected, "row {row}");
+        assert_eq!(world.status().face().over_financed, !expected.is_empty(), "row {row}");
+    }
+}
+
+#[test]
+fn what_a_bank_was_paid_fills_its_financings_and_a_release_takes_it_back() {
+    let mut world = World::with_invoice(GROSS);
+    told_of_it(&mut world);
+    world.accept("K", &account(shared(finance(2_000)), 1));
+    let repaid = |world: &World| -> Vec<Option<i128>> {
+        world.status().financings.iter().map(|financing| financing.repaid).collect()
+    };
+    world.accept("B", &account(pay(100, "A"), 1));
+    assert_eq!(repaid(&world), [Some(100), None], "the buyer was not told of the second yet");
+    world.accept("K", &to(R::Notice, 2));
+    world.accept("B", &account(pay(2_050, "B"), 1));
+    assert_eq!(repaid(&world), [Some(150), Some(2_000)], "the one told of last first");
+    world.accept("K", &to(R::Release, 1).amount(100));
+    assert_eq!(repaid(&world), [Some(50), Some(2_000)]);
+    world.accept("K", &to(R::Release, 1).amount(4_000));
+    let status = world.status();
+    assert_eq!((repaid(&world), status.to_cover()), (vec![None, Some(2_000)], 900));
+    world.accept("K", &to(R::Settle, 2));
+    world.accept("B", &account(pay(1_000, "C"), 1));
+    assert_eq!(repaid(&world), [Some(900), Some(2_000)], "no more than is assigned");
 }
 
 /// And S acknowledged it, at log index 2.

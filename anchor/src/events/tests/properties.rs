@@ -8,6 +8,7 @@
 mod coverage;
 mod dice;
 mod draft;
+mod ends;
 mod limits;
 mod play;
 mod table;
@@ -25,7 +26,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::cell::RefCell;
 
-const SCHEDULES: u32 = 64;
+const SCHEDULES: u32 = 96;
 const STEPS: usize = 240;
 
 fn schedules() -> u32 {
@@ -66,7 +67,8 @@ fn again(play: &mut Play) {
 fn one_step(dice: &mut Dice, play: &mut Play) {
     match dice.below(100) {
         0..5 => issue(dice, play),
-        5..15 => pass_time(dice, play),
+        5..13 => pass_time(dice, play),
+        13..15 | 20..24 => ends::to_an_end(dice, play),
         15..20 => switch_policy(dice, play),
         _ => some_events(dice, play),
     }
@@ -112,7 +114,7 @@ fn pass_time(dice: &mut Dice, play: &mut Play) {
 fn switch_policy(dice: &mut Dice, play: &mut Play) {
     let mut policy = Policy::default();
     for _ in 0..dice.below(4) {
-        match dice.below(10) {
+        match dice.below(11) {
             0 => policy.lien_blocks = 0,
             1 => policy.hold_max_ms = 3_600_000,
             2 => policy.slip_ms = 3_600_000,
@@ -121,6 +123,7 @@ fn switch_policy(dice: &mut Dice, play: &mut Play) {
             5 => policy.confirmation_required = 1,
             6 => policy.imported_financeable = 1,
             7 => policy.disclose_capacity = 0,
+            10 => policy.slip_warning_ms = dice.pick(&[0, 1, 3_600_000, 90 * 3_600_000]),
             8 => policy.tolerance = 5,
             _ => policy.open_period = 202_612,
         }
@@ -171,6 +174,21 @@ fn check_coverage(coverage: &Coverage) {
         let met = coverage.answers.keys().filter(|(of, _)| *of == kind);
         for (_, answer) in met {
             assert!(known.contains(answer), "{} is answered {answer}", kind.name());
+        }
+    }
+    // What turns at a moment was asked right before it, then, and right after.
+    for kind in [RecordKind::SlipConfirm, RecordKind::SlipRefuse] {
+        for (beside, answer) in [(-1, "ACCEPTED"), (0, "SLIP_EXPIRED"), (1, "SLIP_EXPIRED")] {
+            if coverage.at_end(kind, beside, answer) < 3 {
+                missing.push(format!("{} {answer} at {beside} ms", kind.name()));
+            }
+        }
+    }
+    for kind in [RecordKind::SlipExpire, RecordKind::HoldExpire] {
+        for (beside, answer) in [(-1, "NOT_DUE"), (0, "ACCEPTED"), (1, "ACCEPTED")] {
+            if coverage.at_end(kind, beside, answer) == 0 {
+                missing.push(format!("{} {answer} at {beside} ms", kind.name()));
+            }
         }
     }
     let known = changes();

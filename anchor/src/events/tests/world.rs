@@ -7,7 +7,7 @@
 use crate::alert::Alert;
 use crate::log::Log;
 use crate::registry::Registry;
-use crate::shard::{Context, Index, Place, Shard};
+use crate::shard::{Context, Index, Place, Shard, Wait};
 use crate::tree;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, Lanes, sm3};
@@ -146,6 +146,7 @@ struct Stored {
     places: BTreeMap<Vec<u8>, Place>,
     statuses: HashMap<u64, Vec<u8>>,
     nodes: HashMap<(u8, u64), Digest>,
+    waits: BTreeMap<(i64, u64), Wait>,
 }
 
 impl Index for Stored {
@@ -163,6 +164,10 @@ impl Index for Stored {
     fn status_nodes(&self, places: &[(u8, u64)]) -> Result<Vec<Digest>, Self::Error> {
         assert!(places.is_sorted());
         Ok(places.iter().map(|place| self.nodes.get(place).copied().unwrap_or(ZERO)).collect())
+    }
+
+    fn waits(&self, until: i64) -> Result<Vec<Wait>, Self::Error> {
+        Ok(self.waits.range(..=(until, u64::MAX)).map(|(_, wait)| wait.clone()).collect())
     }
 }
 
@@ -320,6 +325,11 @@ impl World {
         self.stored.statuses.extend(effects.statuses);
         let nodes = effects.status_nodes.into_iter();
         self.stored.nodes.extend(nodes.map(|(level, at, hash)| ((level, at), hash)));
+        if let Some(done) = effects.waits_done {
+            self.stored.waits.retain(|(at, _), _| *at > done);
+        }
+        let waits = effects.waits.into_iter();
+        self.stored.waits.extend(waits.map(|wait| ((wait.at, wait.issue_index), wait)));
         self.alerts.extend(effects.alerts);
         let outcomes = entries.iter().map(|entry| entry.outcome).collect();
         self.entries.extend(entries);

@@ -181,6 +181,7 @@ impl Step<'_> {
 
     fn open_slip(&mut self, state: &'static str, deadline: Option<i64>) {
         self.invoice.slip = Some(Slip {
+            warn_at: None,
             state,
             by: self.actor.to_owned(),
             amount: self.act.amount(),
@@ -204,7 +205,12 @@ impl Step<'_> {
         ask(self.invoice.deduction != "export_rebate", "REBATE_ROLLBACK_FIRST")?;
         ask(self.invoice.used() || !self.invoice.bookings.is_empty(), "NOT_IN_USE")?;
         self.slip_may_open()?;
-        self.open_slip("pending", Some(self.setting.now + self.setting.policy.slip_ms as i64));
+        let policy = &self.setting.policy;
+        let deadline = self.setting.now + policy.slip_ms as i64;
+        self.open_slip("pending", Some(deadline));
+        if let Some(slip) = &mut self.invoice.slip {
+            slip.warn_at = Some(deadline - policy.slip_warning_ms as i64);
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ impl Invoice {
         self.consented(actor, QUERY, None, setting.now)
     }
 
+    /// `amount` is all that the bank would then have here.
     fn consented(&self, bank: &str, scope: u64, amount: Option<i128>, now: i64) -> Answer {
         let consent = self.consents.iter().find(|c| c.bank == bank && c.scope & scope != 0);
         let consent = consent.ok_or("NO_CONSENT")?;
@@ -79,9 +80,9 @@ impl Step<'_> {
     fn buyer_confirm(&mut self) -> Answer {
         ask(self.is_buyer(), "NOT_BUYER")?;
         let (amount, paid) = (self.act.amount(), self.invoice.paid());
-        ask(amount <= self.invoice.remainder() - paid, "AMOUNT_EXCEEDED")?;
+        ask(amount <= self.invoice.remainder(), "AMOUNT_EXCEEDED")?;
         if self.invoice.word.amount.is_some() {
-            ask(amount >= paid + self.invoice.assigned(), "CONFIRM_STANDS")?;
+            ask(amount >= paid + self.invoice.to_cover(), "CONFIRM_STANDS")?;
         }
         let word = &mut self.invoice.word;
         word.state = "confirmed";
@@ -142,7 +143,20 @@ impl Step<'_> {
     // Conditions of financing.
 
     fn consented(&self, scope: u64) -> Answer {
-        self.invoice.consented(self.actor, scope, Some(self.act.amount()), self.setting.now)
+        let own = self.invoice.financings.iter().filter(|f| f.live() && f.holder == self.actor);
+        let others = own.filter(|f| f.state != "hold" || Some(f.id) != self.act.financing);
+        let all = others.map(|f| f.assigned).sum::<i128>() + self.act.amount();
+        self.invoice.consented(self.actor, scope, Some(all), self.setting.now)
+    }
+
+    /// Section 7.3.
+    fn may_know(&self) -> bool {
+        let (invoice, now) = (&self.invoice, self.setting.now);
+        let disclosed = self.setting.policy.disclose_capacity == 1;
+        self.is_seller()
+            || self.is_buyer()
+            || role_of(self.actor) == "authority"
+            || disclosed && invoice.consented(self.actor, QUERY, None, now).is_ok()
     }
 
     fn financeable(&self) -> Answer {
@@ -156,7 +170,8 @@ impl Step<'_> {
         ask(invoice.word.state != "refused" && confirmed, "NOT_CONFIRMED")?;
         ask(invoice.financings.iter().all(|f| f.state != "defaulted"), "ENCUMBERED")?;
         let whole = self.act.amount() == invoice.remainder();
-        ask(policy.partial_financing == 1 || whole, "WHOLE_AMOUNT")
+        let answer = if self.may_know() { "WHOLE_AMOUNT" } else { "NOT_WHOLE" };
+        ask(policy.partial_financing == 1 || whole, answer)
     }
 
     fn others(&self) -> impl Iterator<Item = &Financing> {
@@ -184,9 +199,7 @@ impl Step<'_> {
         if amount <= capacity + held {
             return Err("HELD");
         }
-        let may_query = self.invoice.consented(self.actor, QUERY, None, self.setting.now).is_ok();
-        let told = may_query && self.setting.policy.disclose_capacity == 1;
-        Err(if told { "CAPACITY_LEFT" } else { "CAPACITY" })
+        Err(if self.may_know() { "CAPACITY_LEFT" } else { "CAPACITY" })
     }
 
     fn find(&self) -> Result<usize, &'static str> {
@@ -229,6 +242,7 @@ impl Step<'_> {
             account: None,
             offered_to: None,
             red_consent: None,
+            repaid: 0,
             external: Vec::new(),
         }
     }
@@ -349,6 +363,7 @@ impl Step<'_> {
         } else {
             financing.assigned -= amount;
         }
+        financing.repaid = (financing.repaid - amount).max(0);
         Ok(())
     }
 
@@ -410,7 +425,8 @@ impl Step<'_> {
         let same = |p: &Payment| p.by == self.actor && p.reference == reference;
         ask(!self.invoice.payments.iter().any(same), "ALREADY_DONE")?;
         let owed = self.invoice.remainder() - self.invoice.paid();
-        ask(self.act.amount() <= owed, "OVERPAID")?;
+        let answer = if self.may_know() { "OVERPAID" } else { "MORE_THAN_OWED" };
+        ask(self.act.amount() <= owed, answer)?;
         ask(self.invoice.payments.len() < LIST, "TOO_MANY")?;
         let bound = self.bound_account();
         self.invoice.payments.push(Payment {
@@ -420,7 +436,23 @@ impl Step<'_> {
             acknowledged: false,
             wrong_payee: bound.is_some() && bound != self.act.account,
         });
+        self.repay();
         Ok(())
+    }
+
+    /// To the account of what the buyer was told of: the last told first, each to its full.
+    fn repay(&mut self) {
+        let account = self.act.account;
+        let told = |f: &&mut Financing| f.live() && f.noticed.is_some() && f.account == account;
+        let mut all: Vec<&mut Financing> =
+            self.invoice.financings.iter_mut().filter(told).collect();
+        all.sort_by_key(|f| f.noticed);
+        let mut left = if account.is_some() { self.act.amount.unwrap_or(0) } else { 0 };
+        while let Some(financing) = all.pop() {
+            let takes = left.min(financing.assigned - financing.repaid);
+            financing.repaid += takes;
+            left -= takes;
+        }
     }
 
     fn payment_ack(&mut self) -> Answer {

@@ -69,7 +69,7 @@ impl Invoice {
                 let external = sorted("", f.external.iter().map(|(s, n)| format!("{s} {n}")));
                 let ends = f.expires.filter(|_| f.state == "hold");
                 format!(
-                    "{} {} {} {} {:?} {:?} {ends:?} {} {told:?} {:?} {:?} {:?} {external:?}",
+                    "{} {} {} {} {:?} {:?} {ends:?} {} {told:?} {:?} {:?} {:?} {} {external:?}",
                     f.id,
                     f.state,
                     f.holder,
@@ -79,7 +79,8 @@ impl Invoice {
                     f.divisible,
                     f.account,
                     f.offered_to,
-                    f.red_consent
+                    f.red_consent,
+                    f.repaid
                 )
             }),
         ));
@@ -201,7 +202,7 @@ fn money(status: &Status) -> Vec<String> {
             let external = sorted("", external);
             let ends = f.expires.filter(|_| f.state.name() == "hold");
             format!(
-                "{} {} {} {} {:?} {:?} {ends:?} {} {told:?} {:?} {:?} {:?} {external:?}",
+                "{} {} {} {} {:?} {:?} {ends:?} {} {told:?} {:?} {:?} {:?} {} {external:?}",
                 f.id,
                 f.state.name(),
                 f.holder,
@@ -211,7 +212,8 @@ fn money(status: &Status) -> Vec<String> {
                 f.divisible,
                 seed(f.account),
                 f.offered_to,
-                f.red_consent
+                f.red_consent,
+                f.repaid.unwrap_or(0)
             )
         }),
     ));

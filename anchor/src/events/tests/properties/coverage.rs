@@ -1,6 +1,6 @@
 //! Which answers and which changes of state a run of schedules has met.
 
-use crate::events::tests::model::Invoice;
+use crate::events::tests::model::{Act, Invoice};
 use piaogen_verify::record::RecordKind;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,11 +13,36 @@ pub(crate) type Change = (&'static str, &'static str, &'static str);
 pub(crate) struct Coverage {
     pub(crate) answers: BTreeMap<(RecordKind, &'static str), u64>,
     pub(crate) changes: BTreeMap<Change, u64>,
+    /// How often a kind was so answered that many milliseconds beside the end that it asks about.
+    ends: BTreeMap<(RecordKind, i64, &'static str), u64>,
 }
 
 impl Coverage {
     pub(crate) fn note(&mut self, kind: RecordKind, answer: &'static str) {
         *self.answers.entry((kind, answer)).or_default() += 1;
+    }
+
+    /// Notes an answer where now is the end of what it asks about, or one millisecond beside it.
+    pub(crate) fn note_end(&mut self, act: &Act, answer: &'static str, before: &Invoice, now: i64) {
+        let end = match act.kind {
+            RecordKind::HoldExpire => {
+                let hold = before.financings.iter().find(|f| Some(f.id) == act.financing);
+                hold.filter(|hold| hold.state == "hold").and_then(|hold| hold.expires)
+            }
+            RecordKind::SlipConfirm | RecordKind::SlipRefuse | RecordKind::SlipExpire => {
+                let pending = before.slip.as_ref().filter(|slip| slip.state == "pending");
+                pending.and_then(|slip| slip.deadline)
+            }
+            _ => None,
+        };
+        if let Some(beside) = end.map(|end| now - end).filter(|beside| beside.abs() <= 1) {
+            *self.ends.entry((act.kind, beside, answer)).or_default() += 1;
+        }
+    }
+
+    /// How often that was so.
+    pub(crate) fn at_end(&self, kind: RecordKind, beside: i64, answer: &'static str) -> u64 {
+        self.ends.get(&(kind, beside, answer)).copied().unwrap_or(0)
     }
 
     pub(crate) fn note_changes(&mut self, before: &Invoice, after: &Invoice) {
@@ -45,6 +70,9 @@ impl Coverage {
         for (change, count) in &other.changes {
             *self.changes.entry(*change).or_default() += count;
         }
+        for (end, count) in &other.ends {
+            *self.ends.entry(*end).or_default() += count;
+        }
     }
 
     pub(crate) fn count(&self, kind: RecordKind, answer: &'static str) -> u64 {
@@ -71,6 +99,9 @@ impl Coverage {
         }
         for ((part, from, to), count) in &self.changes {
             let _ = write!(out, "\n{part} {from} -> {to} {count}");
+        }
+        for ((kind, beside, answer), count) in &self.ends {
+            let _ = write!(out, "\n{} {answer} at {beside:+} ms {count}", kind.name());
         }
         out
     }

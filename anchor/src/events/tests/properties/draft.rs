@@ -27,12 +27,17 @@ pub(crate) fn draft(dice: &mut Dice, play: &Play) -> (usize, Act) {
         let strange = Act { signer: dice.pick(ACTORS).0, ..Act::new(kind, "S", 0) };
         return (usize::MAX, needed(dice, strange, &play.invoices[at].model, &play.setting));
     }
-    let invoice = &play.invoices[at].model;
-    let mut act = Act::new(kind, "S", 0);
-    act = needed(dice, act, invoice, &play.setting);
-    act.signer = signer(dice, &act, invoice);
-    common(dice, &mut act, invoice);
+    let mut act = of_kind(dice, play, at, kind);
+    common(dice, &mut act, &play.invoices[at].model);
     (at, act)
+}
+
+/// An event of this kind on an invoice, by who would mostly send it; its id is yet to be given.
+pub(crate) fn of_kind(dice: &mut Dice, play: &Play, at: usize, kind: R) -> Act {
+    let invoice = &play.invoices[at].model;
+    let mut act = needed(dice, Act::new(kind, "S", 0), invoice, &play.setting);
+    act.signer = signer(dice, &act, invoice);
+    act
 }
 
 /// Kinds that lead on, as the invoice stands.
@@ -140,7 +145,7 @@ fn signer(dice: &mut Dice, act: &Act, invoice: &Invoice) -> &'static str {
 pub(crate) fn needed(dice: &mut Dice, mut act: Act, invoice: &Invoice, setting: &Setting) -> Act {
     let now = setting.now;
     match act.kind {
-        R::AddFile | R::Archive => act.digest = Some(1 + dice.below(200) as u8),
+        R::AddFile | R::Archive => act.digest = Some(1 + dice.below(20) as u8),
         R::Correct => {
             let fields: Vec<u64> = Invoice::correctable().map(|(tag, _)| tag).collect();
             act.field = Some(dice.pick(&fields));
@@ -169,9 +174,8 @@ pub(crate) fn needed(dice: &mut Dice, mut act: Act, invoice: &Invoice, setting: 
             act.mark = dice.pick(&[None, Some("02"), Some("03"), Some("02"), Some("04")]);
         }
         R::BuyerConfirm => {
-            let owed = invoice.remainder() - invoice.paid();
-            let least = invoice.paid() + invoice.assigned();
-            let around = if dice.chance(70) { owed } else { least };
+            let least = invoice.paid() + invoice.to_cover();
+            let around = if dice.chance(70) { invoice.remainder() } else { least };
             act.amount = Some(near(dice, around).max(1));
             let today = now / 86_400_000;
             act.due = dice.chance(40).then(|| today + dice.below(12) as i64 - 2);
@@ -188,7 +192,10 @@ pub(crate) fn needed(dice: &mut Dice, mut act: Act, invoice: &Invoice, setting: 
                 let owed = invoice.remainder() - invoice.paid();
                 let part = if dice.chance(60) { owed / 8 } else { owed };
                 act.amount = Some(near(dice, part).max(1));
-                act.account = dice.chance(60).then(|| 1 + dice.below(2) as u8);
+                let told = invoice.financings.iter().rfind(|f| f.noticed.is_some());
+                let bound = told.and_then(|f| f.account).filter(|_| dice.chance(60));
+                let some = dice.chance(60).then(|| 1 + dice.below(2) as u8);
+                act.account = bound.or(some);
             }
         }
         _ => financing(dice, &mut act, invoice, setting),

@@ -178,6 +178,12 @@ fn rare(play: &mut Play) {
     play.setting.policy.disclose_capacity = 0;
     let terms = Act { advanced: Some(1), form: Some("pledge"), ..Act::new(R::FinanceOpen, "K", 0) };
     fill(play, at, 1, |_| Act { amount: Some(1), ..terms.clone() });
+    // Only the whole is financed, and what that is may not be known.
+    play.setting.policy.partial_financing = 0;
+    let part = hold(play, 1);
+    let parts = [part, Act { amount: Some(1), ..terms }];
+    fill(play, at, 2, |i| parts[i].clone());
+    play.setting.policy.partial_financing = 1;
     // A slip that was opened as it should; then less remains, or the holder consents to less.
     let slip = Act { tax: Some(0), reason: Some("02"), ..Act::new(R::SlipOpen, "S", 0) };
     for lien in [false, true] {

@@ -5,14 +5,15 @@
 
 use super::coverage::Coverage;
 use super::table::kinds;
-use crate::events::tests::model::{Act, Invoice, Opens, Rules, Setting, summary_of};
+use crate::alert::{AlertKind, Recipient};
+use crate::events::tests::model::{Act, Invoice, Opens, Rules, Setting, Warning, summary_of};
 use crate::events::tests::world::{Event, START, World, document};
 use piaogen_verify::document::Fields;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
 use piaogen_verify::opening;
 use piaogen_verify::policy::Policy;
-use piaogen_verify::record::RecordKind;
+use piaogen_verify::record::{RecordKind, subject_parts};
 use piaogen_verify::scheme::{Scheme, usual};
 use piaogen_verify::status::{Day, Status, ZERO};
 use piaogen_verify::value;
@@ -155,7 +156,9 @@ impl Play {
         fields.set_text(tag::SCHEME, scheme);
         let record = self.world.prepare(kind, "T", fields.clone());
         self.log(vec![record.clone()]);
+        let (warned, before) = (self.warned(), self.world.alerts.len());
         assert_eq!(self.world.block(&[record]), [Outcome::Accepted]);
+        self.compare_warnings(warned, before);
         let known = Known { scheme, number, document: fields, model, digest: ZERO };
         self.invoices.push(known);
         self.invoices.len() - 1
@@ -177,6 +180,7 @@ impl Play {
     pub(crate) fn block(&mut self, acts: &[(usize, Act)]) {
         let records: Vec<Vec<u8>> = acts.iter().map(|(at, act)| self.record(*at, act)).collect();
         self.log(records.clone());
+        let (mut warned, told_before) = (self.warned(), self.world.alerts.len());
         let outcomes = self.world.block(&records);
         let first = self.world.entries.len() - records.len();
         for (i, ((at, act), outcome)) in acts.iter().zip(outcomes).enumerate() {
@@ -197,13 +201,19 @@ impl Play {
             assert_eq!(entry.status != known.digest, makes, "{}", about());
             assert_eq!(entry.issue.is_some(), outcome == Outcome::Accepted);
             known.digest = entry.status;
+            if said == "ACCEPTED" && act.kind == RecordKind::SlipOpen {
+                // Opened so late that it is told of at once.
+                warned.extend(known.model.warned(&self.setting).map(|told| (*at, told)));
+            }
             check_amounts(act, said, &before, &known.model, &self.setting);
             self.coverage.note(act.kind, said);
+            self.coverage.note_end(act, said, &before, now);
             self.coverage.note_changes(&before, &known.model);
             if said == "ACCEPTED" {
                 self.accepted.push((*at, act.clone()));
             }
         }
+        self.compare_warnings(warned, told_before);
         let mut touched: Vec<usize> = acts.iter().map(|(at, _)| *at).collect();
         touched.sort_unstable();
         touched.dedup();
@@ -211,6 +221,32 @@ impl Play {
             let last = acts.iter().rev().find(|(about, _)| *about == at);
             self.compare(at, last.map(|(_, act)| act));
         }
+    }
+
+    /// Of which slips who is warned before the records of a block, and with which alert.
+    fn warned(&mut self) -> Vec<(usize, Warning)> {
+        let (setting, invoices) = (&self.setting, self.invoices.iter_mut().enumerate());
+        invoices.filter_map(|(at, known)| Some((at, known.model.warned(setting)?))).collect()
+    }
+
+    /// The block told those of the slips, and nobody else.
+    fn compare_warnings(&self, warned: Vec<(usize, Warning)>, before: usize) {
+        let mut said: Vec<String> = Vec::new();
+        for (at, (kind, parties)) in warned {
+            let number = &self.invoices[at].number;
+            said.extend(parties.iter().map(|party| format!("{kind} {number} {party}")));
+        }
+        let kinds = [AlertKind::SlipLapsing, AlertKind::SlipLapsed];
+        let told = self.world.alerts[before..].iter().filter(|told| kinds.contains(&told.kind));
+        let mut told: Vec<String> = told
+            .map(|told| {
+                let Recipient::Party(party) = &told.to else { panic!("{told:?}") };
+                let (_, number) = subject_parts(&told.subject).unwrap();
+                format!("{} {number} {party}", told.kind.name())
+            })
+            .collect();
+        (said.sort_unstable(), told.sort_unstable());
+        assert_eq!(told, said, "at {}", self.setting.now);
     }
 
     fn compare(&self, at: usize, last: Option<&Act>) {
@@ -421,7 +457,10 @@ fn check_status(status: &Status) {
         base = base.min(confirmed - status.paid());
     }
     assert_eq!(status.capacity(), base - assigned);
-    assert_eq!(status.face().over_financed, assigned > 0 && base < assigned);
+    let repaid: i128 = status.liens().map(|lien| lien.repaid.unwrap_or(0)).sum();
+    assert_eq!(status.face().over_financed, base.max(0) < assigned - repaid);
+    assert!(status.liens().all(|lien| (0..=lien.assigned).contains(&lien.repaid.unwrap_or(0))));
+    assert!(repaid <= status.paid());
     assert_eq!(status.face().liens, status.liens().count() as u64);
     let numbers: Vec<u64> = status.financings.iter().map(|f| f.id).collect();
     assert!(numbers.into_iter().eq(1..=status.financings.len() as u64));
