@@ -19,7 +19,7 @@ use crate::pack::{Pack, PackWriter};
 use crate::parties::key;
 use crate::replay::Replay;
 use crate::retail::Retail;
-use crate::scenario::{Play, RaceReport, Stage};
+use crate::scenario::{EVENTS_MAX, Load, LoadConfig, Play, RaceReport, Stage};
 use crate::send::Sink;
 use crate::source::{Registrations, Signatures, Source};
 use anyhow::{Context, Result, bail};
@@ -118,9 +118,13 @@ pub struct Content {
     /// Bad records among 100,000, spread over all kinds.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=90_000))]
     pub bad: u32,
-    /// How many records.
+    /// How many records, events included.
     #[arg(long, default_value_t = 100_000)]
     pub records: u64,
+    /// Events for each 100 records of invoices: bookings, deductions, financings and the like, some
+    /// to be refused. Their time is that of the genesis; execute them within a day after it.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=EVENTS_MAX))]
+    pub events: u64,
     /// Do not sign: for a harness that checks no signatures.
     #[arg(long)]
     pub dummy_signatures: bool,
@@ -143,6 +147,9 @@ pub struct Delivery {
     /// Kafka brokers, `host:port`, separated by commas.
     #[arg(long, required_unless_present = "embedded", conflicts_with = "embedded")]
     pub kafka: Option<String>,
+    /// What the names of the topics begin with, as `piaogen genesis --topic-prefix` said.
+    #[arg(long, default_value = "")]
+    pub topic_prefix: String,
     /// A librdkafka setting, `key=value`; may be repeated.
     #[arg(long = "kafka-option", value_parser = key_value)]
     pub kafka_options: Vec<(String, String)>,
@@ -280,15 +287,33 @@ fn authority(file: Option<&Path>, seed: u64, genesis: &Genesis) -> Result<Secret
     )
 }
 
-fn generator(content: &Content, genesis: &Genesis, first: u64) -> Generator {
+/// The records that are wanted, and the registrations that must be in a block before them; these
+/// are left out where they are not wanted.
+fn generated(
+    content: &Content,
+    genesis: &Genesis,
+    first: u64,
+    registered: bool,
+) -> Result<(Box<dyn Source>, Vec<Vec<u8>>)> {
+    let authority = || authority(content.authority_key.as_deref(), content.seed, genesis);
+    let records = first.saturating_add(content.records);
     let mut config = GeneratorConfig::new(content.seed, genesis);
     config.sellers = content.sellers;
     config.shares = Shares::with_bad(content.bad);
-    config.records = Some(first.saturating_add(content.records));
+    config.records = Some(records);
     if content.dummy_signatures {
         config.signatures = Signatures::Dummy;
     }
-    Generator::new(config)
+    if content.events > 0 {
+        let config = LoadConfig { invoices: config, records, events_per_100: content.events };
+        let load = Load::new(config, genesis, &authority()?);
+        let registrations = if registered { Vec::new() } else { load.registrations() };
+        return Ok((Box::new(load), registrations));
+    }
+    let generator = Generator::new(config);
+    let registrations =
+        if registered { Vec::new() } else { generator.registrations(&authority()?) };
+    Ok((Box::new(generator), registrations))
 }
 
 fn bar(what: &'static str, length: u64) -> ProgressBar {
@@ -301,9 +326,7 @@ fn bar(what: &'static str, length: u64) -> ProgressBar {
 fn make(args: &Make) -> Result<()> {
     let genesis = read_genesis(&args.content.genesis)?;
     let content = &args.content;
-    let authority = authority(content.authority_key.as_deref(), content.seed, &genesis)?;
-    let generator = generator(content, &genesis, 0);
-    let registrations = generator.registrations(&authority);
+    let (source, registrations) = generated(content, &genesis, 0, false)?;
     let partitions = genesis.file.partitions;
     let mut out =
         PackWriter::create(&args.out, &genesis.chain, partitions, content.records, &registrations)
@@ -312,7 +335,7 @@ fn make(args: &Make) -> Result<()> {
     let mut at = 0;
     while at < content.records {
         let next = (at + 8_192).min(content.records);
-        for generated in generator.generate_batch(at..next, Lanes::detect()) {
+        for generated in source.batch(at..next, Lanes::detect())? {
             out.push(&generated)?;
         }
         bar.set_position(next);
@@ -337,14 +360,9 @@ fn send(args: &Send, host: &mut dyn Host) -> Result<Report> {
         let registrations = pack.registrations.clone();
         return deliver(&pack, registrations, &plan, &args.delivery, &genesis, host);
     }
-    let registrations = |generator: &Generator| -> Result<Vec<Vec<u8>>> {
-        let authority = authority(content.authority_key.as_deref(), content.seed, &genesis)?;
-        Ok(generator.registrations(&authority))
-    };
-    let generator = generator(content, &genesis, args.first);
-    let registrations =
-        if args.delivery.registered { Vec::new() } else { registrations(&generator)? };
-    deliver(&generator, registrations, &plan, &args.delivery, &genesis, host)
+    let registered = args.delivery.registered;
+    let (source, registrations) = generated(content, &genesis, args.first, registered)?;
+    deliver(source.as_ref(), registrations, &plan, &args.delivery, &genesis, host)
 }
 
 fn replay(args: &ReplayArgs, host: &mut dyn Host) -> Result<Report> {
@@ -418,7 +436,7 @@ fn deliver(
     let partitions = genesis.file.partitions;
     let mut sink: Box<dyn Sink> = match (&delivery.kafka, &delivery.embedded) {
         (Some(brokers), _) => {
-            let mut config = KafkaConfig::new(brokers, partitions);
+            let mut config = KafkaConfig::new(brokers, &delivery.topic_prefix, partitions);
             config.options.clone_from(&delivery.kafka_options);
             Box::new(KafkaSink::new(config)?)
         }

@@ -208,7 +208,7 @@ impl Generator {
         Plan { kind: if possible { kind } else { Kind::Blue }, target }
     }
 
-    fn prepare(&self, index: u64) -> Prepared<'_> {
+    pub(crate) fn prepare(&self, index: u64) -> Prepared<'_> {
         let plan = self.plan(index);
         match (plan.kind, plan.target) {
             (Kind::Blue, _) => self.blue(index),

@@ -32,12 +32,12 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// The usual topics.
-    pub fn new(brokers: &str, partitions: u32) -> KafkaConfig {
+    /// The usual topics, behind a prefix.
+    pub fn new(brokers: &str, prefix: &str, partitions: u32) -> KafkaConfig {
         KafkaConfig {
             brokers: brokers.into(),
-            records_topic: "records".into(),
-            registry_topic: "registry".into(),
+            records_topic: format!("{prefix}records"),
+            registry_topic: format!("{prefix}registry"),
             partitions,
             options: Vec::new(),
         }

@@ -15,6 +15,7 @@ mod forgery;
 mod fraud;
 mod honest;
 mod invoice;
+mod load;
 mod play;
 mod race;
 mod report;
@@ -23,6 +24,7 @@ mod story;
 mod tally;
 
 pub use cast::Counts;
+pub use load::{EVENTS_MAX, Load, LoadConfig};
 pub use play::{AlertFile, AlertSource, Play, Stage, play};
 pub use race::{RaceConfig, RaceReport, race};
 pub use season::{Act, Season, SeasonConfig};

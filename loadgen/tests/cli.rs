@@ -63,20 +63,26 @@ fn what_was_made_beforehand_is_what_is_sent_at_once() {
     let at = folder.path().display();
     let chain = demo_chain(1, 3, 1, 1_795_000_000_000);
     std::fs::write(folder.path().join("genesis.json"), &chain.bytes).unwrap();
-    let content = format!("--genesis {at}/genesis.json --sellers 6 --bad 20000 --records 500");
-    let delivery = format!("--embedded {at}/log --settle-ms 0");
-    let (mut made, mut sent) = (Shared::default(), Shared::default());
-    assert!(call(&mut made, &format!("make {content} --out {at}/pack")).unwrap().is_none());
-    let pack = format!("send {content} {delivery} --pack {at}/pack --report {at}/report.csv");
-    let report = call(&mut made, &pack).unwrap().unwrap();
-    assert_eq!((report.sent, report.is_good()), (500, true));
-    call(&mut sent, &format!("send {content} {delivery} --rate 100000")).unwrap();
-    assert_eq!(streams(&made), streams(&sent));
-    assert!(streams(&sent)[&3].len() >= 8, "registrations go to the registry");
-    let report = std::fs::read_to_string(folder.path().join("report.csv")).unwrap();
-    assert!(report.contains("sent,500,records"));
-    // The file exists: it is not written over.
-    assert!(call(&mut made, &format!("make {content} --out {at}/pack")).is_err());
+    for (events, registrations) in [(0, 8), (60, 16)] {
+        let content = format!(
+            "--genesis {at}/genesis.json --sellers 6 --bad 20000 --records 500 --events {events}"
+        );
+        let delivery = format!("--embedded {at}/log --settle-ms 0");
+        let (mut made, mut sent) = (Shared::default(), Shared::default());
+        let make = format!("make {content} --out {at}/pack-{events}");
+        assert!(call(&mut made, &make).unwrap().is_none());
+        let pack = format!("--pack {at}/pack-{events} --report {at}/report.csv");
+        let report = call(&mut made, &format!("send {content} {delivery} {pack}"));
+        let report = report.unwrap().unwrap();
+        assert_eq!((report.sent, report.is_good()), (500, true));
+        call(&mut sent, &format!("send {content} {delivery} --rate 100000")).unwrap();
+        assert_eq!(streams(&made), streams(&sent));
+        assert!(streams(&sent)[&3].len() >= registrations, "registrations go to the registry");
+        let report = std::fs::read_to_string(folder.path().join("report.csv")).unwrap();
+        assert!(report.contains("sent,500,records"));
+        // The file exists: it is not written over.
+        assert!(call(&mut made, &make).is_err());
+    }
 }
 
 #[test]

@@ -44,9 +44,7 @@ fn records_arrive_in_order_with_the_offsets_that_were_acknowledged() {
         return;
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    let mut config = KafkaConfig::new(&brokers, PARTITIONS);
-    config.records_topic = format!("loadgen-records-{now}");
-    config.registry_topic = format!("loadgen-registry-{now}");
+    let config = KafkaConfig::new(&brokers, &format!("loadgen-{now}-"), PARTITIONS);
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
     let topics = [
@@ -80,7 +78,7 @@ fn records_arrive_in_order_with_the_offsets_that_were_acknowledged() {
 
 #[test]
 fn a_broker_that_is_not_there_is_fatal_and_says_so() {
-    let mut config = KafkaConfig::new("127.0.0.1:9", 2);
+    let mut config = KafkaConfig::new("127.0.0.1:9", "", 2);
     config.options.push(("message.timeout.ms".into(), "1500".into()));
     let mut sink = KafkaSink::new(config).unwrap();
     sink.send(0, b"record", 1).unwrap();
@@ -88,7 +86,7 @@ fn a_broker_that_is_not_there_is_fatal_and_says_so() {
     assert!(matches!(error, SendError::Fatal(_)), "{error}");
     let wrong = KafkaConfig {
         options: vec![("no.such.setting".into(), "1".into())],
-        ..KafkaConfig::new("127.0.0.1:9", 2)
+        ..KafkaConfig::new("127.0.0.1:9", "", 2)
     };
     assert!(KafkaSink::new(wrong).is_err());
 }

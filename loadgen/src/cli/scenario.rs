@@ -48,6 +48,9 @@ pub struct Scenario {
     /// Kafka brokers of that chain, `host:port`, separated by commas.
     #[arg(long, required_unless_present = "embedded", conflicts_with = "embedded")]
     pub kafka: Option<String>,
+    /// What the names of its topics begin with, as `piaogen genesis --topic-prefix` said.
+    #[arg(long, default_value = "")]
+    pub topic_prefix: String,
     /// A librdkafka setting, `key=value`; may be repeated.
     #[arg(long = "kafka-option", value_parser = key_value)]
     pub kafka_options: Vec<(String, String)>,
@@ -94,7 +97,7 @@ fn stage(args: &Scenario, host: &mut dyn Host) -> Result<Stage> {
     let genesis = read_genesis(genesis)?;
     let authority = authority(args.authority_key.as_deref(), args.seed, &genesis)?;
     let sink = || -> Result<Box<dyn Sink + Send>> {
-        let mut config = KafkaConfig::new(brokers, genesis.file.partitions);
+        let mut config = KafkaConfig::new(brokers, &args.topic_prefix, genesis.file.partitions);
         config.options.clone_from(&args.kafka_options);
         Ok(Box::new(KafkaSink::new(config).context("connecting to Kafka")?))
     };

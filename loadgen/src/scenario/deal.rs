@@ -3,7 +3,7 @@
 
 use super::cast::Actor;
 use super::invoice::Invoice;
-use super::story::{DAY_MS, Event, FIRST, OK, Story};
+use super::story::{DAY_MS, Event, FIRST, LATER, OK, Story};
 use piaogen_verify::fields::tag;
 use piaogen_verify::record::RecordKind as K;
 use piaogen_verify::status::{SCOPE_FINANCE, SCOPE_HOLD, SCOPE_QUERY, SCOPES};
@@ -92,6 +92,12 @@ impl Deal {
     /// The buyer confirms all of it.
     pub(crate) fn confirm(&self) -> Event<'_> {
         self.on(K::BuyerConfirm).amount(self.invoice.gross).account(1).set(tag::NO_SET_OFF, vec![1])
+    }
+
+    /// The authority confirms the deduction of all its tax.
+    pub(crate) fn deduct(&self, story: &mut Story<'_>) {
+        let confirm = self.on(K::ConfirmDeduction).set(tag::PERIOD, value::uint(202_611));
+        story.event(LATER, Actor::Authority, confirm.tax(self.invoice.tax), OK);
     }
 
     /// Seller and buyer are told that the invoice was financed.

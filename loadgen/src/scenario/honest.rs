@@ -18,6 +18,20 @@ pub(super) fn consumer(story: &mut Story<'_>) {
     personal(story);
 }
 
+/// Selected by the buyer, deducted by the authority.
+pub(super) fn deducted(story: &mut Story<'_>) {
+    let deal = deal(story);
+    story.event(FIRST, deal.buyer, deal.on(K::Select), OK);
+    deal.deduct(story);
+}
+
+/// Booked, and nothing more.
+pub(super) fn entered(story: &mut Story<'_>) {
+    let deal = deal(story);
+    let book = deal.on(K::Book).amount(deal.invoice.gross).reference("V-1");
+    story.event(LATER, deal.buyer, book, OK);
+}
+
 /// Selected, claimed, booked, archived, deducted.
 pub(super) fn booked(story: &mut Story<'_>) {
     let deal = deal(story);
@@ -28,8 +42,7 @@ pub(super) fn booked(story: &mut Story<'_>) {
     let book = deal.on(K::Book).amount(deal.invoice.gross).reference("V-1");
     story.event(FIRST, buyer, book.text(tag::MARK, "02"), OK);
     story.event(LATER, buyer, deal.on(K::Archive).set(tag::DIGEST, vec![7; 32]), OK);
-    let period = deal.on(K::ConfirmDeduction).set(tag::PERIOD, value::uint(202_611));
-    story.event(LATER, Actor::Authority, period.tax(deal.invoice.tax), OK);
+    deal.deduct(story);
 }
 
 /// A person's invoice, reimbursed by his employer after one claim was withdrawn.

@@ -26,7 +26,7 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) pattern: Pattern,
-    weight: u32,
+    pub(super) weight: u32,
     tell: fn(&mut Story<'_>),
 }
 
@@ -140,33 +140,8 @@ impl SeasonConfig {
         SeasonConfig { stories, scripts, weights, ..SeasonConfig::of_records(seed, stories * 5) }
     }
 
-    /// A load of honest stories with so many events for 100 invoices, all in the first act.
-    pub fn load(seed: u64, stories: u64, events_per_100: u64) -> SeasonConfig {
-        let mut config = SeasonConfig::of_records(seed, 0);
-        let (mut events, mut invoices) = (0, 0);
-        for (at, script) in SCRIPTS.iter().enumerate() {
-            let honest = script.pattern == Pattern::Honest && at > 1;
-            config.weights[at] = if honest { script.weight } else { 0 };
-            let cast = sketch_cast();
-            let story = sketch(&cast, script, 0);
-            let first = story.steps.iter().filter(|step| step.act == FIRST);
-            let weight = u64::from(config.weights[at]);
-            for step in first {
-                match step.kind.class() {
-                    Class::Event => events += weight,
-                    _ => invoices += weight,
-                }
-            }
-        }
-        // So many plain invoices bring the ratio down to what is wanted.
-        let wanted = (events * 100).checked_div(events_per_100).unwrap_or(u64::from(u16::MAX));
-        config.weights[0] = u32::try_from(wanted.saturating_sub(invoices)).unwrap_or(u32::MAX);
-        (config.stories, config.every) = (stories, false);
-        config
-    }
-
     /// Which script a story follows.
-    fn script(&self, story: u64) -> usize {
+    pub(super) fn script(&self, story: u64) -> usize {
         if self.every && story < self.scripts.len() as u64 {
             return story as usize;
         }
@@ -182,12 +157,12 @@ impl SeasonConfig {
     }
 }
 
-fn sketch_cast() -> Cast {
+pub(super) fn sketch_cast() -> Cast {
     let key = crate::parties::key(0, "authority", 0);
     Cast::new(0, Counts { sellers: 2, buyers: 2, banks: 3 }, &key)
 }
 
-fn sketch<'a>(cast: &'a Cast, script: &Script, index: u64) -> Story<'a> {
+pub(super) fn sketch<'a>(cast: &'a Cast, script: &Script, index: u64) -> Story<'a> {
     let press = Press { cast, seed: 0, now: 0, short_ms: 0, full: false };
     let mut story = Story::begin(press, [0; ACTS], index);
     (script.tell)(&mut story);
@@ -251,12 +226,6 @@ impl Season {
         self.cast.registrations(&self.chain, at_ms)
     }
 
-    /// The first act, begun at this time of a block, as a source of its own: a load.
-    pub fn first_act(&mut self, at_ms: i64) -> Act<'_> {
-        self.clock[FIRST] = at_ms;
-        self.act(FIRST)
-    }
-
     /// What a story counts as.
     pub(crate) fn pattern(&self, story: u64) -> Pattern {
         self.config.scripts[self.config.script(story)].pattern
@@ -288,7 +257,7 @@ impl Season {
         Act { season: self, act, starts }
     }
 
-    fn prepare(&self, index: u64, step: Step) -> Prepared<'_> {
+    pub(super) fn prepare(&self, index: u64, step: Step) -> Prepared<'_> {
         let kind = match step.kind.class() {
             Class::Event => Kind::Event,
             _ if step.fields.amount(tag::TOTAL_GROSS) < 0 => Kind::Red,

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::genesis::{DemoChain, demo_chain};
-use crate::scenario::story::FIRST;
 use piaogen_verify::document::COMMITMENT_PREFIX;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::event::check_event;
@@ -136,25 +135,4 @@ fn fingerprints(step: &Step, document: &Document) -> Vec<(u8, Vec<u8>)> {
         (3, format!("{parties}|{gross}|{order}").into_bytes()),
         (4, format!("{parties}|{:?}", of_lines(&document.lines)).into_bytes()),
     ]
-}
-
-#[test]
-fn a_load_has_the_ratio_that_is_wanted() {
-    // Stories have some ten events each, so few events are fewer stories: more must be drawn.
-    for (wanted, stories) in [(10, 60_000), (60, 10_000), (200, 4_000)] {
-        let chain = chain();
-        let config = SeasonConfig::load(3, stories, wanted);
-        let mut season = Season::new(config, &chain.genesis, &chain.authority);
-        let act = season.first_act(NOW);
-        let kinds = (0..stories).flat_map(|story| act.season.story(story, false).steps);
-        let (mut events, mut invoices) = (0, 0);
-        for step in kinds.filter(|step| step.act == FIRST) {
-            match step.kind.class() {
-                Class::Event => events += 1,
-                _ => invoices += 1,
-            }
-        }
-        let ratio: u64 = events * 100 / invoices;
-        assert!(ratio.abs_diff(wanted) <= wanted / 8, "{ratio} for {wanted}");
-    }
 }
