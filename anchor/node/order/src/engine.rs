@@ -216,8 +216,8 @@ fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
 /// Reads the journal, brings the application up to it, and finds where to go on.
 async fn prepare(context: &runtime::Context, plan: &Plan) -> Result<Resume, OrderError> {
     let Plan { config, scheme, known, application, .. } = plan;
-    let memory =
-        journal::recall(context.child("recall"), config.epoch, scheme, &config.directory).await?;
+    let (context, partition) = (context.child("recall"), journal::partition(config.epoch));
+    let memory = journal::recall(context, &partition, scheme, &config.directory).await?;
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
 }
 

@@ -68,7 +68,10 @@ pub(crate) enum Calls {
     /// On threads of their own.
     Threads(Workers),
     /// In the task of the exchange: for the deterministic runtime, which has only one thread.
-    #[cfg_attr(not(test), allow(dead_code, reason = "simulation only"))]
+    #[cfg_attr(
+        not(any(test, feature = "simulation")),
+        allow(dead_code, reason = "for simulation")
+    )]
     Inline(Open, Vec<Propose>),
 }
 

@@ -64,6 +64,8 @@ mod key;
 mod network;
 mod scheme;
 mod silent;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 mod wire;

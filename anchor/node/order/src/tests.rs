@@ -184,6 +184,9 @@ impl Application for Chain {
             size += block.body.len() + block.finalization.len();
             size <= bytes
         };
+        if from == 0 {
+            return Vec::new();
+        }
         let blocks = state.blocks.iter().skip(from as usize - 1).take(most);
         blocks.take_while(fits).cloned().collect()
     }

@@ -136,6 +136,8 @@ impl Chain {
             false => None,
         };
         let last = start.last;
+        metrics.resumed(last.height);
+        metrics.stands(start.tip.header.height, &shards_root(&start.tip.shards));
         let state = State {
             tip: start.tip,
             last,

@@ -251,6 +251,11 @@ impl Metrics {
         self.archived.inc_by(records);
     }
 
+    /// The chain goes on after this block.
+    pub fn resumed(&self, height: u64) {
+        self.height.set(height as i64);
+    }
+
     /// A block became final, so many seconds after the one before.
     pub fn finalized(&self, height: u64, since_last: f64) {
         self.height.set(height as i64);

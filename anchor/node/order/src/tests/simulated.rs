@@ -2,21 +2,16 @@
 
 use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
 use crate::digest::Digest;
-use crate::engine::{Member, Resume, start_member};
 use crate::exchange::{Calls, Exchange, Order, Parts};
-use crate::finalization::{self, sorted};
+use crate::finalization::sorted;
 use crate::key::Key;
-use crate::network::{Links, message_bytes_max};
 use crate::scheme::Scheme;
+use crate::simulation::{Event, Link, Plan, Trace, run};
 use crate::worker::{Good, Open};
-use crate::{Application, NetworkConfig, OrderConfig, Status, silent};
-use commonware_p2p::Manager as _;
-use commonware_p2p::simulated::{Config, Link, Network, Oracle};
+use crate::{Application, silent};
 use commonware_runtime::deterministic;
-use commonware_runtime::{Clock as _, Quota, Runner as _, Spawner as _, Supervisor as _};
+use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _};
 use commonware_utils::channel::{mpsc, oneshot};
-use commonware_utils::ordered::Set;
-use commonware_utils::{NZU32, NZUsize, Probability, TryCollect as _, probability};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,100 +27,38 @@ fn keys() -> Vec<PublicKey> {
     secrets().iter().map(SecretKey::public_key).collect()
 }
 
-fn config(index: usize) -> OrderConfig {
-    let listen = "127.0.0.1:1".parse().unwrap();
-    let network = NetworkConfig {
-        listen,
-        peers: Vec::new(),
-        any_source: false,
-        blocked_for: Duration::from_secs(60),
-        body_bytes_max: BODY_MAX,
-    };
-    let config = OrderConfig::new(NAMESPACE, keys(), format!("{index}"), GENESIS);
-    OrderConfig { network: Some(network), ..config }
-}
-
 fn scheme(secret: &SecretKey) -> Scheme {
     Scheme::signer(NAMESPACE, sorted(&keys()).unwrap(), secret.clone()).unwrap()
 }
 
-type SimulatedOracle = Oracle<Key, deterministic::Context>;
-
-/// Starts a validator on the simulated network.
-async fn start(
-    context: &deterministic::Context,
-    oracle: &SimulatedOracle,
-    index: usize,
-    chain: &Arc<Chain>,
-) {
-    let secret = &secrets()[index];
-    let me = Key::from(secret.public_key());
-    let control = oracle.control(me.clone());
-    let quota = Quota::per_second(NZU32!(1024));
-    let links = Links {
-        votes: control.register(0, quota).await.unwrap(),
-        certificates: control.register(1, quota).await.unwrap(),
-        views: control.register(2, quota).await.unwrap(),
-        bodies: control.register(3, quota).await.unwrap(),
-        requests: control.register(4, quota).await.unwrap(),
-        blocker: control,
-        peers: oracle.manager(),
-    };
-    let member = Member {
-        application: chain.clone(),
-        calls: Calls::Inline(Open::default(), Vec::new()),
-        good: Good::default(),
-        scheme: scheme(secret),
-        me,
-        status: Arc::new(Status::new(
-            finalization::sort_validators(&keys()).unwrap(),
-            keys()[0].clone(),
-        )),
-        // The simulated disk is one for all.
-        partition: format!("validator-{index}"),
-    };
-    let context = context.child("validator").with_attribute("index", index);
-    let resume = Resume { floor: None, backlog: Vec::new(), due: Vec::new() };
-    start_member(context, &config(index), resume, member, links);
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
-/// Runs until each of four has `BLOCKS` blocks final; the trace, and the chains. `late` starts when
-/// the others have them.
-fn run(seed: u64, success_rate: Probability, late: Option<usize>) -> (String, Vec<Arc<Chain>>) {
-    let runner =
-        deterministic::Config::new().with_seed(seed).with_timeout(Some(Duration::from_secs(900)));
-    deterministic::Runner::new(runner).start(|context| async move {
-        let names: Vec<Key> = keys().into_iter().map(Key::from).collect();
-        let limits = Config {
-            max_size: message_bytes_max(4, BODY_MAX),
-            max_peers_per_set: NZUsize!(4),
-            disconnect_on_block: true,
-            tracked_peer_sets: NZUsize!(1),
-        };
-        let (network, oracle) =
-            Network::new_with_peers(context.child("network"), limits, names.clone()).await;
-        network.start();
-        let peers: Set<Key> = names.clone().into_iter().try_collect().unwrap();
-        oracle.manager().track(0, peers);
-        let latency = Duration::from_millis(20);
-        let link = Link { latency, jitter: Duration::from_millis(5), success_rate };
-        for from in &names {
-            for to in names.iter().filter(|to| *to != from) {
-                oracle.add_link(from.clone(), to.clone(), link.clone()).await.unwrap();
-            }
-        }
-        let chains: Vec<Arc<Chain>> = (0..4).map(|_| Arc::default()).collect();
-        let (first, second): (Vec<usize>, Vec<usize>) = (0..4).partition(|i| Some(*i) != late);
-        for group in [first, second] {
-            for index in &group {
-                start(&context, &oracle, *index, &chains[*index]).await;
-            }
-            while group.iter().any(|index| chains[*index].height() < BLOCKS) {
-                context.sleep(Duration::from_millis(100)).await;
-            }
-        }
-        (context.auditor().state(), chains)
-    })
+/// All four start at once, and then this happens.
+fn plan(seed: u64, arrive_percent: u8, more: &[(u64, Event)]) -> Plan {
+    let latency = Duration::from_millis(20);
+    let start = (0..4).map(|one| (Duration::ZERO, Event::Start(one)));
+    let more = more.iter().map(|(at, event)| (seconds(*at), *event));
+    Plan {
+        seed,
+        namespace: NAMESPACE.to_vec(),
+        genesis: GENESIS,
+        body_bytes_max: BODY_MAX,
+        link: Link { latency, jitter: Duration::from_millis(5), arrive_percent },
+        events: start.chain(more).collect(),
+        limit: seconds(900),
+    }
+}
+
+/// Runs until each of four has `BLOCKS` blocks final after all that happens.
+fn simulate(plan: Plan, blocks: usize) -> (Trace, Vec<Arc<Chain>>) {
+    let chains: Vec<Arc<Chain>> = (0..4).map(|_| Arc::default()).collect();
+    let watched = chains.clone();
+    let done = move || watched.iter().all(|chain| chain.height() >= blocks);
+    let applications = chains.iter().map(|chain| chain.clone() as Arc<dyn Application>);
+    let trace = run(plan, secrets(), applications.collect(), done).unwrap();
+    (trace, chains)
 }
 
 fn compare(chains: &[Arc<Chain>]) {
@@ -139,20 +72,43 @@ fn compare(chains: &[Arc<Chain>]) {
 
 #[test]
 fn four_validators_agree_and_the_same_seed_gives_the_same_trace() {
-    let (trace, chains) = run(7, probability!(1.0), None);
+    let (trace, chains) = simulate(plan(7, 100, &[]), BLOCKS);
     compare(&chains);
-    assert_eq!(trace, run(7, probability!(1.0), None).0);
-    assert_ne!(trace, run(8, probability!(1.0), None).0);
+    assert_eq!(trace, simulate(plan(7, 100, &[]), BLOCKS).0);
+    assert_ne!(trace, simulate(plan(8, 100, &[]), BLOCKS).0);
 }
 
 #[test]
 fn four_validators_agree_over_a_bad_network() {
-    compare(&run(3, probability!(0.8), None).1);
+    compare(&simulate(plan(3, 80, &[]), BLOCKS).1);
 }
 
 #[test]
-fn a_validator_that_starts_late_catches_up_over_a_bad_network() {
-    compare(&run(5, probability!(0.8), Some(2)).1);
+fn validators_that_stop_and_are_cut_off_catch_up_over_a_bad_network() {
+    let events = [
+        (5, Event::Stop(2)),
+        (15, Event::Cut(1)),
+        // Two of four make no block.
+        (25, Event::Start(2)),
+        (35, Event::Join(1)),
+        (36, Event::Stop(0)),
+        (37, Event::Stop(3)),
+        (40, Event::Start(0)),
+        (41, Event::Start(3)),
+    ];
+    for seed in 0..4 {
+        compare(&simulate(plan(seed, 90, &events), 10 * BLOCKS).1);
+    }
+}
+
+#[test]
+fn what_is_not_done_in_time_is_said() {
+    let events = [(1, Event::Stop(0)), (1, Event::Stop(1))];
+    let plan = Plan { limit: seconds(30), ..plan(1, 100, &events) };
+    let chains: Vec<Arc<dyn Application>> =
+        (0..4).map(|_| Arc::new(Chain::default()) as Arc<dyn Application>).collect();
+    let error = run(plan, secrets(), chains, || false).unwrap_err();
+    assert!(error.to_string().contains("30s of simulated time"), "{error}");
 }
 
 /// An exchange of validator 0 with nobody to talk to, and what it works for.
