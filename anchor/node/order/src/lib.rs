@@ -30,6 +30,11 @@
 //! later than that is handed to the application before [`start`] returns; of that, a set of several
 //! gets from its peers what is not here.
 //!
+//! # Simulation
+//!
+//! With the feature `simulation`, the module of that name runs whole sets from a seed, with this
+//! engine and the caller's applications, over simulated time, network and disk.
+//!
 //! # Bytes of a finalization
 //!
 //! | field | bytes |

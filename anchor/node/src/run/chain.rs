@@ -84,8 +84,8 @@ pub struct Chain {
 const RECENT: usize = 64;
 /// How long a check waits at a time for what is not here yet.
 const CHECK_WAIT: Duration = Duration::from_millis(50);
-/// Most offsets of one shard by which a proposed cut may make this node read ahead of its limits.
-const READ_AHEAD_MAX: u64 = 1 << 21;
+/// What a proposed cut may have beyond twice this node's own limit of records: a batch.
+const BATCH_MAX: u64 = 1 << 16;
 
 /// The header with its stored certificate, if it has one, and the shards that it speaks of.
 fn provable(
@@ -408,8 +408,10 @@ impl Chain {
         if here(&self.intake.ends()) {
             return true;
         }
+        // Others may have other limits, but a proposal must not fill this node's memory.
+        let ahead = 2 * self.policy.shard_records as u64 + BATCH_MAX;
         for (shard, (offset, before)) in cut.0.iter().zip(&tip.cut.0).enumerate() {
-            self.intake.want(shard, (*offset).min(before.saturating_add(READ_AHEAD_MAX)));
+            self.intake.want(shard, (*offset).min(before.saturating_add(ahead)));
         }
         self.intake.wait(version, CHECK_WAIT);
         here(&self.intake.ends())
