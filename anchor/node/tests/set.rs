@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Chain, Set, generator, send, send_all, send_registrations};
+use common::{Chain, Set, generator, send, send_registrations};
 use piaogen_crypto::Lanes;
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::Sink;
@@ -152,9 +152,13 @@ fn who_is_shown_another_stream_stops_and_says_where() {
     for index in [0, 3] {
         let chain = set.chain(index);
         let generator = generator(&chain, 20);
-        send_registrations(&chain, &generator.registrations(&chain.keys.authority));
-        send_all(&chain, &generator, 200);
         let mut sink = chain.sink();
+        for record in generator.registrations(&chain.keys.authority) {
+            send(&mut sink, 2, &record, 0);
+        }
+        for generated in generator.batch(0..200, Lanes::detect()).unwrap() {
+            send(&mut sink, generated.partition, &generated.record, 0);
+        }
         let record = if index == 0 { b"one" } else { b"two" };
         send(&mut sink, 1, record, 0);
         sink.flush().unwrap();

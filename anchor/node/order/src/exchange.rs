@@ -464,7 +464,7 @@ where
 }
 
 /// The blocks of a batch, if each is final and follows the one before.
-fn checked_batch(
+pub(crate) fn checked_batch(
     application: &dyn Application,
     scheme: &Scheme,
     epoch: u64,
