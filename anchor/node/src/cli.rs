@@ -13,6 +13,7 @@ mod audit;
 mod bench;
 mod check;
 mod demo;
+mod devnet;
 mod fsck;
 mod genesis;
 mod identity;
@@ -62,6 +63,8 @@ wrong\n  3  busy: try again later\n  4  fatal: the state cannot be vouched for";
 enum Command {
     /// Run the whole way of a record on this machine, and leave a data folder to look at.
     Demo(demo::Arguments),
+    /// Run several validators on this machine, each a process, and show what each sees.
+    Devnet(devnet::Arguments),
     /// Run a node.
     Node(node::Arguments),
     /// Make a secret key.
@@ -240,6 +243,7 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn run(command: Command, output: Output) -> Result<()> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments, output),
+        Command::Devnet(arguments) => devnet::run(&arguments, output),
         Command::Node(arguments) => node::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments, output),
         Command::Genesis(arguments) => genesis::run(&arguments, output),

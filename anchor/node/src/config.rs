@@ -8,6 +8,7 @@
 
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Lanes;
+use piaogen_crypto::sm2::PublicKey;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,6 +52,9 @@ pub struct Config {
     /// When blocks are made.
     #[serde(default)]
     pub blocks: BlocksConfig,
+    /// The other validators.
+    #[serde(default)]
+    pub peers: PeersConfig,
     /// The state on disk.
     #[serde(default)]
     pub store: StorageConfig,
@@ -119,6 +123,22 @@ pub struct BlocksConfig {
     pub idle_interval_ms: u64,
 }
 
+/// The other validators of the set.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeersConfig {
+    /// Where this validator listens for the others; empty where it is alone.
+    pub listen: String,
+    /// By public key, compressed, in hexadecimal: where each is reached, `host:port`.
+    pub addresses: BTreeMap<String, String>,
+    /// Whether a peer may come from another address than that.
+    pub any_source: bool,
+    /// How long a leader may take to propose before it is skipped.
+    pub leader_timeout_ms: u64,
+    /// How long a peer that sent something invalid is not listened to.
+    pub blocked_s: u64,
+}
+
 /// The state on disk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -147,6 +167,15 @@ pub struct ArchiveConfig {
     pub segment_age_ms: u64,
     /// Shards that are sealed at the same time; 0: as many as lanes, at most 8.
     pub threads: usize,
+}
+
+/// Where a validator listens, and where the others are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Keys and addresses.
+    pub peers: Vec<(PublicKey, String)>,
 }
 
 mod default {
@@ -193,6 +222,18 @@ impl Default for BlocksConfig {
     }
 }
 
+impl Default for PeersConfig {
+    fn default() -> Self {
+        PeersConfig {
+            listen: String::new(),
+            addresses: BTreeMap::new(),
+            any_source: false,
+            leader_timeout_ms: 2_000,
+            blocked_s: 3_600,
+        }
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         StorageConfig {
@@ -233,6 +274,7 @@ impl Config {
             },
             limits: LimitsConfig::default(),
             blocks: BlocksConfig::default(),
+            peers: PeersConfig::default(),
             store: StorageConfig::default(),
             archive: ArchiveConfig {
                 location: dir.join("archive").display().to_string(),
@@ -285,6 +327,8 @@ impl Config {
         within("limits.block_shard_records", records, 1, 1_000_000)?;
         within("blocks.interval_ms", self.blocks.interval_ms, 1, 60_000)?;
         within("blocks.idle_interval_ms", self.blocks.idle_interval_ms, 10, 3_600_000)?;
+        within("peers.leader_timeout_ms", self.peers.leader_timeout_ms, 100, 600_000)?;
+        within("peers.blocked_s", self.peers.blocked_s, 1, 604_800)?;
         within("store.cache_mib", self.store.cache_mib as u64, 8, 1 << 20)?;
         within("store.flush_interval_ms", self.store.flush_interval_ms, 50, 600_000)?;
         within("store.flush_rows", self.store.flush_rows, 1_000, 1 << 30)?;
@@ -294,7 +338,34 @@ impl Config {
         within("archive.threads", self.archive.threads as u64, 0, 256)?;
         self.address()?;
         self.backend()?;
+        self.peers()?;
         Ok(())
+    }
+
+    /// Where this validator listens for the others and where they are, if it is not alone.
+    pub fn peers(&self) -> Result<Option<Peers>> {
+        let PeersConfig { listen, addresses, .. } = &self.peers;
+        if listen.is_empty() {
+            ensure!(
+                addresses.is_empty(),
+                "peers.addresses has {} validators and peers.listen is empty; name an address",
+                addresses.len()
+            );
+            return Ok(None);
+        }
+        let parse = || format!("peers.listen = {listen:?} is no address like 0.0.0.0:9465");
+        let listen = listen.parse().with_context(parse)?;
+        let peer = |(key, address): (&String, &String)| {
+            let wrong = || format!("peers.addresses: {key:?} is no compressed public key in hex");
+            let bytes: [u8; 33] = hex::decode(key)
+                .ok()
+                .and_then(|bytes| bytes.try_into().ok())
+                .with_context(wrong)?;
+            let key = PublicKey::from_compressed(&bytes).ok().with_context(wrong)?;
+            Ok((key, address.clone()))
+        };
+        let peers = addresses.iter().map(peer).collect::<Result<_>>()?;
+        Ok(Some(Peers { listen, peers }))
     }
 
     /// What the lanes compute with.
@@ -382,5 +453,10 @@ mod tests {
         assert!(with("backend = \"abacus\"").contains("portable"));
         assert!(with("listen = \"here\"").contains("127.0.0.1:9464"));
         assert!(with("[stream]\ncarrier = \"pigeon\"").contains("pigeon"));
+        assert!(with("[peers]\nlisten = \"there\"").contains("0.0.0.0:9465"));
+        assert!(with("[peers.addresses]\n02ab = \"a:1\"").contains("peers.listen is empty"));
+        let named = "[peers]\nlisten = \"0.0.0.0:1\"\n[peers.addresses]\n02ab = \"a:1\"";
+        assert!(with(named).contains("02ab"));
+        assert!(with("[peers]\nleader_timeout_ms = 1").contains("100 to 600000"));
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod alerts;
 pub mod archiver;
+pub mod body;
 pub mod chain;
 pub mod execute;
 pub mod intake;
@@ -33,7 +34,7 @@ use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
-use piaogen_order::OrderConfig;
+use piaogen_order::{NetworkConfig, OrderConfig, Peer};
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, ShardState, Store, StoreConfig};
 use piaogen_verify::encoding::Reader;
@@ -81,6 +82,8 @@ pub struct NodeParts {
     pub alerts: Option<Arc<dyn Stream>>,
     /// When blocks are made.
     pub blocks: BlockPolicy,
+    /// How the validators reach each other; unused by one that is alone.
+    pub peers: Option<PeersPolicy>,
     /// How storage is opened.
     pub store: StoreConfig,
     /// Longest time between flush points.
@@ -91,6 +94,15 @@ pub struct NodeParts {
     pub archive_policy: ArchivePolicy,
     /// Whether signatures are checked; only benchmarks of the other stages leave it out.
     pub signatures: bool,
+}
+
+/// How the validators of a set reach each other, and how patient they are.
+#[derive(Clone, Debug)]
+pub struct PeersPolicy {
+    /// Where this one listens, and where the others are.
+    pub network: NetworkConfig,
+    /// How long a leader may take to propose.
+    pub leader_timeout: Duration,
 }
 
 /// A node that runs.
@@ -185,6 +197,7 @@ struct Opened {
     start: Start,
     /// Final blocks after the executed tip, oldest first.
     again: Vec<(Header, Cut)>,
+    /// The newest certificate.
     finalization: Option<Vec<u8>>,
 }
 
@@ -380,7 +393,12 @@ impl Node {
         }
         threads.push(spawn("flush", move || keeper.flush())?);
         threads.push(spawn("archive", move || sealing.archive())?);
-        let order = order_config(&parts.genesis, &parts.dir, opened.finalization);
+        let mut order = order_config(&parts.genesis, &parts.dir, opened.finalization);
+        if let Some(PeersPolicy { network, leader_timeout }) = parts.peers {
+            order.leader_timeout = leader_timeout;
+            order.certification_timeout = leader_timeout + leader_timeout / 2;
+            order.network = Some(network);
+        }
         let ordering = piaogen_order::start(order, &parts.key, chain.clone())
             .context("ordering does not start")?;
         Ok(Node {
@@ -405,6 +423,14 @@ impl Node {
             .failure()
             .or_else(|| self.intake.failure())
             .or_else(|| ordering.map(|failure| failure.to_string()))
+    }
+
+    /// The validators of the set, as this one sees them; also measured.
+    pub fn peers(&self) -> Vec<Peer> {
+        let Some(ordering) = &self.ordering else { return Vec::new() };
+        let peers = ordering.peers();
+        self.metrics.peers(ordering.view(), &peers);
+        peers
     }
 
     /// Whether everything that is in the stream now is executed and provable. Also measures the lag

@@ -25,6 +25,7 @@ impl Answers {
 
 impl Source for Answers {
     fn metrics(&self) -> String {
+        self.0.peers();
         self.0.metrics.text()
     }
 

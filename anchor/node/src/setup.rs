@@ -4,16 +4,18 @@
 //! - Nothing that exists is overwritten.
 
 use crate::config::{Carrier, Config, ms};
-use crate::run::NodeParts;
 use crate::run::archiver::ArchivePolicy;
+use crate::run::body::Body;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
+use crate::run::{NodeParts, PeersPolicy};
 use anyhow::{Context, Result, bail};
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_crypto::{Digest, Zeroizing};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Stream, StreamError};
+use piaogen_order::NetworkConfig;
 use piaogen_storage::StoreConfig;
 use piaogen_storage::archive::{Archive, ArchiveConfig};
 use piaogen_verify::genesis::Genesis;
@@ -21,6 +23,7 @@ use piaogen_verify::trust_root::TrustRoot;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads a genesis file.
 pub fn genesis(path: &Path) -> Result<Genesis> {
@@ -35,6 +38,13 @@ pub fn secret_key(path: &Path) -> Result<SecretKey> {
         .map(Zeroizing::new)
         .with_context(|| format!("reading secret key {}", path.display()))?;
     SecretKey::from_pkcs8(&document).with_context(|| format!("secret key {}", path.display()))
+}
+
+/// Reads a public key in SPKI, PEM or DER.
+pub fn public_key(path: &Path) -> Result<PublicKey> {
+    let document =
+        std::fs::read(path).with_context(|| format!("reading public key {}", path.display()))?;
+    PublicKey::from_spki(&document).with_context(|| format!("public key {}", path.display()))
 }
 
 /// Writes a new file, readable by its owner only if it is `secret`; refuses to overwrite.
@@ -165,6 +175,39 @@ pub fn store_config(config: &Config, genesis: &Genesis) -> StoreConfig {
     }
 }
 
+/// How this validator reaches the others, where it is not alone.
+fn peers_policy(config: &Config, genesis: &Genesis) -> Result<Option<PeersPolicy>> {
+    if genesis.validators.keys().len() == 1 {
+        return Ok(None);
+    }
+    let peers = config.peers()?.with_context(|| {
+        format!(
+            "{} has {} validators: say in [peers] where this one listens and where the others are",
+            config.genesis.display(),
+            genesis.validators.keys().len()
+        )
+    })?;
+    let network = NetworkConfig {
+        listen: peers.listen,
+        peers: peers.peers,
+        any_source: config.peers.any_source,
+        blocked_for: Duration::from_secs(config.peers.blocked_s),
+        body_bytes_max: Body::bytes_max(genesis.file.partitions as usize + 1),
+    };
+    Ok(Some(PeersPolicy { network, leader_timeout: ms(config.peers.leader_timeout_ms) }))
+}
+
+/// When blocks are made. In a set, a leader that has nothing to say must say so in time.
+fn block_policy(config: &Config, genesis: &Genesis, peers: Option<&PeersPolicy>) -> BlockPolicy {
+    let in_time = peers.map_or(Duration::MAX, |peers| peers.leader_timeout / 2);
+    BlockPolicy {
+        interval: ms(config.blocks.interval_ms).min(in_time),
+        idle_interval: ms(config.blocks.idle_interval_ms).min(in_time),
+        shard_records: config.limits.block_shard_records,
+        clock_skew_ms: genesis.file.clock_skew_ms,
+    }
+}
+
 /// Everything that a node of this configuration needs.
 pub fn node_parts(config: &Config) -> Result<NodeParts> {
     let genesis = genesis(&config.genesis)?;
@@ -180,6 +223,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         .with_context(|| format!("creating {}", config.dir.display()))?;
     let (records, registry) = streams(config, &genesis)?;
     let archive = archive(config, genesis.chain)?;
+    let peers = peers_policy(config, &genesis)?;
     Ok(NodeParts {
         dir: config.dir.clone(),
         key,
@@ -196,12 +240,8 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
             batch_bytes: config.limits.batch_mib << 20,
             queue_bytes: config.limits.queue_mib << 20,
         },
-        blocks: BlockPolicy {
-            interval: ms(config.blocks.interval_ms),
-            idle_interval: ms(config.blocks.idle_interval_ms),
-            shard_records: config.limits.block_shard_records,
-            clock_skew_ms: genesis.file.clock_skew_ms,
-        },
+        blocks: block_policy(config, &genesis, peers.as_ref()),
+        peers,
         store: store_config(config, &genesis),
         flush_interval: ms(config.store.flush_interval_ms),
         archive,

@@ -211,6 +211,11 @@ fn get(address: &str, connection: &mut Option<TcpStream>, path: &str) -> Result<
     Ok(body)
 }
 
+/// One GET of a text, on a connection of its own.
+pub fn fetch(address: &str, path: &str) -> Result<String> {
+    Ok(String::from_utf8(get(address, &mut None, path)?)?)
+}
+
 fn split(mut body: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut receipts = Vec::new();
     while let Some((length, rest)) = body.split_first_chunk::<4>() {

@@ -161,3 +161,51 @@ fn what_happens_afterwards_is_submitted_too() {
     assert_eq!(lines[1..4], rows);
     assert_eq!(lines[4..], ["policy,ACCEPTED,false", "register,ACCEPTED,false"]);
 }
+
+#[test]
+fn a_set_is_made_from_keys_that_others_hold_or_all_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    for name in ["a", "b"] {
+        let (secret, public) = (format!("{name}.pem"), format!("{name}.pub.pem"));
+        run(dir, 0, &["keygen", "--out", &secret, "--public", &public]);
+    }
+    let genesis = ["genesis", "--chain-id", "set-1", "--partitions", "2", "--dir"];
+    let named = ["--validator", "a.pub.pem", "--validator", "b.pub.pem"];
+    let at = ["--address", "a.example:9465", "--address", "b.example:9465"];
+    run(dir, 0, &[&genesis[..], &["set"], &named[..], &at[..]].concat());
+    run(dir, 2, &[&genesis[..], &["wrong"], &named[..], &at[..2]].concat());
+    for index in ["1", "2"] {
+        let folder = format!("set/validator-{index}");
+        run(dir, 0, &["config", "--check", &format!("{folder}/node.toml")]);
+        assert!(!dir.join(&folder).join("validator.pem").exists());
+        let said = run(dir, 2, &["node", "--dir", &folder]);
+        assert!(said.contains("reading secret key"), "{said}");
+    }
+    run(dir, 0, &[&genesis[..], &["four", "--validators", "4"]].concat());
+    assert!(dir.join("four/validator-4/validator.pem").exists());
+    assert!(!dir.join("four/validator.pem").exists());
+    // A validator of a set that is told of nobody says what is missing.
+    let config = dir.join("four/validator-1/node.toml");
+    let toml = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, toml.split("[peers]").next().unwrap()).unwrap();
+    let said = run(dir, 2, &["node", "--dir", "four/validator-1"]);
+    assert!(said.contains("has 4 validators: say in [peers]"), "{said}");
+}
+
+#[test]
+fn a_devnet_of_four_processes_answers_every_record() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let said = run(dir, 0, &["devnet", "--dir", "d", "--records", "1000", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["receipts_verified"], 1_000, "{said}");
+    let sights = answer["sights"].as_array().unwrap();
+    assert_eq!(sights.len(), 4);
+    for sight in sights {
+        assert_eq!(sight["root"], sights[0]["root"], "{said}");
+        assert_eq!(sight["connected"], 4, "{said}");
+        assert!(sight["votes"].as_u64().unwrap() > 0, "{said}");
+    }
+    run(dir, 0, &["fsck", "--dir", "d/validator-3"]);
+}

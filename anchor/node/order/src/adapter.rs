@@ -1,62 +1,47 @@
-//! Speaks for the application to the engine: what the engine asks and reports becomes calls of
-//! `Application`.
+//! Speaks for the application to the engine: what the engine asks and reports becomes orders to
+//! the exchange, which has the bodies of blocks.
 //!
-//! The engine knows blocks by digest only. It asks for one (`propose`), asks about one (`verify`),
-//! and reports everything that it sees; of the reports only finalizations matter here, and evidence
-//! of double voting, which is logged.
-//!
-//! Invariants
-//! - Views of finalizations handed on only rise: what was already handed on, at a restart too, is
-//!   not handed on again in this run.
+//! The engine knows blocks by digest only. It asks for one (`propose`), asks about one (`verify`,
+//! and `certify` when a quorum voted for it), and reports everything that it sees; of the reports
+//! finalizations matter here, votes are counted, and evidence of double voting is logged.
 
-use crate::Application;
+use crate::Status;
 use crate::digest::Digest;
-use crate::finalization::Finalization;
+use crate::exchange::{Mailbox, Order};
 use crate::key::Key;
 use crate::scheme::Scheme;
-use crate::worker::{Check, Propose, Record, Workers};
 use commonware_actor::Feedback;
-use commonware_codec::Encode;
 use commonware_consensus::simplex::Plan;
-use commonware_consensus::simplex::types::{Activity, Context};
+use commonware_consensus::simplex::types::{Activity, Attributable as _, Context};
+use commonware_consensus::types::Round;
 use commonware_consensus::{Automaton, CertifiableAutomaton, Relay, Reporter, Viewable};
+use commonware_p2p::Recipients;
+use commonware_utils::Participant;
 use commonware_utils::channel::oneshot;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Where calls of the application run.
-#[derive(Clone)]
-pub(crate) enum Calls {
-    /// On threads of their own.
-    Threads(Workers),
-    /// At once, on the caller's thread: for the deterministic runtime, which has only one.
-    #[cfg_attr(not(test), allow(dead_code, reason = "simulation only"))]
-    Inline(Arc<dyn Application>),
-}
 
 /// The engine's view of the application.
 #[derive(Clone)]
 pub(crate) struct Adapter {
-    calls: Calls,
-    delivered: Arc<AtomicU64>,
+    mailbox: Mailbox,
+    status: Arc<Status>,
 }
 
 impl Adapter {
-    /// `delivered` is the highest view whose finalization the application has.
-    pub(crate) fn new(calls: Calls, delivered: u64) -> Self {
-        Self { calls, delivered: Arc::new(AtomicU64::new(delivered)) }
+    pub(crate) fn new(mailbox: Mailbox, status: Arc<Status>) -> Self {
+        Self { mailbox, status }
     }
 
-    fn finalized(&self, finalization: &Finalization) {
-        let view = finalization.view().get();
-        if self.delivered.fetch_max(view, Ordering::SeqCst) >= view {
-            return;
+    fn send(&self, order: Order) -> Feedback {
+        // The exchange ends after the engine; what comes too late is found in the journal again.
+        match self.mailbox.send(order) {
+            Ok(()) => Feedback::Ok,
+            Err(_) => Feedback::Closed,
         }
-        let (block, bytes) = (finalization.proposal.payload, finalization.encode().to_vec());
-        match &self.calls {
-            Calls::Threads(workers) => workers.record(Record { block, finalization: bytes }),
-            Calls::Inline(application) => application.finalized(block.0, &bytes),
-        }
+    }
+
+    fn voted(&self, who: Participant, view: u64) {
+        self.status.voted(who.get() as usize, view);
     }
 }
 
@@ -66,42 +51,40 @@ impl Automaton for Adapter {
 
     async fn propose(&mut self, context: Self::Context) -> oneshot::Receiver<Digest> {
         let (response, receiver) = oneshot::channel();
-        let (view, parent) = (context.view().get(), context.parent.1);
-        match &self.calls {
-            Calls::Threads(workers) => workers.propose(Propose { view, parent, response }),
-            Calls::Inline(application) => {
-                if let Some(block) = application.propose(view, parent.0) {
-                    let _ = response.send(Digest(block));
-                }
-            }
-        }
+        let ((parent_view, parent), view) = (context.parent, context.view().get());
+        self.status.saw(view);
+        self.send(Order::Propose { view, parent_view: parent_view.get(), parent, response });
         receiver
     }
 
     async fn verify(&mut self, context: Self::Context, block: Digest) -> oneshot::Receiver<bool> {
         let (response, receiver) = oneshot::channel();
-        let (view, parent) = (context.view().get(), context.parent.1);
-        match &self.calls {
-            Calls::Threads(workers) => workers.check(Check { view, parent, block, response }),
-            Calls::Inline(application) => {
-                let _ = response.send(application.verify(view, parent.0, block.0));
-            }
-        }
+        let (parent, view) = (context.parent.1, context.view().get());
+        self.status.saw(view);
+        self.send(Order::Check { view, parent: Some(parent), block, response });
         receiver
     }
 }
 
-// A block is durable before `propose` or `verify` answers, so there is nothing left to certify.
-impl CertifiableAutomaton for Adapter {}
+impl CertifiableAutomaton for Adapter {
+    async fn certify(&mut self, round: Round, block: Digest) -> oneshot::Receiver<bool> {
+        let (response, receiver) = oneshot::channel();
+        self.send(Order::Check { view: round.view().get(), parent: None, block, response });
+        receiver
+    }
+}
 
 impl Relay for Adapter {
     type Digest = Digest;
     type PublicKey = Key;
     type Plan = Plan<Key>;
 
-    fn broadcast(&mut self, _: Digest, _: Plan<Key>) -> Feedback {
-        // Nobody to send blocks to in a set of one; with peers, blocks leave from here.
-        Feedback::Ok
+    fn broadcast(&mut self, block: Digest, plan: Plan<Key>) -> Feedback {
+        let recipients = match plan {
+            Plan::Prepare { .. } | Plan::Propose { .. } => Recipients::All,
+            Plan::Forward { recipients, .. } => recipients,
+        };
+        self.send(Order::Send { block, recipients })
     }
 }
 
@@ -110,13 +93,19 @@ impl Reporter for Adapter {
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
         match &activity {
-            Activity::Finalization(finalization) => self.finalized(finalization),
+            Activity::Notarize(vote) => self.voted(vote.signer(), vote.view().get()),
+            Activity::Nullify(vote) => self.voted(vote.signer(), vote.view().get()),
+            Activity::Finalize(vote) => self.voted(vote.signer(), vote.view().get()),
+            Activity::Finalization(finalization) => {
+                return self.send(Order::Finalized(finalization.clone()));
+            }
             Activity::ConflictingNotarize(_)
             | Activity::ConflictingFinalize(_)
             | Activity::NullifyFinalize(_) => {
                 tracing::error!(?activity, "a validator voted twice: keep this line as evidence");
             }
-            _ => {}
+            Activity::Notarization(_) | Activity::Certification(_) | Activity::Nullification(_) => {
+            }
         }
         Feedback::Ok
     }

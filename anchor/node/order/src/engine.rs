@@ -5,26 +5,32 @@
 //! either of them knows. `start` returns after that, so a chain that cannot be resumed safely is
 //! refused before anything is signed.
 
-use crate::adapter::{Adapter, Calls};
+use crate::adapter::Adapter;
 use crate::digest::{Digest, Sm3};
 use crate::error::{Fatal, OrderError, Refused};
+use crate::exchange::{Calls, Exchange, Inbox, Library, Parts};
 use crate::finalization::{self, Finalization};
 use crate::journal::{self, Memory};
 use crate::key::Key;
+use crate::network::{self, Block, Channel, Links, Peers, Source};
 use crate::scheme::Scheme;
 use crate::silent;
-use crate::worker::{LAG_MAX, Workers, last_words};
-use crate::{Application, Handle, OrderConfig, Status};
+use crate::worker::{Good, LAG_MAX, Workers, last_words};
+use crate::{Application, Handle, Identity, OrderConfig, Status, held};
 use commonware_codec::Encode;
 use commonware_consensus::Viewable;
 use commonware_consensus::simplex::elector::RoundRobin;
-use commonware_consensus::simplex::{Config, Engine, Floor, ForwardPolicy, SkipPolicy};
+use commonware_consensus::simplex::{Config, Engine, Floor, ForwardPolicy, SkipBudget, SkipPolicy};
 use commonware_consensus::types::{Epoch, ViewDelta};
-use commonware_p2p::Blocker;
+use commonware_p2p::{Address, Blocker};
 use commonware_parallel::Sequential;
-use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as runtime};
+use commonware_resolver::p2p as resolver;
+use commonware_runtime::{Clock, Metrics, Spawner, Storage, Supervisor as _};
+use commonware_runtime::{Handle as Task, Runner as _, tokio as runtime};
+use commonware_utils::channel::mpsc;
 use commonware_utils::{NZDuration, NZUsize};
 use piaogen_crypto::sm2::SecretKey;
+use rand::CryptoRng;
 use std::fs::{File, TryLockError, create_dir_all};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -43,15 +49,37 @@ const LOCK: &str = "lock";
 const VOTES: &str = "votes";
 /// How long a stop waits for the engine to write what it holds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// A leader that was silent for so many certification timeouts, while a quorum was not, is skipped
+/// at once.
+const SILENCE: u32 = 2;
+/// How long a peer may take to answer, and the pause before another is asked.
+const ANSWER: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(100);
+/// Longest body in a set of one, where none is ever sent.
+const BODY_ALONE: usize = 1 << 20;
 
 /// Everything the engine's thread needs.
 struct Plan {
     config: OrderConfig,
     scheme: Scheme,
+    secret: SecretKey,
     me: Key,
+    /// Where the others are; none in a set of one.
+    peers: Vec<(Key, Address)>,
     known: Option<Finalization>,
     application: Arc<dyn Application>,
     workers: Workers,
+    good: Good,
+}
+
+/// Where to go on after a start.
+pub(crate) struct Resume {
+    /// The highest finalization that is known.
+    pub(crate) floor: Option<Finalization>,
+    /// Finalizations whose blocks are not here.
+    pub(crate) backlog: Vec<Finalization>,
+    /// Certificates that the engine should receive again.
+    pub(crate) due: Vec<Vec<u8>>,
 }
 
 type Started = SyncSender<Result<(), OrderError>>;
@@ -61,7 +89,7 @@ pub(crate) fn start(
     secret: &SecretKey,
     application: Arc<dyn Application>,
 ) -> Result<Handle, OrderError> {
-    let scheme = checked(&config, secret)?;
+    let (scheme, peers) = checked(&config, secret)?;
     let known = match &config.finalized {
         Some(bytes) => {
             let finalization = finalization::decode(bytes)?;
@@ -71,14 +99,17 @@ pub(crate) fn start(
         None => None,
     };
     let lock = lock(&config.directory)?;
-    let status = Arc::new(Status::default());
+    let me = Key::from(secret.public_key());
+    let keys = finalization::sort_validators(&config.validators)?;
+    let status = Arc::new(Status::new(keys, secret.public_key()));
+    let good = Good::default();
     let died = |error: std::io::Error| Fatal::Died {
         what: "starting a thread",
         reason: error.to_string(),
     };
-    let (workers, threads) = Workers::start(&application, &status).map_err(died)?;
-    let me = Key::from(secret.public_key());
-    let plan = Plan { config, scheme, me, known, application, workers };
+    let (workers, threads) = Workers::start(&application, &status, &good).map_err(died)?;
+    let secret = secret.clone();
+    let plan = Plan { config, scheme, secret, me, peers, known, application, workers, good };
     let (started, outcome) = sync_channel(1);
     let inner = status.clone();
     let thread = Builder::new()
@@ -103,7 +134,11 @@ pub(crate) fn start(
     }
 }
 
-fn checked(config: &OrderConfig, secret: &SecretKey) -> Result<Scheme, Refused> {
+/// The scheme of this validator, and where the others are.
+fn checked(
+    config: &OrderConfig,
+    secret: &SecretKey,
+) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
     let length = config.namespace.len();
     if length == 0 || length > NAMESPACE_BYTES_MAX {
         return Err(Refused::Namespace { length, limit: NAMESPACE_BYTES_MAX });
@@ -122,10 +157,17 @@ fn checked(config: &OrderConfig, secret: &SecretKey) -> Result<Scheme, Refused> 
     let key = Key::from(secret.public_key()).to_string();
     let scheme = Scheme::signer(&config.namespace, validators, secret.clone())
         .ok_or(Refused::NotAValidator { key })?;
-    if count > 1 {
-        return Err(Refused::NoNetwork { count });
+    if count == 1 {
+        return Ok((scheme, Vec::new()));
     }
-    Ok(scheme)
+    let network = config.network.as_ref().ok_or(Refused::NoNetwork { count })?;
+    let peers = network::addresses(config, network, &Key::from(secret.public_key()))?;
+    // Bound here, so that an address in use is an error of the start.
+    std::net::TcpListener::bind(network.listen).map_err(|error| Refused::Listen {
+        address: network.listen.to_string(),
+        reason: error.to_string(),
+    })?;
+    Ok((scheme, peers))
 }
 
 /// Two processes that vote with one key could fork the chain: only one gets the folder.
@@ -157,13 +199,12 @@ fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
         let status = status.clone();
         runtime::Runner::new(settings).start(|context| async move {
             match prepare(&context, &plan).await {
-                Ok((floor, memory)) => {
-                    run(context, plan, floor, memory, &status, started).await;
-                }
+                Ok(resume) => run(context, plan, resume, &status, started).await,
                 Err(error) => {
                     let _ = started.send(Err(error));
                 }
             }
+            *held(&status.links) = None;
         });
     }));
     if let Err(panic) = outcome {
@@ -173,13 +214,21 @@ fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
 }
 
 /// Reads the journal, brings the application up to it, and finds where to go on.
-async fn prepare(
-    context: &runtime::Context,
-    plan: &Plan,
-) -> Result<(Option<Finalization>, Memory), OrderError> {
-    let Plan { config, scheme, known, .. } = plan;
-    let memory =
-        journal::recall(context.child("recall"), config.epoch, scheme, &config.directory).await?;
+async fn prepare(context: &runtime::Context, plan: &Plan) -> Result<Resume, OrderError> {
+    let Plan { config, scheme, known, application, .. } = plan;
+    let (context, partition) = (context.child("recall"), journal::partition(config.epoch));
+    let memory = journal::recall(context, &partition, scheme, &config.directory).await?;
+    resume(config, scheme, known.as_ref(), memory, application.as_ref())
+}
+
+/// Compares the journal with what the application has recorded, and hands over what is missing.
+pub(crate) fn resume(
+    config: &OrderConfig,
+    scheme: &Scheme,
+    known: Option<&Finalization>,
+    memory: Memory,
+    application: &dyn Application,
+) -> Result<Resume, OrderError> {
     let mut recorded = 0;
     if let Some(known) = known {
         recorded = known.view().get();
@@ -195,35 +244,86 @@ async fn prepare(
             return Err(Fatal::Fork { view: recorded, ours, theirs }.into());
         }
     }
+    let mut backlog = Vec::new();
     for (view, finalization) in memory.finalizations.range(recorded + 1..) {
         finalization::verify(finalization, config.epoch, scheme)?;
-        tracing::info!(view, "finalization handed to the application again");
-        plan.application.finalized(finalization.proposal.payload.0, &finalization.encode());
+        if hand_over(application, finalization, config.validators.len() == 1) {
+            tracing::info!(view, "finalization handed to the application again");
+        } else if config.validators.len() == 1 {
+            let (block, view) = (finalization.proposal.payload.to_string(), *view);
+            return Err(Fatal::BodyMissing { block, view }.into());
+        } else {
+            backlog.push(finalization.clone());
+        }
     }
     let ours = memory.finalizations.last_key_value().map(|(_, finalization)| finalization);
     let floor = ours.into_iter().chain(known).max_by_key(|finalization| finalization.view());
-    Ok((floor.cloned(), memory))
+    Ok(Resume { floor: floor.cloned(), backlog, due: memory.due })
+}
+
+/// Hands a final block to the application if its body is here and follows the last one; `alone`,
+/// those below it too, which nobody else has a certificate for. Whether it is recorded now.
+fn hand_over(application: &dyn Application, finalization: &Finalization, alone: bool) -> bool {
+    let last = application.last();
+    let mut blocks: Vec<(Identity, Vec<u8>)> = Vec::new();
+    let mut next = finalization.proposal.payload.0;
+    while next != last.block {
+        let found = application.body(next).and_then(|body| {
+            let identity = application.identify(&body)?;
+            (identity.block == next).then_some((identity, body))
+        });
+        let Some((identity, body)) = found else { return false };
+        if identity.height <= last.height {
+            // Recorded already, or of no use: another block of this height is.
+            break;
+        }
+        next = identity.parent;
+        blocks.push((identity, body));
+        if !alone && next != last.block {
+            return false;
+        }
+    }
+    let own = finalization.encode();
+    while let Some((identity, body)) = blocks.pop() {
+        let certificate = if blocks.is_empty() { own.as_ref() } else { &[] };
+        application.finalized(identity.block, &body, certificate);
+    }
+    true
 }
 
 async fn run(
     context: runtime::Context,
     plan: Plan,
-    floor: Option<Finalization>,
-    memory: Memory,
-    status: &Status,
+    resume: Resume,
+    status: &Arc<Status>,
     started: &Started,
 ) {
-    let Plan { config, scheme, me, workers, .. } = plan;
-    let delivered = floor.as_ref().map_or(0, |finalization| finalization.view().get());
-    tracing::info!(view = delivered, directory = %config.directory.display(), "ordering resumes");
-    let adapter = Adapter::new(Calls::Threads(workers), delivered);
-    let settings = settings(&config, scheme, floor, adapter, silent::channel(&me, Vec::new()).0);
-    let engine = Engine::new(context.child("engine"), settings);
-    let mut engine = engine.start(
-        silent::channel(&me, Vec::new()),
-        silent::channel(&me, memory.due),
-        silent::channel(&me, Vec::new()),
-    );
+    let Plan { config, scheme, secret, me, peers, application, workers, good, .. } = plan;
+    let view = resume.floor.as_ref().map_or(0, |finalization| finalization.view().get());
+    let directory = config.directory.display();
+    tracing::info!(view, %directory, peers = peers.len(), "ordering resumes");
+    let member = Member {
+        application,
+        calls: Calls::Threads(workers),
+        good,
+        scheme,
+        me: me.clone(),
+        status: status.clone(),
+        partition: journal::partition(config.epoch),
+    };
+    let parts = context.child("set");
+    let (mut engine, exchange) = match &config.network {
+        Some(network) if !peers.is_empty() => {
+            let links = network::connect(&parts, &config, network, peers, &secret);
+            let seen = context.child("seen");
+            *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
+            start_member(parts, &config, resume, member, links)
+        }
+        _ => {
+            let links = silent::links(&me, resume.due.clone());
+            start_member(parts, &config, resume, member, links)
+        }
+    };
     let _ = started.send(Ok(()));
     tokio::select! {
         () = status.told_to_stop() => {
@@ -231,6 +331,8 @@ async fn run(
                 tracing::warn!(%error, "the engine did not stop in time");
             }
             let _ = tokio::time::timeout(STOP_WAIT, &mut engine).await;
+            // What the engine has reported is handed on before the queues go.
+            let _ = tokio::time::timeout(STOP_WAIT, exchange).await;
         }
         ended = &mut engine => {
             let reason = ended.map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
@@ -239,8 +341,81 @@ async fn run(
     }
 }
 
-/// Settings of the engine, the same for one validator and for many.
-pub(crate) fn settings<B: Blocker<PublicKey = Key>>(
+/// A validator, whatever it runs on.
+pub(crate) struct Member {
+    pub(crate) application: Arc<dyn Application>,
+    pub(crate) calls: Calls,
+    pub(crate) good: Good,
+    pub(crate) scheme: Scheme,
+    pub(crate) me: Key,
+    pub(crate) status: Arc<Status>,
+    /// Name of the engine's journal.
+    pub(crate) partition: String,
+}
+
+/// Starts engine and exchange over these links, on any runtime.
+pub(crate) fn start_member<E, S, R, B, P>(
+    context: E,
+    config: &OrderConfig,
+    resume: Resume,
+    member: Member,
+    links: Links<S, R, B, P>,
+) -> (Task<()>, Task<()>)
+where
+    E: Clock + CryptoRng + Spawner + Storage + Metrics,
+    S: Channel,
+    R: Source,
+    B: Block,
+    P: Peers,
+{
+    let Member { application, calls, good, scheme, me, status, partition } = member;
+    let (mailbox, orders) = mpsc::unbounded_channel();
+    let (sender, pushed) = links.bodies;
+    let alone = config.validators.len() == 1;
+    let fetch = (!alone).then(|| {
+        let settings = resolver::Config {
+            peer_provider: links.peers,
+            blocker: links.blocker.clone(),
+            consumer: Inbox(mailbox.clone()),
+            producer: Library(application.clone()),
+            mailbox_size: NZUsize!(1024),
+            me: Some(me),
+            fetch_timeout: NZDuration!(ANSWER),
+            fetch_retry_delay: RETRY,
+            priority_requests: false,
+            priority_responses: false,
+        };
+        let (engine, fetch) = resolver::Engine::new(context.child("fetch"), settings);
+        engine.start(links.requests);
+        fetch
+    });
+    let parts = Parts {
+        last: application.last(),
+        application,
+        calls,
+        good,
+        scheme: scheme.clone(),
+        epoch: config.epoch,
+        final_view: resume.floor.as_ref().map_or(0, |floor| floor.view().get()),
+        backlog: resume.backlog,
+        patience: config.leader_timeout / 2,
+        sender,
+        blocker: links.blocker.clone(),
+        fetch,
+        body_bytes_max: config.network.as_ref().map_or(BODY_ALONE, |one| one.body_bytes_max),
+    };
+    let exchange = context.child("exchange").spawn(move |context| async move {
+        Exchange::new(context, parts).run(orders, pushed).await;
+    });
+    let adapter = Adapter::new(mailbox, status);
+    let settings =
+        Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
+    let engine = Engine::new(context.child("engine"), settings);
+    (engine.start(links.votes, links.certificates, links.views), exchange)
+}
+
+/// Settings of the engine.
+fn settings<B: Blocker<PublicKey = Key>>(
     config: &OrderConfig,
     scheme: Scheme,
     floor: Option<Finalization>,
@@ -267,8 +442,15 @@ pub(crate) fn settings<B: Blocker<PublicKey = Key>>(
         certification_timeout: config.certification_timeout,
         timeout_retry: config.certification_timeout,
         view_retention: ViewDelta::new(config.view_retention),
-        // A leader that is only waiting for records must not be skipped early.
-        skip: SkipPolicy::Disabled,
+        skip: match config.validators.len() {
+            // A leader that is only waiting for records must not be skipped early.
+            1 => SkipPolicy::Disabled,
+            // In a set of several, one that has nothing to say says so in time.
+            _ => SkipPolicy::Enabled {
+                timeout: config.certification_timeout * SILENCE,
+                budget: SkipBudget::Participants,
+            },
+        },
         fetch_timeout: NZDuration!(Duration::from_secs(1)),
         fetch_retry_delay: Duration::from_millis(100),
         forward: ForwardPolicy::Disabled,

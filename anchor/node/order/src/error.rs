@@ -46,12 +46,40 @@ pub enum Refused {
     },
     /// More than one validator, and no network between them.
     #[error(
-        "order.validators has {count} keys, but validators cannot reach each other yet; \
-         use a set of one"
+        "order.validators has {count} keys, and nothing says how they reach each other; give \
+         peers.listen and peers.addresses"
     )]
     NoNetwork {
         /// How many were given.
         count: usize,
+    },
+    /// A validator has no address.
+    #[error("peers.addresses has no address for the validator {key}; add it")]
+    NoAddress {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+    },
+    /// An address is given for somebody who is no validator.
+    #[error("peers.addresses names {key}, which is no validator of the genesis; remove it")]
+    NotAPeer {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+    },
+    /// An address cannot be read.
+    #[error("peers.addresses: {address:?} of {key} is not host:port; correct it")]
+    Address {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+        /// What was given.
+        address: String,
+    },
+    /// Nobody can listen there.
+    #[error("peers.listen = {address} cannot be listened on: {reason}; choose another")]
+    Listen {
+        /// What was given.
+        address: String,
+        /// What the system said.
+        reason: String,
     },
     /// The namespace is empty or too long.
     #[error("order.namespace is {length} bytes, from 1 to {limit} are allowed; choose another")]
@@ -152,6 +180,17 @@ pub enum Fatal {
         directory: PathBuf,
         /// What the storage said.
         reason: String,
+    },
+    /// A block is final and its body is nowhere.
+    #[error(
+        "block {block} of view {view} is final and its body is not here; there is nobody to ask in \
+         a set of one: restore the data folder"
+    )]
+    BodyMissing {
+        /// The block.
+        block: String,
+        /// The view.
+        view: u64,
     },
     /// Two blocks are final at one view.
     #[error(

@@ -65,10 +65,10 @@ struct Seen {
     settled: BTreeSet<u64>,
 }
 
-/// Reads the journal of `epoch`.
+/// Reads the journal in a partition.
 pub(crate) async fn recall<E: Storage + Metrics>(
     context: E,
-    epoch: u64,
+    partition: &str,
     scheme: &Scheme,
     directory: &Path,
 ) -> Result<Memory, Fatal> {
@@ -77,7 +77,7 @@ pub(crate) async fn recall<E: Storage + Metrics>(
         reason: error.to_string(),
     };
     let config = Config {
-        partition: partition(epoch),
+        partition: partition.to_owned(),
         compression: None,
         codec_config: scheme.certificate_codec_config(),
         page_cache: page_cache(),

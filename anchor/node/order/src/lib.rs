@@ -8,18 +8,32 @@
 //!
 //! # What is final
 //!
-//! A block is final once [`Application::finalized`] was called with it **or with a block that
-//! stands on it**. In a set of one every block gets a finalization of its own as long as the disk
-//! keeps what was synced; with more validators a view may be skipped over after its block was built
-//! upon, and then only the descendant's finalization shows it.
+//! A block is final once [`Application::finalized`] was called with it. In a set of several, blocks
+//! come in order of height, each with a finalization of its own: a block is only voted for by who
+//! has the one below it final and executed, and what a validator has missed it gets from its peers.
+//! In a set of one there is nobody to ask; should its disk have lost a finalization that was synced,
+//! the block becomes final with the one above it, and its own finalization is empty.
+//!
+//! # A set of several
+//!
+//! Bodies of blocks travel between the validators, and final blocks to one that was away
+//! (`exchange`; PROTOCOL section 5 has the rules and bytes). The same digest may be proposed again
+//! in a later view, on top of itself, where a quorum's first votes were not followed by a
+//! finalization: nothing is ever built on a block that is not final.
 //!
 //! # Restart
 //!
 //! Votes are written before they count, under [`OrderConfig::directory`] (`votes/` is the engine's,
 //! `lock` is held by the running process); the folder must never be deleted or restored from a copy
 //! while the key is in use. At a start the engine resumes above
-//! [`OrderConfig::finalized`] and above what its own journal finalized, and everything that the
-//! journal finalized later than that is handed to the application before [`start`] returns.
+//! [`OrderConfig::finalized`] and above what its own journal finalized. What the journal finalized
+//! later than that is handed to the application before [`start`] returns; of that, a set of several
+//! gets from its peers what is not here.
+//!
+//! # Simulation
+//!
+//! With the feature `simulation`, the module of that name runs whole sets from a seed, with this
+//! engine and the caller's applications, over simulated time, network and disk.
 //!
 //! # Bytes of a finalization
 //!
@@ -48,13 +62,18 @@ mod adapter;
 mod digest;
 mod engine;
 mod error;
+mod exchange;
 mod finalization;
 mod journal;
 mod key;
+mod network;
 mod scheme;
 mod silent;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
+mod wire;
 mod worker;
 
 pub use error::{Fatal, OrderError, Refused};
@@ -63,38 +82,101 @@ pub use scheme::VALIDATORS_MAX;
 
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// Which block a body is of, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The block's digest.
+    pub block: Digest,
+    /// Digest of the block that it stands on.
+    pub parent: Digest,
+    /// Its height, one above its parent's.
+    pub height: u64,
+}
+
+/// What the application says of a proposed block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is good, and durable here.
+    Good,
+    /// It is not, and never will be.
+    Bad,
+    /// Something that it needs is not here yet; ask again.
+    NotYet,
+}
+
+/// A final block, as validators hand it to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalBlock {
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Its finalization, in the engine's encoding.
+    pub finalization: Vec<u8>,
+}
+
 /// What the node gives to ordering: makes and checks blocks.
 ///
-/// `propose`, `verify` and `finalized` are called from three threads, one call of each at a time.
-/// A method that cannot do its work (a full disk) panics: ordering then stops, and
-/// [`Handle::failed`] says why.
+/// `propose`, `check` and `finalized` are called from three threads, one call of each at a time; the
+/// others from any, at any time, and they must be quick. A method that cannot do its work (a full
+/// disk) panics: ordering then stops, and [`Handle::failed`] says why.
 pub trait Application: Send + Sync + 'static {
+    /// What the bytes say of themselves, and nothing else; `None` when they are no body of a block of
+    /// this chain. A body that this takes is bound by the digest that it returns.
+    fn identify(&self, body: &[u8]) -> Option<Identity>;
+
     /// Makes a block on top of `parent` and returns its digest, or `None` when there was nothing to
     /// propose within the wait; then it is asked again. The block is durable before this returns.
     ///
-    /// `parent` need not be final yet: it is the newest block that the validators voted for. A
-    /// block that is returned may be passed over (a timeout, a crash before the vote was written),
-    /// so what it held is proposed again unless it is an ancestor of the parent of a later call.
+    /// `parent` is final, though it may not be recorded or executed yet. A block that is returned
+    /// may be passed over (a timeout, a crash before the vote was written), so what it held is
+    /// proposed again unless it is an ancestor of the parent of a later call.
     /// May wait, best not longer than a second or two: `stop` waits for it.
     fn propose(&self, view: u64, parent: Digest) -> Option<Digest>;
 
-    /// Checks a block that another proposed; it is durable here when this returns `true`.
-    fn verify(&self, view: u64, parent: Digest, block: Digest) -> bool;
+    /// Checks a block that was proposed; it is durable here when this returns `Good`.
+    ///
+    /// May wait a little for what is not here yet, best not longer than a tenth of a second.
+    fn check(&self, view: u64, body: &[u8]) -> Verdict;
 
-    /// A block became final, and with it every block below it. Durable when this returns.
+    /// The body of a block that was proposed or became final not long ago, if it is here.
+    fn body(&self, block: Digest) -> Option<Vec<u8>>;
+
+    /// The last block that is recorded as final; at the beginning, genesis.
+    fn last(&self) -> Identity;
+
+    /// Final blocks from a height on, in order, without gaps; none where that height is not final
+    /// here. At most `most`, and of `bytes` bytes together unless the first is longer.
+    fn finals(&self, from: u64, most: usize, bytes: usize) -> Vec<FinalBlock>;
+
+    /// A block became final. Durable when this returns.
     ///
     /// Called too for a block that this validator never checked, when the others were faster.
-    ///
-    /// `finalization` is in the engine's encoding (see the crate's documentation). Views rise from
-    /// call to call; after a restart a call may come again for a block that is already recorded.
-    fn finalized(&self, block: Digest, finalization: &[u8]);
+    /// Heights rise by one from call to call. `finalization` is in the engine's encoding (see the
+    /// crate's documentation).
+    fn finalized(&self, block: Digest, body: &[u8], finalization: &[u8]);
+}
+
+/// How validators reach each other.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Where this validator listens for the others.
+    pub listen: SocketAddr,
+    /// Where each of the others is reached, `host:port`.
+    pub peers: Vec<(PublicKey, String)>,
+    /// Whether a peer may come from another address than that: names are used, or addresses are
+    /// translated on the way. Its key is asked for either way.
+    pub any_source: bool,
+    /// How long a peer that sent something invalid is not listened to.
+    pub blocked_for: Duration,
+    /// Longest body of a block.
+    pub body_bytes_max: usize,
 }
 
 /// How to order.
@@ -118,6 +200,8 @@ pub struct OrderConfig {
     pub certification_timeout: Duration,
     /// How many views below the newest final one the engine remembers.
     pub view_retention: u64,
+    /// How the validators reach each other; unused in a set of one.
+    pub network: Option<NetworkConfig>,
 }
 
 impl OrderConfig {
@@ -140,6 +224,7 @@ impl OrderConfig {
             leader_timeout: Duration::from_secs(patience),
             certification_timeout: Duration::from_secs(patience + patience / 2),
             view_retention: 64,
+            network: None,
         }
     }
 }
@@ -170,6 +255,16 @@ impl Handle {
         self.status.failure()
     }
 
+    /// The highest view that this validator has seen.
+    pub fn view(&self) -> u64 {
+        self.status.view.load(Ordering::Relaxed)
+    }
+
+    /// The validators of the set, as this one sees them, in the order of certificates.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.status.peers()
+    }
+
     /// Ends ordering and waits until everything is written.
     ///
     /// # Errors
@@ -189,15 +284,64 @@ impl Drop for Handle {
     }
 }
 
+/// A validator, as another sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its key.
+    pub key: PublicKey,
+    /// Whether this is the validator that is asked.
+    pub me: bool,
+    /// Whether there is a connection now.
+    pub connected: bool,
+    /// Whether it is not listened to, because it sent something invalid.
+    pub blocked: bool,
+    /// Votes of it that were counted since the start.
+    pub votes: u64,
+    /// The highest view in which it voted.
+    pub view: u64,
+}
+
+/// What the network says of its peers, by key.
+type Links = Box<dyn Fn() -> network::Seen + Send>;
+
 /// What the threads of ordering tell each other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Status {
     failure: Mutex<Option<Fatal>>,
     ending: AtomicBool,
     end: Notify,
+    view: AtomicU64,
+    me: Mutex<Option<PublicKey>>,
+    votes: Mutex<Vec<Votes>>,
+    links: Mutex<Option<Links>>,
+}
+
+/// Votes of one validator.
+#[derive(Clone, Debug)]
+struct Votes {
+    key: PublicKey,
+    count: u64,
+    view: u64,
+}
+
+impl std::fmt::Debug for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Status").field("failure", &self.failure()).finish_non_exhaustive()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind these locks is replaced or counted up, never half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Status {
+    /// The status of a validator of this set, in the order of certificates.
+    fn new(validators: Vec<PublicKey>, me: PublicKey) -> Self {
+        let votes = validators.into_iter().map(|key| Votes { key, count: 0, view: 0 }).collect();
+        Self { me: Mutex::new(Some(me)), votes: Mutex::new(votes), ..Self::default() }
+    }
+
     fn stop(&self) {
         self.ending.store(true, Ordering::SeqCst);
         self.end.notify_one();
@@ -213,11 +357,40 @@ impl Status {
 
     fn fail(&self, failure: Fatal) {
         tracing::error!(%failure, "ordering ends");
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        held(&self.failure).get_or_insert(failure);
         self.stop();
     }
 
     fn failure(&self) -> Option<Fatal> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        held(&self.failure).clone()
+    }
+
+    fn saw(&self, view: u64) {
+        self.view.fetch_max(view, Ordering::Relaxed);
+    }
+
+    fn voted(&self, validator: usize, view: u64) {
+        self.saw(view);
+        if let Some(votes) = held(&self.votes).get_mut(validator) {
+            votes.count += 1;
+            votes.view = votes.view.max(view);
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let seen = held(&self.links).as_ref().map(|links| links()).unwrap_or_default();
+        let me = held(&self.me).clone();
+        let peer = |votes: &Votes| {
+            let name = hex::encode(votes.key.to_compressed());
+            Peer {
+                me: me.as_ref() == Some(&votes.key),
+                connected: seen.connected.contains(&name),
+                blocked: seen.blocked.contains(&name),
+                key: votes.key.clone(),
+                votes: votes.count,
+                view: votes.view,
+            }
+        };
+        held(&self.votes).iter().map(peer).collect()
     }
 }

@@ -6,12 +6,13 @@
 //! ready before it stopped (see `journal`), handed in as if a peer had kept it.
 
 use crate::key::Key;
+use crate::network::Links;
 use commonware_actor::{Feedback, Unreliable};
 use commonware_p2p::{BlockedSubscription, Blocker, CheckedSender, LimitedSender, Message};
-use commonware_p2p::{Receiver, Recipients};
+use commonware_p2p::{PeerSetSubscription, Provider, Receiver, Recipients, TrackedPeers};
 use commonware_runtime::{IoBuf, IoBufs};
 use commonware_utils::NZUsize;
-use commonware_utils::channel::ring;
+use commonware_utils::channel::{mpsc, ring};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -55,6 +56,18 @@ impl Blocker for Nobody {
     }
 }
 
+impl Provider for Nobody {
+    type PublicKey = Key;
+
+    async fn peer_set(&mut self, _: u64) -> Option<TrackedPeers<Key>> {
+        None
+    }
+
+    async fn subscribe(&mut self) -> PeerSetSubscription<Key> {
+        mpsc::unbounded_channel().1
+    }
+}
+
 /// Yields the messages that it was made with, then waits for ever.
 #[derive(Debug)]
 pub(crate) struct Remembered {
@@ -78,7 +91,24 @@ impl Receiver for Remembered {
 }
 
 /// A channel to nobody, on which `messages` of `from` wait to be received.
-pub(crate) fn channel(from: &Key, messages: Vec<Vec<u8>>) -> (Nobody, Remembered) {
+fn channel(from: &Key, messages: Vec<Vec<u8>>) -> (Nobody, Remembered) {
     let messages = messages.into_iter().map(|bytes| (from.clone(), bytes)).collect();
     (Nobody, Remembered { messages })
+}
+
+/// Links to nobody; `certificates` are received as if this validator had sent them.
+pub(crate) fn links(
+    me: &Key,
+    certificates: Vec<Vec<u8>>,
+) -> Links<Nobody, Remembered, Nobody, Nobody> {
+    let silent = || channel(me, Vec::new());
+    Links {
+        votes: silent(),
+        certificates: channel(me, certificates),
+        views: silent(),
+        bodies: silent(),
+        requests: silent(),
+        blocker: Nobody,
+        peers: Nobody,
+    }
 }

@@ -10,7 +10,7 @@
 
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_crypto::{Digest, sm3};
-use piaogen_order::{Application, Finalized, OrderConfig, start};
+use piaogen_order::{Application, FinalBlock, Finalized, Identity, OrderConfig, Verdict, start};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -28,13 +28,18 @@ fn secret() -> SecretKey {
     SecretKey::from_bytes(&[5; 32]).unwrap()
 }
 
-/// Parent, view and a number that no other run of the process would use.
-const BLOCK: usize = 32 + 8 + 8;
+/// Parent, height, view and a number that no other run of the process would use.
+const BLOCK: usize = 32 + 8 + 8 + 8;
 
-fn blocks(folder: &Path) -> HashMap<Digest, Digest> {
+fn blocks(folder: &Path) -> HashMap<Digest, Vec<u8>> {
     let bytes = fs::read(folder.join("blocks")).unwrap_or_default();
-    let parent = |block: &[u8]| block[..32].try_into().unwrap();
-    bytes.chunks_exact(BLOCK).map(|block| (sm3::hash(block), parent(block))).collect()
+    bytes.chunks_exact(BLOCK).map(|block| (sm3::hash(block), block.to_vec())).collect()
+}
+
+fn identity(body: &[u8]) -> Identity {
+    let parent = body[..32].try_into().unwrap();
+    let height = u64::from_be_bytes(body[32..40].try_into().unwrap());
+    Identity { block: sm3::hash(body), parent, height }
 }
 
 /// Finalizations, with the place in the file where each ends.
@@ -51,8 +56,8 @@ fn finals(folder: &Path) -> Vec<(Vec<u8>, u64)> {
 }
 
 struct Files {
-    blocks: Mutex<File>,
-    finals: Mutex<(File, u64)>,
+    blocks: Mutex<(File, HashMap<Digest, Vec<u8>>)>,
+    finals: Mutex<(File, Identity)>,
 }
 
 impl Files {
@@ -66,42 +71,69 @@ impl Files {
             file
         };
         let whole = fs::metadata(folder.join("blocks")).map_or(0, |meta| meta.len());
-        let last = finals(folder).pop();
-        let view = last.as_ref().map_or(0, |(bytes, _)| Finalized::decode(bytes).unwrap().view);
+        let known = blocks(folder);
+        let genesis = Identity { block: GENESIS, parent: [0; 32], height: 0 };
+        let newest = finals(folder).pop();
+        let last = newest.as_ref().map_or(genesis, |(bytes, _)| {
+            identity(&known[&Finalized::decode(bytes).unwrap().block])
+        });
+        let end = newest.as_ref().map_or(0, |(_, end)| *end);
         let files = Self {
-            blocks: Mutex::new(open("blocks", whole - whole % BLOCK as u64)),
-            finals: Mutex::new((open("finals", last.as_ref().map_or(0, |(_, end)| *end)), view)),
+            blocks: Mutex::new((open("blocks", whole - whole % BLOCK as u64), known)),
+            finals: Mutex::new((open("finals", end), last)),
         };
+        let last = newest;
         (files, last.map(|(bytes, _)| bytes))
     }
 }
 
 impl Application for Files {
+    fn identify(&self, body: &[u8]) -> Option<Identity> {
+        (body.len() == BLOCK).then(|| identity(body))
+    }
+
     fn propose(&self, view: u64, parent: Digest) -> Option<Digest> {
         std::thread::sleep(Duration::from_millis(rand::random_range(0..20)));
         let number: u64 = rand::random();
-        let block = [&parent[..], &view.to_be_bytes(), &number.to_be_bytes()].concat();
-        let mut file = self.blocks.lock().unwrap();
-        file.write_all(&block).unwrap();
-        file.sync_data().unwrap();
-        Some(sm3::hash(&block))
+        let mut blocks = self.blocks.lock().unwrap();
+        let height = blocks.1.get(&parent).map_or(0, |body| identity(body).height) + 1;
+        let numbers = [height, view, number].map(u64::to_be_bytes);
+        let block = [&parent[..], &numbers.concat()].concat();
+        blocks.0.write_all(&block).unwrap();
+        blocks.0.sync_data().unwrap();
+        let digest = sm3::hash(&block);
+        blocks.1.insert(digest, block);
+        Some(digest)
     }
 
-    fn verify(&self, _: u64, _: Digest, _: Digest) -> bool {
-        false
+    fn check(&self, _: u64, body: &[u8]) -> Verdict {
+        // Its own, which it voted for before it was killed.
+        assert!(self.body(sm3::hash(body)).is_some());
+        Verdict::Good
     }
 
-    fn finalized(&self, block: Digest, finalization: &[u8]) {
+    fn body(&self, block: Digest) -> Option<Vec<u8>> {
+        self.blocks.lock().unwrap().1.get(&block).cloned()
+    }
+
+    fn last(&self) -> Identity {
+        self.finals.lock().unwrap().1
+    }
+
+    fn finals(&self, _: u64, _: usize, _: usize) -> Vec<FinalBlock> {
+        Vec::new()
+    }
+
+    fn finalized(&self, block: Digest, body: &[u8], finalization: &[u8]) {
         let read = Finalized::decode(finalization).unwrap();
         assert_eq!(read.block, block);
         let mut finals = self.finals.lock().unwrap();
-        if read.view <= finals.1 {
-            return;
-        }
+        let identity = identity(body);
+        assert_eq!((identity.parent, identity.height), (finals.1.block, finals.1.height + 1));
         let length = u32::try_from(finalization.len()).unwrap().to_be_bytes();
         finals.0.write_all(&[&length, finalization].concat()).unwrap();
         finals.0.sync_data().unwrap();
-        finals.1 = read.view;
+        finals.1 = identity;
     }
 }
 
@@ -150,7 +182,12 @@ fn check(folder: &Path, keys: &[PublicKey], before: &[Vec<u8>]) -> Vec<Vec<u8>> 
     let mut tip = GENESIS;
     for bytes in &finals {
         let read = Finalized::check(bytes, NAMESPACE, 0, keys).unwrap();
-        assert_eq!(parents[&read.block], tip, "view {} does not stand on the last", read.view);
+        assert_eq!(
+            identity(&parents[&read.block]).parent,
+            tip,
+            "view {} does not stand on the last",
+            read.view
+        );
         tip = read.block;
     }
     finals

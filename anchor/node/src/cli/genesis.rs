@@ -2,10 +2,11 @@
 
 use super::Output;
 use crate::config::Config;
+use crate::members::{self, Member};
 use crate::run::chain::clock_ms;
 use crate::setup::{self, random_key, write_new};
 use anyhow::{Context, Result, ensure};
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_verify::genesis::{FORMAT, Founder, GenesisFile};
 use piaogen_verify::scheme::usual;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder; must be new or empty. It gets genesis.json, trust-root.json, the two secret keys
-    /// validator.pem and authority.pem, and node.toml.
+    /// validator.pem and authority.pem, and node.toml. Of several validators, each gets a folder of
+    /// its own in it: validator-1, validator-2 and so on.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// Name of the chain: a-z, 0-9, hyphen.
@@ -22,6 +24,17 @@ pub(super) struct Arguments {
     /// Partitions of the topic of records: at least as many as there will be lanes.
     #[arg(long, default_value_t = 16)]
     partitions: u32,
+    /// How many validators; four are the fewest of which one may fail.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    validators: u32,
+    /// Public key of a validator that holds its secret key itself, SPKI PEM; once for each, in place
+    /// of --validators.
+    #[arg(long, value_name = "FILE", conflicts_with = "validators")]
+    validator: Vec<PathBuf>,
+    /// Where the other validators reach one, in the order of --validator; without any, all are on
+    /// this machine.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Vec<String>,
     /// Party id of the first authority.
     #[arg(long, default_value = "AUTHORITY")]
     authority: String,
@@ -41,43 +54,70 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let occupied = std::fs::read_dir(dir)?.next().is_some();
     ensure!(!occupied, "{} is not empty; a chain is made in a new folder", dir.display());
-    let (validator, authority) = (random_key()?, random_key()?);
-    let bytes = genesis_file(arguments, &validator, &authority)?;
-    let genesis = setup::write_chain(dir, &bytes, &validator, &authority)?;
-    let toml = node_toml(arguments);
-    write_new(&dir.join("node.toml"), toml.as_bytes(), false)?;
+    let authority = random_key()?;
+    let keys = keys(arguments)?;
+    let public: Vec<PublicKey> = keys.iter().map(|(key, _)| key.clone()).collect();
+    let bytes = genesis_file(arguments, &public, &authority)?;
+    let stream = stream_toml(arguments, keys.len());
+    let (genesis, first) = match &keys[..] {
+        [(_, Some(validator))] if arguments.address.is_empty() => {
+            let genesis = setup::write_chain(dir, &bytes, validator, &authority)?;
+            let toml = format!("{}{stream}", setup::BASE_TOML);
+            write_new(&dir.join("node.toml"), toml.as_bytes(), false)?;
+            (genesis, dir.clone())
+        }
+        _ => {
+            let members = Member::all(keys, &arguments.address)?;
+            let genesis = members::write(dir, &bytes, &members, &authority, &stream)?;
+            (genesis, members::folder(dir, 0))
+        }
+    };
     if let Some(copies) = arguments.topics {
-        setup::create_topics(&Config::load(&dir.join("node.toml"))?, &genesis, copies)?;
+        setup::create_topics(&Config::load(&first.join("node.toml"))?, &genesis, copies)?;
     }
     let chain = hex::encode(genesis.chain);
-    let json = serde_json::json!({ "chain_id": genesis.file.chain_id, "chain": chain, "dir": dir });
+    let validators = genesis.validators.keys().len();
+    let json = serde_json::json!({
+        "chain_id": genesis.file.chain_id, "chain": chain, "dir": dir, "validators": validators,
+    });
     output.print(&json, || {
+        let others = if validators == 1 { "" } else { ", and so on for each validator" };
         format!(
-            "chain {} in {}\ndigest {chain}\nnext: piaogen node --dir {}",
+            "chain {} in {}\ndigest {chain}\nnext: piaogen node --dir {}{others}",
             genesis.file.chain_id,
             dir.display(),
-            dir.display()
+            first.display()
         )
     })
 }
 
+/// The keys of the validators: given, or made here.
+fn keys(arguments: &Arguments) -> Result<Vec<(PublicKey, Option<SecretKey>)>> {
+    if !arguments.validator.is_empty() {
+        let given = |path: &PathBuf| Ok((setup::public_key(path)?, None));
+        return arguments.validator.iter().map(given).collect();
+    }
+    let made = |_| random_key().map(|key| (key.public_key(), Some(key)));
+    (0..arguments.validators).map(made).collect()
+}
+
 fn genesis_file(
     arguments: &Arguments,
-    validator: &SecretKey,
+    validators: &[PublicKey],
     authority: &SecretKey,
 ) -> Result<Vec<u8>> {
-    let public = |key: &SecretKey| hex::encode(key.public_key().to_compressed());
+    let public = |key: &PublicKey| hex::encode(key.to_compressed());
     let file = GenesisFile {
         format: FORMAT.into(),
         chain_id: arguments.chain_id.clone(),
         time_ms: clock_ms(),
         partitions: arguments.partitions,
-        validators: vec![public(validator)],
+        validators: validators.iter().map(public).collect(),
         participants: vec![Founder {
             party: arguments.authority.clone(),
             name: arguments.authority.clone(),
             roles: vec!["authority".into()],
-            public_key: public(authority),
+            public_key: public(&authority.public_key()),
         }],
         schemes: usual::all(),
         clock_skew_ms: 600_000,
@@ -87,16 +127,15 @@ fn genesis_file(
     Ok(bytes)
 }
 
-fn node_toml(arguments: &Arguments) -> String {
-    let mut toml = setup::BASE_TOML.to_string();
+fn stream_toml(arguments: &Arguments, validators: usize) -> String {
     if let Some(brokers) = &arguments.kafka {
         let prefix = &arguments.topic_prefix;
-        toml.push_str(&format!(
+        return format!(
             "\n[stream]\ncarrier = \"kafka\"\nbrokers = {brokers:?}\nrecords_topic = \
              \"{prefix}records\"\nregistry_topic = \"{prefix}registry\"\n"
-        ));
-    } else {
-        toml.push_str("\n[stream]\ncarrier = \"embedded\"\nembedded_dir = \"stream\"\n");
+        );
     }
-    toml
+    // The folders of several validators lie beside the stream that they share.
+    let folder = if validators == 1 { "stream" } else { "../stream" };
+    format!("\n[stream]\ncarrier = \"embedded\"\nembedded_dir = \"{folder}\"\n")
 }

@@ -8,19 +8,21 @@
 //! - A block is on disk before it is voted for, and final on disk before it is executed.
 //! - A header is made or voted for only over roots that this node computed itself.
 //! - When the roots of a final header differ from our own, the node stops.
+//! - What is provable has a certificate of its own, and is executed.
 
+use super::body::{Body, differences};
 use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
-use super::lock;
 use super::metrics::Metrics;
+use super::{lock, parse_block};
 use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
 use piaogen_crypto::{Digest, Lanes};
-use piaogen_order::Application;
+use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_storage::{Block, Store, StoreError};
-use piaogen_verify::encoding::Reader;
-use piaogen_verify::header::{Cut, HEADER_LEN, Header, ShardEntry, shards_root};
+use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
+use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,6 +58,8 @@ struct State {
     /// The last final header; its block may not be executed yet.
     last: Header,
     provable: Option<Provable>,
+    /// The last final blocks, for peers that ask, and for the shards that they were proposed with.
+    recent: VecDeque<(Digest, Vec<u8>)>,
     history: Log,
     last_final: Instant,
     failure: Option<String>,
@@ -64,6 +68,8 @@ struct State {
 
 /// What is shared between ordering, execution and those who ask.
 pub struct Chain {
+    /// The genesis digest.
+    chain: Digest,
     store: Arc<Store>,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
@@ -73,6 +79,13 @@ pub struct Chain {
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
 }
+
+/// How many final blocks are remembered.
+const RECENT: usize = 64;
+/// How long a check waits at a time for what is not here yet.
+const CHECK_WAIT: Duration = Duration::from_millis(50);
+/// What a proposed cut may have beyond twice this node's own limit of records: a batch.
+const BATCH_MAX: u64 = 1 << 16;
 
 /// The header with its stored certificate, if it has one, and the shards that it speaks of.
 fn provable(
@@ -122,16 +135,21 @@ impl Chain {
             true => provable(&store, &start.tip.header, start.tip.shards.clone())?,
             false => None,
         };
+        let last = start.last;
+        metrics.resumed(last.height);
+        metrics.stands(start.tip.header.height, &shards_root(&start.tip.shards));
         let state = State {
             tip: start.tip,
-            last: start.last,
+            last,
             provable: newest,
+            recent: VecDeque::new(),
             history: start.history,
             last_final: Instant::now(),
             failure: None,
             stopping: false,
         };
         Ok(Chain {
+            chain: last.chain,
             store,
             intake,
             metrics,
@@ -209,7 +227,7 @@ impl Chain {
         let before = self.tip();
         let own = shards_root(&before.shards);
         if own != header.shards_root {
-            return Err(ExecuteError::Diverged { height: header.height });
+            return Err(self.diverged(&before, header, own));
         }
         let begun = Instant::now();
         let shards = executor.execute(&before, header, cut)?;
@@ -219,11 +237,37 @@ impl Chain {
         let levels = state.history.append(self.lanes, vec![digest]);
         let size = state.history.size();
         self.store.history_append(&levels, size)?;
+        self.metrics.stands(header.height, &shards_root(&shards));
         state.tip =
             Tip { header: *header, cut: cut.clone(), shards, history_root: state.history.root() };
+        // Where this node is behind, the header that proves the block was final before. Read under the
+        // lock: a block that is recorded later finds the tip that was just set.
+        if let Some(next) = self.store.block(header.height + 1)? {
+            let (header, _) = parse_block(&next).map_err(ExecuteError::Stored)?;
+            let finalization = next.finalization;
+            if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
+                let shards = state.tip.shards.clone();
+                state.provable = Some(Provable { header, finalization, shards });
+            }
+        }
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Says in which shards this node is another than the validators that agreed on the header.
+    fn diverged(&self, before: &Tip, header: &Header, own: Digest) -> ExecuteError {
+        self.metrics.disagreed();
+        let digest = header.digest();
+        let state = lock(&self.state);
+        let body = state.recent.iter().find(|(block, _)| *block == digest);
+        let theirs = body.and_then(|(_, body)| Body::decode(body)).and_then(|body| body.entries);
+        ExecuteError::Diverged {
+            height: header.height,
+            own,
+            theirs: header.shards_root,
+            shards: differences(&before.shards, theirs.as_deref()),
+        }
     }
 
     /// Waits until the block `parent` is executed, at most so long.
@@ -276,7 +320,18 @@ impl Chain {
         }
     }
 
-    fn record(&self, header: Header, cut: Cut, finalization: &[u8]) -> Result<(), ExecuteError> {
+    fn record(&self, body: &[u8], finalization: &[u8]) -> Result<(), ExecuteError> {
+        let Some(Body { header, cut, .. }) = Body::decode(body) else {
+            return Err(ExecuteError::Unreadable { bytes: body.len() });
+        };
+        let last = lock(&self.state).last;
+        if header.height <= last.height {
+            // Handed over again after a restart.
+            return Ok(());
+        }
+        if header.height != last.height + 1 || header.parent != last.digest() {
+            return Err(ExecuteError::Gap { height: header.height, last: last.height });
+        }
         let block = Block {
             height: header.height,
             header: header.encode().to_vec(),
@@ -289,7 +344,11 @@ impl Chain {
         self.metrics.finalized(header.height, state.last_final.elapsed().as_secs_f64());
         state.last = header;
         state.last_final = Instant::now();
-        // A header can be made and voted for only after the execution of its parent.
+        if state.recent.len() == RECENT {
+            state.recent.pop_front();
+        }
+        state.recent.push_back((header.digest(), body.to_vec()));
+        // Else it is provable when its parent is executed.
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone();
             state.provable = Some(Provable { header, finalization: finalization.to_vec(), shards });
@@ -302,85 +361,163 @@ impl Chain {
         Ok(())
     }
 
-    /// Records the block and those below it that have no certificate of their own.
-    fn finalize(&self, digest: &Digest, finalization: &[u8]) -> Result<(), ExecuteError> {
-        let last = lock(&self.state).last;
-        if last.digest() == *digest {
-            return Ok(());
-        }
-        let mut blocks = vec![self.pending(digest)?];
-        while let Some((header, _)) = blocks.last()
-            && header.height > last.height + 1
-        {
-            let parent = header.parent;
-            blocks.push(self.pending(&parent)?);
-        }
-        if blocks.last().is_some_and(|(header, _)| header.height <= last.height) {
-            // Handed over again after a restart: recorded already.
-            return Ok(());
-        }
-        while let Some((header, cut)) = blocks.pop() {
-            let certificate = if blocks.is_empty() { finalization } else { &[] };
-            self.record(header, cut, certificate)?;
-        }
-        Ok(())
-    }
-
-    fn pending(&self, digest: &Digest) -> Result<(Header, Cut), ExecuteError> {
-        let missing = || ExecuteError::Missing { block: *digest };
-        let body = self.store.pending_get(digest)?.ok_or_else(missing)?;
-        let (header, cut) = parse_body(&body).ok_or_else(missing)?;
-        (header.digest() == *digest && header.cut == cut.digest())
-            .then_some((header, cut))
-            .ok_or_else(missing)
-    }
-
     fn make(&self, tip: &Tip) -> Result<Option<Digest>, ExecuteError> {
         let Some(cut) = self.cut(tip) else { return Ok(None) };
         let header = tip.next(&cut, clock_ms());
         let digest = header.digest();
-        let mut body = header.encode().to_vec();
-        body.extend_from_slice(&cut.encode());
-        self.store.pending_put(header.height, &digest, &body)?;
+        let body = Body { header, cut, entries: Some(tip.shards.clone()) };
+        self.store.pending_put(header.height, &digest, &body.encode())?;
         Ok(Some(digest))
+    }
+
+    /// Checks a proposed block on top of the one that is executed.
+    fn judge(&self, body: &Body, bytes: &[u8]) -> Result<Verdict, ExecuteError> {
+        let header = &body.header;
+        let digest = header.digest();
+        if header.height <= lock(&self.state).last.height {
+            // Final in the meantime, or passed over: then nobody asks for long.
+            let stored = self.store.block(header.height)?;
+            let same = stored.is_some_and(|block| block.header == header.encode());
+            return Ok(if same { Verdict::Good } else { Verdict::NotYet });
+        }
+        let Some(tip) = self.executed(&header.parent, CHECK_WAIT) else {
+            return Ok(Verdict::NotYet);
+        };
+        if !self.has_records(&tip, &body.cut) {
+            return Ok(Verdict::NotYet);
+        }
+        let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);
+        if let Err(refusal) = tip.check(header, &body.cut, &self.intake.ends(), latest) {
+            self.disagree(&tip, body, &refusal.to_string());
+            return Ok(Verdict::Bad);
+        }
+        if self.store.pending_get(&digest)?.is_none() {
+            self.store.pending_put(header.height, &digest, bytes)?;
+        }
+        Ok(Verdict::Good)
+    }
+
+    /// Whether the records that a cut covers are here; waits a little for them.
+    fn has_records(&self, tip: &Tip, cut: &Cut) -> bool {
+        if cut.0.len() != tip.cut.0.len() {
+            // Not for waiting: the check says what is wrong.
+            return true;
+        }
+        let version = self.intake.version();
+        let here = |ends: &[u64]| cut.0.iter().zip(ends).all(|(offset, end)| offset <= end);
+        if here(&self.intake.ends()) {
+            return true;
+        }
+        // Others may have other limits, but a proposal must not fill this node's memory.
+        let ahead = 2 * self.policy.shard_records as u64 + BATCH_MAX;
+        for (shard, (offset, before)) in cut.0.iter().zip(&tip.cut.0).enumerate() {
+            self.intake.want(shard, (*offset).min(before.saturating_add(ahead)));
+        }
+        self.intake.wait(version, CHECK_WAIT);
+        here(&self.intake.ends())
+    }
+
+    /// Says loudly that a proposal is not voted for, and where its roots are others.
+    fn disagree(&self, tip: &Tip, body: &Body, why: &str) {
+        let header = &body.header;
+        let own = shards_root(&tip.shards);
+        if header.shards_root == own {
+            let (height, block) = (header.height, hex::encode(header.digest()));
+            tracing::warn!(height, %block, %why, "a proposed block is not voted for");
+            return;
+        }
+        self.metrics.disagreed();
+        tracing::error!(
+            height = header.height,
+            block = %hex::encode(header.digest()),
+            own = %hex::encode(own),
+            proposed = %hex::encode(header.shards_root),
+            shards = %differences(&tip.shards, body.entries.as_deref()),
+            "a proposed block has other roots than this node computed: it is not voted for; find \
+             out which of the two is wrong"
+        );
+    }
+
+    fn fatal(&self, what: &str, error: &ExecuteError) {
+        self.fail(format!("{what}: {error}"));
     }
 }
 
-/// Header and cut of a block's body.
-pub fn parse_body(body: &[u8]) -> Option<(Header, Cut)> {
-    let (header, cut) = body.split_at_checked(HEADER_LEN)?;
-    Some((Header::decode(&mut Reader::new(header)).ok()?, Cut::decode(cut).ok()?))
-}
-
 impl Application for Chain {
+    fn identify(&self, body: &[u8]) -> Option<Identity> {
+        let Body { header, .. } = Body::decode(body)?;
+        let (block, parent, height) = (header.digest(), header.parent, header.height);
+        (header.chain == self.chain).then_some(Identity { block, parent, height })
+    }
+
     fn propose(&self, _view: u64, parent: Digest) -> Option<Digest> {
         let tip = self.executed(&parent, Duration::from_secs(1))?;
         match self.make(&tip) {
             Ok(digest) => digest,
             Err(error) => {
-                self.fail(format!("making a block after height {}: {error}", tip.header.height));
+                let height = tip.header.height;
+                self.fatal(&format!("making a block after height {height}"), &error);
                 None
             }
         }
     }
 
-    fn verify(&self, _view: u64, parent: Digest, block: Digest) -> bool {
-        let Some(tip) = self.executed(&parent, Duration::from_secs(1)) else { return false };
-        let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);
-        let checked =
-            self.pending(&block).map_err(|error| error.to_string()).and_then(|(header, cut)| {
-                tip.check(&header, &cut, &self.intake.ends(), latest)
-                    .map_err(|refusal| refusal.to_string())
-            });
-        if let Err(why) = &checked {
-            tracing::warn!(block = %hex::encode(block), %why, "a proposed block is not voted for");
+    fn check(&self, _view: u64, bytes: &[u8]) -> Verdict {
+        let Some(body) = Body::decode(bytes) else { return Verdict::Bad };
+        match self.judge(&body, bytes) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.fatal(&format!("checking a block of height {}", body.header.height), &error);
+                Verdict::NotYet
+            }
         }
-        checked.is_ok()
     }
 
-    fn finalized(&self, block: Digest, finalization: &[u8]) {
-        if let Err(error) = self.finalize(&block, finalization) {
-            self.fail(format!("recording a final block: {error}"));
+    fn body(&self, block: Digest) -> Option<Vec<u8>> {
+        let recent = {
+            let state = lock(&self.state);
+            state.recent.iter().find(|(digest, _)| *digest == block).map(|(_, body)| body.clone())
+        };
+        let found = match recent {
+            Some(body) => Ok(Some(body)),
+            None => self.store.pending_get(&block),
+        };
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a proposed block cannot be read");
+            None
+        })
+    }
+
+    fn last(&self) -> Identity {
+        let last = lock(&self.state).last;
+        Identity { block: last.digest(), parent: last.parent, height: last.height }
+    }
+
+    fn finals(&self, from: u64, most: usize, bytes: usize) -> Vec<FinalBlock> {
+        let (mut blocks, mut size) = (Vec::new(), 0);
+        while blocks.len() < most {
+            let height = from.saturating_add(blocks.len() as u64);
+            let block = match self.store.block(height) {
+                Ok(Some(block)) if !block.finalization.is_empty() => block,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a final block cannot be read");
+                    break;
+                }
+            };
+            let body = [block.header, block.cut].concat();
+            size += body.len() + block.finalization.len() + 8;
+            if size > bytes && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(FinalBlock { body, finalization: block.finalization });
+        }
+        blocks
+    }
+
+    fn finalized(&self, _block: Digest, body: &[u8], finalization: &[u8]) {
+        if let Err(error) = self.record(body, finalization) {
+            self.fatal("recording a final block", &error);
         }
     }
 }

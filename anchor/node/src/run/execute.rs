@@ -34,18 +34,37 @@ pub enum ExecuteError {
     Stopped,
     /// Our roots are not those that the validators agreed on.
     #[error(
-        "the roots after the block before height {height} are not those of its final header: the \
-         stream or the state of this node is not the chain's; run `piaogen fsck`"
+        "the header of height {height} is final with shards_root {}, this node computed {}: its \
+         stream or its state is not the chain's; {shards}. Nothing more is written: keep the data \
+         folder for an inquiry and run `piaogen fsck`",
+        hex::encode(.theirs), hex::encode(.own)
     )]
     Diverged {
         /// The height of the header.
         height: u64,
+        /// The root that this node computed.
+        own: Digest,
+        /// The root of the final header.
+        theirs: Digest,
+        /// In which shards, and how.
+        shards: String,
     },
-    /// The body of a block that became final is not here.
-    #[error("block {} became final and its body is not in blocks/pending", hex::encode(.block))]
-    Missing {
-        /// The digest of the header.
-        block: Digest,
+    /// A stored block cannot be read.
+    #[error("a stored block: {0:#}")]
+    Stored(anyhow::Error),
+    /// What became final is no block.
+    #[error("a block of {bytes} bytes became final and cannot be read")]
+    Unreadable {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A block became final before the one below it.
+    #[error("block {height} was handed over as final, and the last one here is {last}")]
+    Gap {
+        /// Its height.
+        height: u64,
+        /// The last final height.
+        last: u64,
     },
     /// Storage failed.
     #[error(transparent)]

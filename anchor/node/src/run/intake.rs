@@ -229,6 +229,12 @@ impl Intake {
         (cut, records)
     }
 
+    /// Has a shard read up to an offset, whatever the limit: a block wants these records.
+    pub fn want(&self, shard: usize, offset: u64) {
+        let mut queue = lock(&self.queues[shard]);
+        queue.wanted = queue.wanted.max(offset);
+    }
+
     /// Takes the records of a shard below `cut`, waiting until all of them are checked, and the times
     /// at which the stream took the batches. `None` when the intake stopped before.
     pub fn take(&self, shard: usize, cut: u64) -> Option<(CheckedBatch, Vec<i64>)> {

@@ -4,7 +4,9 @@
 //! - Every series exists from the start, so that "none yet" and "not measured" differ.
 
 use piaogen_anchor::alert::AlertKind;
+use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::CacheStats;
+use piaogen_order::Peer;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fingerprint::Fingerprint;
 use prometheus::{
@@ -38,6 +40,20 @@ pub struct Metrics {
     alerts: IntCounterVec,
     fingerprints: IntGauge,
     fingerprints_since: IntGauge,
+    disagreements: IntCounter,
+    executed_height: IntGauge,
+    executed_root: IntGauge,
+    view: IntGauge,
+    peers: PeerSeries,
+}
+
+/// Series of each validator of the set.
+#[derive(Debug)]
+struct PeerSeries {
+    connected: IntGaugeVec,
+    blocked: IntGaugeVec,
+    votes: IntCounterVec,
+    view: IntGaugeVec,
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
@@ -119,6 +135,32 @@ impl Metrics {
                 "piaogen_fingerprints_since_height",
                 "Fingerprints of blocks below this height were lost; 0: none was",
             )?,
+            disagreements: counter(
+                "piaogen_disagreements_total",
+                "Blocks whose roots are not those that this node computed",
+            )?,
+            executed_height: gauge("piaogen_executed_height", "Height of the last executed block")?,
+            executed_root: gauge(
+                "piaogen_executed_root",
+                "First 48 bits of shards_root after that block: the same on all validators",
+            )?,
+            view: gauge("piaogen_view", "The highest view that this validator has seen")?,
+            peers: PeerSeries {
+                connected: gauges("piaogen_peer_connected", "1: there is a connection", "peer")?,
+                blocked: gauges(
+                    "piaogen_peer_blocked",
+                    "1: not listened to, because it sent something invalid",
+                    "peer",
+                )?,
+                votes: registered(
+                    &r,
+                    IntCounterVec::new(
+                        Opts::new("piaogen_peer_votes_total", "Votes of the validator"),
+                        &["peer"],
+                    ),
+                )?,
+                view: gauges("piaogen_peer_view", "The highest view it voted in", "peer")?,
+            },
             registry: r,
         };
         metrics.begin();
@@ -138,6 +180,34 @@ impl Metrics {
         }
         for key in ["table", "no_table"] {
             self.signatures.with_label_values(&[key]);
+        }
+    }
+
+    /// A block has other roots than this node computed.
+    pub fn disagreed(&self) {
+        self.disagreements.inc();
+    }
+
+    /// A block was executed, and this is the root over all shards after it.
+    pub fn stands(&self, height: u64, shards_root: &Digest) {
+        let prefix = shards_root[..6].iter().fold(0, |bits, byte| bits << 8 | i64::from(*byte));
+        self.executed_root.set(prefix);
+        self.executed_height.set(height as i64);
+    }
+
+    /// The validators of the set, as this one sees them.
+    pub fn peers(&self, view: u64, peers: &[Peer]) {
+        self.view.set(view as i64);
+        for peer in peers {
+            let name = hex::encode(peer.key.to_compressed());
+            let set = |series: &IntGaugeVec, value: u64| {
+                series.with_label_values(&[&name]).set(value as i64);
+            };
+            set(&self.peers.connected, u64::from(peer.connected || peer.me));
+            set(&self.peers.blocked, u64::from(peer.blocked));
+            set(&self.peers.view, peer.view);
+            let votes = self.peers.votes.with_label_values(&[&name]);
+            votes.inc_by(peer.votes.saturating_sub(votes.get()));
         }
     }
 
@@ -189,6 +259,11 @@ impl Metrics {
     /// Records were sealed.
     pub fn archived(&self, records: u64) {
         self.archived.inc_by(records);
+    }
+
+    /// The chain goes on after this block.
+    pub fn resumed(&self, height: u64) {
+        self.height.set(height as i64);
     }
 
     /// A block became final, so many seconds after the one before.

@@ -15,8 +15,9 @@ use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_loadgen::send::{SendError, Sink};
 use piaogen_loadgen::source::{Generated, Source};
 use piaogen_node::config::Config;
+use piaogen_node::members::{self, Member};
 use piaogen_node::setup;
-use piaogen_node::sinks::StreamSink;
+use piaogen_node::sinks::{StreamSink, fetch};
 use piaogen_verify::genesis::Genesis;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -149,6 +150,128 @@ impl Chain {
         assert_eq!(audit["rows"], fsck["records"], "{audit:#}");
         assert_eq!(audit["rows_covered"], fsck["records"], "{audit:#}");
         fsck["records"].as_u64().unwrap()
+    }
+}
+
+/// A chain of several validators, each a process of its own in a folder of its own.
+pub struct Set {
+    pub dir: PathBuf,
+    pub keys: DemoChain,
+    pub members: Vec<Member>,
+    nodes: Vec<Option<Child>>,
+}
+
+/// Addresses of this machine that nobody uses.
+fn free(count: usize) -> Vec<String> {
+    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held: Vec<_> = (0..count).map(bind).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+}
+
+impl Set {
+    /// Makes a chain of so many validators over one embedded log.
+    pub fn create(dir: &Path, validators: u32, partitions: u32, more_toml: &str) -> Set {
+        std::fs::create_dir_all(dir).unwrap();
+        let keys = demo_chain(1, partitions, validators, TIME_MS);
+        let pairs = keys.validators.iter().map(|key| (key.public_key(), Some(key.clone())));
+        let mut members = Member::all(pairs.collect(), &[]).unwrap();
+        let addresses = free(2 * members.len());
+        for (member, pair) in members.iter_mut().zip(addresses.chunks_exact(2)) {
+            (member.address, member.http) = (pair[0].clone(), pair[1].clone());
+        }
+        let more = format!("\n[stream]\nembedded_dir = \"../stream\"\n{more_toml}\n");
+        members::write(dir, &keys.bytes, &members, &keys.authority, &more).unwrap();
+        let nodes = members.iter().map(|_| None).collect();
+        Set { dir: dir.into(), keys, members, nodes }
+    }
+
+    /// The chain as one validator has it.
+    pub fn chain(&self, index: usize) -> Chain {
+        Chain { dir: members::folder(&self.dir, index), keys: self.keys.clone() }
+    }
+
+    pub fn start(&mut self, index: usize) {
+        let chain = self.chain(index);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(chain.dir.join("node.log"))
+            .unwrap();
+        let node = Command::new(env!("CARGO_BIN_EXE_piaogen"))
+            .args(["node", "--log", "info", "--dir"])
+            .arg(&chain.dir)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.nodes[index] = Some(node);
+    }
+
+    /// Kills a validator with SIGKILL.
+    pub fn kill(&mut self, index: usize) {
+        let mut node = self.nodes[index].take().unwrap();
+        node.kill().unwrap();
+        node.wait().unwrap();
+    }
+
+    /// Tells a validator to end; its exit code.
+    pub fn end(&mut self, index: usize) -> Option<i32> {
+        let node = self.nodes[index].as_ref().unwrap();
+        let command = format!("kill -TERM {}", node.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        self.ended(index)
+    }
+
+    /// Waits until a validator ends; its exit code.
+    pub fn ended(&mut self, index: usize) -> Option<i32> {
+        self.nodes[index].take().unwrap().wait().unwrap().code()
+    }
+
+    pub fn log(&self, index: usize) -> String {
+        std::fs::read_to_string(self.chain(index).dir.join("node.log")).unwrap_or_default()
+    }
+
+    /// The sum of a series of a validator; nothing where it does not answer.
+    pub fn series(&self, index: usize, name: &str) -> Option<u64> {
+        let text = fetch(&self.members[index].http, "/metrics").ok()?;
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let series = series.split('{').next()?;
+            (series == name).then(|| value.parse::<f64>().ok())?
+        };
+        Some(text.lines().filter_map(value).sum::<f64>() as u64)
+    }
+
+    /// Waits until something is true; fails with the logs.
+    pub fn wait(&self, what: &str, done: impl Fn(&Set) -> bool) {
+        let until = std::time::Instant::now() + Duration::from_secs(120);
+        while !done(self) {
+            if std::time::Instant::now() > until {
+                let tail = |index: usize| {
+                    let log = self.log(index);
+                    let lines: Vec<&str> = log.lines().rev().take(20).collect();
+                    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+                };
+                let logs: Vec<String> = (0..self.members.len()).map(tail).collect();
+                panic!("in vain: {what}\n{}", logs.join("\n----\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until these have so many more blocks than the highest of them has now.
+    pub fn grow(&self, who: &[usize], more: u64) {
+        let height = |index: &usize| self.series(*index, "piaogen_block_height").unwrap_or(0);
+        let goal = who.iter().map(height).max().unwrap() + more;
+        self.wait(&format!("{who:?} at height {goal}"), |_| who.iter().all(|i| height(i) >= goal));
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        for mut node in self.nodes.iter_mut().filter_map(Option::take) {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
     }
 }
 

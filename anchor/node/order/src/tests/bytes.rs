@@ -1,10 +1,12 @@
 //! The documented bytes against the engine's own encoder, and what is refused.
 
-use super::{GENESIS, NAMESPACE, secret};
+use super::{Chain, GENESIS, NAMESPACE, identity, root, secret};
 use crate::digest::Digest;
+use crate::exchange::checked_batch;
 use crate::finalization::{Finalization, sorted};
 use crate::scheme::Scheme;
-use crate::{Finalized, Refused, VALIDATORS_MAX, sort_validators};
+use crate::wire::write_batch;
+use crate::{Application, FinalBlock, Finalized, Refused, VALIDATORS_MAX, sort_validators};
 use commonware_codec::Encode;
 use commonware_consensus::simplex::types::{Finalize, Notarize, Proposal};
 use commonware_consensus::types::{Epoch, Round, View};
@@ -155,4 +157,54 @@ fn a_notarize_vote_is_no_finalize_vote() {
     let bytes = made.unwrap().encode();
     assert!(Finalized::decode(&bytes).is_ok());
     assert!(Finalized::check(&bytes, NAMESPACE, 0, &keys).is_err());
+}
+
+/// A block of height `height` on `parent`, final in view `height`.
+fn final_block(parent: piaogen_crypto::Digest, height: u64) -> FinalBlock {
+    let (secrets, keys) = committee();
+    let numbers = [height, height].map(u64::to_be_bytes).concat();
+    let body = [&parent[..], &numbers, &root(&parent)].concat();
+    let round = Round::new(Epoch::new(0), View::new(height));
+    let block = Digest(identity(&body).unwrap().block);
+    let proposal = Proposal::new(round, View::new(height - 1), block);
+    let vote = |i: usize| Finalize::sign(&scheme(&secrets[i], &keys), proposal.clone()).unwrap();
+    let votes = NonEmpty::try_new([0, 1, 3].into_iter().map(vote)).unwrap();
+    let scheme = scheme(&secrets[0], &keys);
+    let made = Finalization::from_owned_finalizes(&scheme, votes, &Sequential).unwrap();
+    FinalBlock { body, finalization: made.encode().to_vec() }
+}
+
+#[test]
+fn a_batch_is_taken_whole_or_not_at_all() {
+    let (_, keys) = committee();
+    let scheme = Scheme::verifier(NAMESPACE, sorted(&keys).unwrap());
+    let chain = Chain::default();
+    let mut blocks = Vec::new();
+    let mut parent = GENESIS;
+    for height in 1..=3 {
+        blocks.push(final_block(parent, height));
+        parent = identity(&blocks[blocks.len() - 1].body).unwrap().block;
+    }
+    let taken = |blocks: &[FinalBlock], epoch| {
+        checked_batch(&chain, &scheme, epoch, chain.last(), &write_batch(blocks))
+    };
+    let all = taken(&blocks, 0).unwrap();
+    assert_eq!(all.iter().map(|(one, _)| one.height).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(taken(&blocks[..1], 0).unwrap().len(), 1);
+    // Of another epoch, beginning too late, with a gap, or with a block twice.
+    assert!(taken(&blocks, 1).is_none());
+    assert!(taken(&blocks[1..], 0).is_none());
+    assert!(taken(&[blocks[0].clone(), blocks[2].clone()], 0).is_none());
+    assert!(taken(&[blocks[0].clone(), blocks[0].clone()], 0).is_none());
+    // The certificate of another block, none, or one with a bent signature; a bent body.
+    for change in 0..4 {
+        let mut bent = blocks.clone();
+        match change {
+            0 => bent[1].finalization = blocks[0].finalization.clone(),
+            1 => bent[1].finalization = Vec::new(),
+            2 => *bent[1].finalization.last_mut().unwrap() ^= 1,
+            _ => bent[1].body[70] ^= 1,
+        }
+        assert!(taken(&bent, 0).is_none(), "change {change}");
+    }
 }

@@ -1,114 +1,188 @@
-//! Four validators over a simulated network in the deterministic runtime.
+//! Sets over a simulated network in the deterministic runtime, and the exchange by itself.
 
-use super::{Chain, GENESIS, NAMESPACE, path, secret};
-use crate::adapter::{Adapter, Calls};
+use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
 use crate::digest::Digest;
-use crate::engine::settings;
+use crate::exchange::{Calls, Exchange, Order, Parts};
 use crate::finalization::sorted;
 use crate::key::Key;
 use crate::scheme::Scheme;
-use crate::{Finalized, OrderConfig};
-use commonware_consensus::simplex::{Engine, max_payload_size};
-use commonware_p2p::max_message_size;
-use commonware_p2p::simulated::{Config, Link, Network};
-use commonware_runtime::{Clock as _, Quota, Runner as _, Supervisor as _, deterministic};
-use commonware_utils::{NZU32, NZUsize, Probability, probability};
+use crate::simulation::{Event, Link, Plan, Trace, run};
+use crate::worker::{Good, Open};
+use crate::{Application, silent};
+use commonware_runtime::deterministic;
+use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _};
+use commonware_utils::channel::{mpsc, oneshot};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::sync::Arc;
 use std::time::Duration;
 
-const VIEWS: u64 = 20;
+const BLOCKS: usize = 20;
+const BODY_MAX: usize = 1_000;
 
-/// Runs until each of four has `VIEWS` views final; the trace, and each one's finals.
-fn run(seed: u64, success_rate: Probability) -> (String, Vec<Arc<Chain>>) {
-    let runner =
-        deterministic::Config::new().with_seed(seed).with_timeout(Some(Duration::from_secs(600)));
-    deterministic::Runner::new(runner).start(|context| async move {
-        let secrets: Vec<SecretKey> = (1..=4).map(secret).collect();
-        let keys: Vec<PublicKey> = secrets.iter().map(SecretKey::public_key).collect();
-        let names: Vec<Key> = keys.iter().cloned().map(Key::from).collect();
-        let limits = Config {
-            max_size: max_message_size(&[max_payload_size::<Scheme, Digest>(4)]),
-            max_peers_per_set: NZUsize!(4),
-            disconnect_on_block: true,
-            tracked_peer_sets: NZUsize!(1),
-        };
-        let (network, oracle) =
-            Network::new_with_peers(context.child("network"), limits, names.clone()).await;
-        network.start();
-        let link = Link {
-            latency: Duration::from_millis(20),
-            jitter: Duration::from_millis(5),
-            success_rate,
-        };
-        for from in &names {
-            for to in names.iter().filter(|to| *to != from) {
-                oracle.add_link(from.clone(), to.clone(), link.clone()).await.unwrap();
-            }
-        }
-        let mut chains = Vec::new();
-        let mut engines = Vec::new();
-        for (index, (secret, name)) in secrets.into_iter().zip(&names).enumerate() {
-            let chain = Arc::new(Chain::default());
-            chains.push(chain.clone());
-            let config = OrderConfig {
-                // The simulated disk is one for all.
-                epoch: 0,
-                ..OrderConfig::new(NAMESPACE, keys.clone(), format!("{index}"), GENESIS)
-            };
-            let scheme = Scheme::signer(NAMESPACE, sorted(&keys).unwrap(), secret).unwrap();
-            let adapter = Adapter::new(Calls::Inline(chain), 0);
-            let control = oracle.control(name.clone());
-            let mut config = settings(&config, scheme, None, adapter, control.clone());
-            config.partition = format!("validator-{index}");
-            let context = context.child("validator").with_attribute("index", index);
-            let engine = Engine::new(context.child("engine"), config);
-            let quota = Quota::per_second(NZU32!(1024));
-            engines.push(engine.start(
-                control.register(0, quota).await.unwrap(),
-                control.register(1, quota).await.unwrap(),
-                control.register(2, quota).await.unwrap(),
-            ));
-        }
-        while chains.iter().any(|chain| top(chain) < VIEWS) {
-            context.sleep(Duration::from_millis(100)).await;
-        }
-        (context.auditor().state(), chains)
-    })
+fn secrets() -> Vec<SecretKey> {
+    (1..=4).map(secret).collect()
 }
 
-fn top(chain: &Chain) -> u64 {
-    let state = chain.state.lock().unwrap();
-    state.finals.last().map_or(0, |(_, bytes)| Finalized::decode(bytes).unwrap().view)
+fn keys() -> Vec<PublicKey> {
+    secrets().iter().map(SecretKey::public_key).collect()
 }
 
-fn check(chains: &[Arc<Chain>]) {
-    let keys: Vec<PublicKey> = (1..=4).map(|seed| secret(seed).public_key()).collect();
-    // A certificate may come before the block; the others have it.
-    let all = |chain: &Arc<Chain>| chain.state.lock().unwrap().parents.clone();
-    let parents = chains.iter().flat_map(all).collect();
-    let last = |chain: &Arc<Chain>| path(&parents, chain.finals(1).pop().unwrap().0);
-    let longest = chains.iter().map(last).max_by_key(Vec::len).unwrap();
-    for chain in chains {
-        let own = last(chain);
-        assert_eq!(longest[..own.len()], own[..], "one chain");
-        for (block, bytes) in chain.finals(1) {
-            let read = Finalized::check(&bytes, NAMESPACE, 0, &keys).unwrap();
-            assert_eq!(read.block, block);
-            assert!(longest.contains(&block));
-        }
+fn scheme(secret: &SecretKey) -> Scheme {
+    Scheme::signer(NAMESPACE, sorted(&keys()).unwrap(), secret.clone()).unwrap()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// All four start at once, and then this happens.
+fn plan(seed: u64, arrive_percent: u8, more: &[(u64, Event)]) -> Plan {
+    let latency = Duration::from_millis(20);
+    let start = (0..4).map(|one| (Duration::ZERO, Event::Start(one)));
+    let more = more.iter().map(|(at, event)| (seconds(*at), *event));
+    Plan {
+        seed,
+        namespace: NAMESPACE.to_vec(),
+        genesis: GENESIS,
+        body_bytes_max: BODY_MAX,
+        link: Link { latency, jitter: Duration::from_millis(5), arrive_percent },
+        events: start.chain(more).collect(),
+        limit: seconds(900),
+    }
+}
+
+/// Runs until each of four has `BLOCKS` blocks final after all that happens.
+fn simulate(plan: Plan, blocks: usize) -> (Trace, Vec<Arc<Chain>>) {
+    let chains: Vec<Arc<Chain>> = (0..4).map(|_| Arc::default()).collect();
+    let watched = chains.clone();
+    let done = move || watched.iter().all(|chain| chain.height() >= blocks);
+    let applications = chains.iter().map(|chain| chain.clone() as Arc<dyn Application>);
+    let trace = run(plan, secrets(), applications.collect(), done).unwrap();
+    (trace, chains)
+}
+
+fn compare(chains: &[Arc<Chain>]) {
+    let all: Vec<_> = chains.iter().map(|chain| chain.finals(BLOCKS)).collect();
+    let longest = bodies(all.iter().max_by_key(|blocks| blocks.len()).unwrap());
+    for blocks in &all {
+        check(blocks, &keys());
+        assert_eq!(longest[..blocks.len()], bodies(blocks), "one chain");
     }
 }
 
 #[test]
 fn four_validators_agree_and_the_same_seed_gives_the_same_trace() {
-    let (trace, chains) = run(7, probability!(1.0));
-    check(&chains);
-    assert_eq!(trace, run(7, probability!(1.0)).0);
-    assert_ne!(trace, run(8, probability!(1.0)).0);
+    let (trace, chains) = simulate(plan(7, 100, &[]), BLOCKS);
+    compare(&chains);
+    assert_eq!(trace, simulate(plan(7, 100, &[]), BLOCKS).0);
+    assert_ne!(trace, simulate(plan(8, 100, &[]), BLOCKS).0);
 }
 
 #[test]
 fn four_validators_agree_over_a_bad_network() {
-    check(&run(3, probability!(0.8)).1);
+    compare(&simulate(plan(3, 80, &[]), BLOCKS).1);
+}
+
+#[test]
+fn validators_that_stop_and_are_cut_off_catch_up_over_a_bad_network() {
+    let events = [
+        (5, Event::Stop(2)),
+        (15, Event::Cut(1)),
+        // Two of four make no block.
+        (25, Event::Start(2)),
+        (35, Event::Join(1)),
+        (36, Event::Stop(0)),
+        (37, Event::Stop(3)),
+        (40, Event::Start(0)),
+        (41, Event::Start(3)),
+    ];
+    for seed in 0..4 {
+        compare(&simulate(plan(seed, 90, &events), 10 * BLOCKS).1);
+    }
+}
+
+#[test]
+fn what_is_not_done_in_time_is_said() {
+    let events = [(1, Event::Stop(0)), (1, Event::Stop(1))];
+    let plan = Plan { limit: seconds(30), ..plan(1, 100, &events) };
+    let chains: Vec<Arc<dyn Application>> =
+        (0..4).map(|_| Arc::new(Chain::default()) as Arc<dyn Application>).collect();
+    let error = run(plan, secrets(), chains, || false).unwrap_err();
+    assert!(error.to_string().contains("30s of simulated time"), "{error}");
+}
+
+/// An exchange of validator 0 with nobody to talk to, and what it works for.
+async fn alone(
+    context: &deterministic::Context,
+    patience: Duration,
+) -> (mpsc::UnboundedSender<Order>, Arc<Chain>) {
+    let chain = Arc::new(Chain::default());
+    let me = Key::from(secrets()[0].public_key());
+    let links = silent::links(&me, Vec::new());
+    let parts = Parts {
+        application: chain.clone(),
+        calls: Calls::Inline(Open::default(), Vec::new()),
+        good: Good::default(),
+        scheme: scheme(&secrets()[0]),
+        epoch: 0,
+        last: chain.last(),
+        backlog: Vec::new(),
+        final_view: 0,
+        patience,
+        sender: links.bodies.0,
+        blocker: links.blocker,
+        fetch: None,
+        body_bytes_max: BODY_MAX,
+    };
+    let (mailbox, orders) = mpsc::unbounded_channel();
+    let pushed = links.bodies.1;
+    context.child("exchange").spawn(move |context| async move {
+        Exchange::new(context, parts).run(orders, pushed).await;
+    });
+    (mailbox, chain)
+}
+
+#[test]
+fn a_parent_that_does_not_become_final_is_proposed_again_and_never_built_upon() {
+    deterministic::Runner::default().start(|context| async move {
+        let patience = Duration::from_secs(1);
+        let (orders, chain) = alone(&context, patience).await;
+        // View 1: a block on genesis, which is final.
+        let (response, first) = oneshot::channel();
+        let parent = Digest(GENESIS);
+        orders.send(Order::Propose { view: 1, parent_view: 0, parent, response }).unwrap();
+        let block = first.await.unwrap();
+        // View 2: it is notarized, and its finalization does not come.
+        let (response, mut second) = oneshot::channel();
+        let again = Order::Propose { view: 2, parent_view: 1, parent: block, response };
+        orders.send(again).unwrap();
+        context.sleep(patience / 2).await;
+        assert!(second.try_recv().is_err(), "it waits first");
+        context.sleep(patience).await;
+        assert_eq!(second.try_recv().unwrap(), block);
+        // Others check it like the first time: on top of itself, or of its parent, and nothing else.
+        for (parent, good) in [(block, true), (Digest(GENESIS), true), (Digest([1; 32]), false)] {
+            let (response, verdict) = oneshot::channel();
+            orders.send(Order::Check { view: 2, parent: Some(parent), block, response }).unwrap();
+            assert_eq!(verdict.await.unwrap(), good, "{parent}");
+        }
+        assert_eq!(chain.height(), 0);
+    });
+}
+
+#[test]
+fn what_a_quorum_found_good_is_never_called_bad_only_not_voted_for() {
+    deterministic::Runner::default().start(|context| async move {
+        let (orders, chain) = alone(&context, Duration::from_secs(1)).await;
+        chain.set(|state| state.liar = true);
+        let block = Digest(chain.propose(1, GENESIS).unwrap());
+        let (response, verdict) = oneshot::channel();
+        let parent = Some(Digest(GENESIS));
+        orders.send(Order::Check { view: 1, parent, block, response }).unwrap();
+        assert!(!verdict.await.unwrap());
+        let (response, mut verdict) = oneshot::channel();
+        orders.send(Order::Check { view: 1, parent: None, block, response }).unwrap();
+        context.sleep(Duration::from_secs(5)).await;
+        assert!(matches!(verdict.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+    });
 }

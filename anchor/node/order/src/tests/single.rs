@@ -1,8 +1,9 @@
 //! One validator on the real runtime, with its votes on disk.
 
-use super::{Chain, GENESIS, NAMESPACE, path, secret};
-use crate::{Application, Fatal, Finalized, OrderConfig, OrderError, Refused, start};
-use piaogen_crypto::sm2::SecretKey;
+use super::{Chain, GENESIS, NAMESPACE, check, secret};
+use crate::{Application, Fatal, FinalBlock, Finalized, OrderConfig, OrderError, Refused, start};
+use crate::{Identity, Verdict};
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,18 +12,8 @@ fn config(directory: &Path) -> OrderConfig {
     OrderConfig::new(NAMESPACE, vec![secret(1).public_key()], directory, GENESIS)
 }
 
-/// Checks that the finals are one chain from genesis, each with a valid certificate.
-fn check(chain: &Chain, finals: &[(piaogen_crypto::Digest, Vec<u8>)]) {
-    let keys = [secret(1).public_key()];
-    let path = path(&chain.state.lock().unwrap().parents, finals[finals.len() - 1].0);
-    let mut seen = vec![GENESIS];
-    for (block, bytes) in finals {
-        let read = Finalized::check(bytes, NAMESPACE, 0, &keys).unwrap();
-        assert_eq!(read.block, *block);
-        seen.push(*block);
-    }
-    seen.dedup();
-    assert_eq!(seen, path);
+fn keys() -> [PublicKey; 1] {
+    [secret(1).public_key()]
 }
 
 #[test]
@@ -34,18 +25,18 @@ fn fifty_views_a_restart_and_fifty_more() {
     let finals = chain.finals(50);
     println!("50 views in {:?}", begin.elapsed());
     handle.stop().unwrap();
-    check(&chain, &finals);
+    check(&finals, &keys());
 
     let last = chain.finals(50).pop().unwrap();
     let count = chain.finals(50).len();
     let begin = Instant::now();
-    let resumed = OrderConfig { finalized: Some(last.1), ..config(directory.path()) };
+    let resumed = OrderConfig { finalized: Some(last.finalization), ..config(directory.path()) };
     let handle = start(resumed, &secret(1), chain.clone()).unwrap();
     let finals = chain.finals(count + 50);
     println!("restart and 50 views in {:?}", begin.elapsed());
     assert!(handle.failed().is_none());
     handle.stop().unwrap();
-    check(&chain, &finals);
+    check(&finals, &keys());
 }
 
 #[test]
@@ -58,30 +49,54 @@ fn what_the_application_missed_is_handed_to_it_again() {
     // The application forgets the newest five, as if it had been killed before it wrote them.
     let finals = chain.finals(20);
     let kept = finals.len() - 5;
-    let mut state = chain.state.lock().unwrap();
-    state.finals.truncate(kept);
-    state.idle = true;
-    drop(state);
-    let finalized = Some(finals[kept - 1].1.clone());
+    forget(&chain, kept);
+    chain.set(|state| state.idle = true);
+    let finalized = Some(finals[kept - 1].finalization.clone());
     let resumed = OrderConfig { finalized, ..config(directory.path()) };
     let handle = start(resumed, &secret(1), chain.clone()).unwrap();
     assert_eq!(chain.finals(finals.len()), finals, "handed over before start returns");
-    chain.state.lock().unwrap().idle = false;
-    check(&chain, &chain.finals(finals.len() + 5));
+    chain.set(|state| state.idle = false);
+    check(&chain.finals(finals.len() + 5), &keys());
     handle.stop().unwrap();
+}
+
+/// The application goes back to a height; it still has the bodies that came after.
+fn forget(chain: &Chain, height: usize) {
+    chain.set(|state| {
+        for block in state.blocks.split_off(height) {
+            state.last = super::identity(&block.body).unwrap();
+            state.bodies.insert(state.last.block, block.body);
+        }
+        state.last = super::identity(&state.blocks[height - 1].body).unwrap();
+    });
+}
+
+#[test]
+fn a_final_block_that_is_nowhere_is_fatal_in_a_set_of_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
+    chain.finals(10);
+    handle.stop().unwrap();
+    forget(&chain, 5);
+    chain.set(|state| state.bodies.clear());
+    let finalized = Some(chain.finals(5)[4].finalization.clone());
+    let resumed = OrderConfig { finalized, ..config(directory.path()) };
+    let error = start(resumed, &secret(1), chain).unwrap_err();
+    assert!(matches!(error, OrderError::Fatal(Fatal::BodyMissing { .. })), "{error}");
 }
 
 #[test]
 fn an_idle_validator_waits_and_then_works_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let chain = Arc::new(Chain::default());
-    chain.state.lock().unwrap().idle = true;
+    chain.set(|state| state.idle = true);
     let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
     std::thread::sleep(Duration::from_millis(1500));
     assert!(chain.finals(0).is_empty());
     let begin = Instant::now();
-    chain.state.lock().unwrap().idle = false;
-    let first = Finalized::decode(&chain.finals(1)[0].1).unwrap();
+    chain.set(|state| state.idle = false);
+    let first = Finalized::decode(&chain.finals(1)[0].finalization).unwrap();
     println!("first block {:?} after the work came", begin.elapsed());
     assert_eq!(first.view, 1, "no views were spent on waiting");
     assert!(begin.elapsed() < Duration::from_secs(2));
@@ -93,7 +108,7 @@ fn lost_votes_and_other_chains_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let chain = Arc::new(Chain::default());
     let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
-    let finalized = Some(chain.finals(5).pop().unwrap().1);
+    let finalized = Some(chain.finals(5).pop().unwrap().finalization);
     handle.stop().unwrap();
 
     let empty = tempfile::tempdir().unwrap();
@@ -111,7 +126,7 @@ fn lost_votes_and_other_chains_are_refused() {
 
     // Another chain of the same validator: same views, other blocks.
     let second = tempfile::tempdir().unwrap();
-    let chain = Arc::new(Chain::default());
+    let chain = Arc::new(Chain::at([9; 32]));
     let config = OrderConfig { genesis: [9; 32], ..config(second.path()) };
     let handle = start(config.clone(), &secret(1), chain.clone()).unwrap();
     chain.finals(10);
@@ -129,7 +144,7 @@ fn a_wrong_configuration_is_refused() {
         (OrderConfig { validators: vec![], ..good.clone() }, "has 0 keys"),
         (OrderConfig { validators: vec![key(1), key(1)], ..good.clone() }, "twice"),
         (OrderConfig { validators: vec![key(2)], ..good.clone() }, "not among"),
-        (OrderConfig { validators: vec![key(1), key(2)], ..good.clone() }, "set of one"),
+        (OrderConfig { validators: vec![key(1), key(2)], ..good.clone() }, "peers.listen"),
         (OrderConfig { namespace: vec![], ..good.clone() }, "0 bytes"),
         (OrderConfig { leader_timeout: Duration::from_secs(900), ..good.clone() }, "above"),
         (OrderConfig { view_retention: 3, ..good.clone() }, "from 32 to 4096"),
@@ -162,7 +177,7 @@ fn an_application_that_cannot_write_stops_ordering() {
     let chain = Arc::new(Chain::default());
     let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
     chain.finals(3);
-    chain.state.lock().unwrap().full = true;
+    chain.set(|state| state.full = true);
     let until = Instant::now() + Duration::from_secs(20);
     while handle.failed().is_none() {
         assert!(Instant::now() < until, "the failure went unnoticed");
@@ -171,12 +186,12 @@ fn an_application_that_cannot_write_stops_ordering() {
     let error = handle.stop().unwrap_err();
     assert!(error.to_string().contains("the disk is full"), "{error}");
     // The next run goes on where it stopped.
-    chain.state.lock().unwrap().full = false;
+    chain.set(|state| state.full = false);
     let before = chain.finals(3);
-    let finalized = before.last().map(|(_, bytes)| bytes.clone());
+    let finalized = before.last().map(|block| block.finalization.clone());
     let resumed = OrderConfig { finalized, ..config(directory.path()) };
     let handle = start(resumed, &secret(1), chain.clone()).unwrap();
-    check(&chain, &chain.finals(before.len() + 5));
+    check(&chain.finals(before.len() + 5), &keys());
     handle.stop().unwrap();
 }
 
@@ -184,22 +199,34 @@ fn an_application_that_cannot_write_stops_ordering() {
 fn a_slow_recorder_holds_proposals_back() {
     struct Slow(Chain);
     impl Application for Slow {
+        fn identify(&self, body: &[u8]) -> Option<Identity> {
+            self.0.identify(body)
+        }
         fn propose(&self, view: u64, parent: piaogen_crypto::Digest) -> Option<[u8; 32]> {
-            let ahead = view.saturating_sub(self.0.state.lock().unwrap().finals.len() as u64);
+            let ahead = view.saturating_sub(self.0.height() as u64);
             assert!(ahead < 25, "{ahead} views ahead of what is recorded");
             self.0.propose(view, parent)
         }
-        fn verify(&self, _: u64, _: [u8; 32], _: [u8; 32]) -> bool {
-            false
+        fn check(&self, _: u64, _: &[u8]) -> Verdict {
+            Verdict::NotYet
         }
-        fn finalized(&self, block: [u8; 32], finalization: &[u8]) {
+        fn body(&self, block: [u8; 32]) -> Option<Vec<u8>> {
+            self.0.body(block)
+        }
+        fn last(&self) -> Identity {
+            self.0.last()
+        }
+        fn finals(&self, from: u64, most: usize, bytes: usize) -> Vec<FinalBlock> {
+            Application::finals(&self.0, from, most, bytes)
+        }
+        fn finalized(&self, block: [u8; 32], body: &[u8], finalization: &[u8]) {
             std::thread::sleep(Duration::from_millis(40));
-            self.0.finalized(block, finalization);
+            self.0.finalized(block, body, finalization);
         }
     }
     let directory = tempfile::tempdir().unwrap();
     let chain = Arc::new(Slow(Chain::default()));
     let handle = start(config(directory.path()), &secret(1), chain.clone()).unwrap();
-    check(&chain.0, &chain.0.finals(60));
+    check(&chain.0.finals(60), &keys());
     handle.stop().unwrap();
 }

@@ -1,0 +1,242 @@
+//! Connects a validator with the others: authenticated by their SM2 keys, encrypted, limited.
+//!
+//! Built on `commonware-p2p` with a fixed set of peers. What authenticates and encrypts a
+//! connection is chosen in one place, [`transport`]; another upgrade of a raw connection (TLCP)
+//! would be made there and nowhere else.
+//!
+//! Invariants
+//! - Only the validators of the set are peers; a key that is not theirs is refused in the
+//!   handshake, before anything else that it sends is read.
+//! - The longest message follows from the set and the bodies, so all validators have the same limit.
+
+use crate::digest::Digest;
+use crate::error::Refused;
+use crate::finalization::FINALIZATION_BYTES_MAX;
+use crate::key::{Key, Signature};
+use crate::scheme::Scheme;
+use crate::wire::{BATCH_BYTES, Want};
+use crate::{NetworkConfig, OrderConfig};
+use commonware_consensus::simplex::max_payload_size;
+use commonware_cryptography::{ChaCha20Poly1305, Signer};
+use commonware_math::algebra::Random;
+use commonware_p2p::authenticated::lookup;
+use commonware_p2p::{Address, AddressableManager as _, Blocker, Ingress, Provider};
+use commonware_p2p::{Receiver, Sender};
+use commonware_runtime::{Metrics as _, Quota, Supervisor as _, tokio as runtime};
+use commonware_stream::sake::{self, Sake};
+use commonware_stream::{SakeCups, cups};
+use commonware_utils::ordered::Map;
+use commonware_utils::{Hostname, NZU32, NZUsize};
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use rand::CryptoRng;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Votes, certificates, certificates of earlier views, bodies, requests: the most messages a second
+/// from each peer. Documented in PROTOCOL section 5.2.
+const RATES: [NonZeroU32; 5] = [NZU32!(256), NZU32!(128), NZU32!(128), NZU32!(32), NZU32!(64)];
+/// How far clocks may be apart for a handshake, and how old its messages may be.
+const CLOCKS: Duration = Duration::from_secs(5);
+const HANDSHAKE_AGE: Duration = Duration::from_secs(10);
+
+/// The channels to the other validators, however they are made.
+pub(crate) struct Links<S, R, B, P> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) views: (S, R),
+    pub(crate) bodies: (S, R),
+    pub(crate) requests: (S, R),
+    pub(crate) blocker: B,
+    pub(crate) peers: P,
+}
+
+/// Links over this network.
+pub(crate) type Connected = Links<
+    lookup::Sender<Key, runtime::Context>,
+    lookup::Receiver<Key>,
+    lookup::Oracle<Key>,
+    lookup::Oracle<Key>,
+>;
+
+/// The bounds that the engine and the exchange have on links, in one name.
+pub(crate) trait Channel: Sender<PublicKey = Key> {}
+impl<S: Sender<PublicKey = Key>> Channel for S {}
+/// See [`Channel`].
+pub(crate) trait Source: Receiver<PublicKey = Key> {}
+impl<R: Receiver<PublicKey = Key>> Source for R {}
+/// See [`Channel`].
+pub(crate) trait Block: Blocker<PublicKey = Key> {}
+impl<B: Blocker<PublicKey = Key>> Block for B {}
+/// See [`Channel`].
+pub(crate) trait Peers: Provider<PublicKey = Key> {}
+impl<P: Provider<PublicKey = Key>> Peers for P {}
+
+/// A validator's key, as the handshake sees it.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    secret: Arc<SecretKey>,
+    key: Key,
+}
+
+impl Identity {
+    pub(crate) fn new(secret: &SecretKey) -> Self {
+        Self { secret: Arc::new(secret.clone()), key: secret.public_key().into() }
+    }
+}
+
+impl Random for Identity {
+    fn random(mut rng: impl CryptoRng) -> Self {
+        loop {
+            let mut bytes = [0; 32];
+            rng.fill_bytes(&mut bytes);
+            // All but one in 2^32 candidates are keys.
+            if let Ok(secret) = SecretKey::from_bytes(&bytes) {
+                return Self::new(&secret);
+            }
+        }
+    }
+}
+
+impl Signer for Identity {
+    type Signature = Signature;
+    type PublicKey = Key;
+
+    fn public_key(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn sign(&self, namespace: &[u8], message: &[u8]) -> Signature {
+        Signature::sign(&self.secret, namespace, message)
+    }
+}
+
+/// What authenticates and encrypts a connection.
+type Transport = SakeCups<Identity, ChaCha20Poly1305>;
+
+/// The one place that knows how connections are protected.
+fn transport(secret: &SecretKey) -> Transport {
+    let handshake = Sake {
+        signer: Identity::new(secret),
+        synchrony_bound: CLOCKS,
+        max_handshake_age: HANDSHAKE_AGE,
+        version: sake::Version::V1,
+    };
+    cups::Cups::new(handshake, cups::Version::V1)
+}
+
+/// Longest message between validators of this set.
+pub(crate) fn message_bytes_max(validators: u32, body_bytes_max: usize) -> u32 {
+    let batch = BATCH_BYTES.max(body_bytes_max + FINALIZATION_BYTES_MAX + 8);
+    let answer = batch.max(Want::BYTES_MAX) + commonware_resolver::p2p::MAX_RESPONSE_OVERHEAD;
+    let votes = max_payload_size::<Scheme, Digest>(validators);
+    commonware_p2p::max_message_size(&[votes, body_bytes_max, answer])
+}
+
+/// Where all peers are, by key; the set without this validator, no more and no less.
+pub(crate) fn addresses(
+    config: &OrderConfig,
+    network: &NetworkConfig,
+    me: &Key,
+) -> Result<Vec<(Key, Address)>, Refused> {
+    let name = |key: &PublicKey| hex::encode(key.to_compressed());
+    let mut known = Vec::new();
+    for (key, address) in &network.peers {
+        if !config.validators.contains(key) {
+            return Err(Refused::NotAPeer { key: name(key) });
+        }
+        if Key::from(key.clone()) != *me {
+            let wrong = || Refused::Address { key: name(key), address: address.clone() };
+            known.push((Key::from(key.clone()), parse(address).ok_or_else(wrong)?));
+        }
+    }
+    let has: HashSet<&Key> = known.iter().map(|(key, _)| key).collect();
+    let mut others = config.validators.iter().filter(|key| Key::from((*key).clone()) != *me);
+    match others.find(|key| !has.contains(&Key::from((*key).clone()))) {
+        Some(missing) => Err(Refused::NoAddress { key: name(missing) }),
+        None => Ok(known),
+    }
+}
+
+fn parse(address: &str) -> Option<Address> {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return Some(Address::Symmetric(address));
+    }
+    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = (Hostname::new(host).ok()?, port.parse().ok()?);
+    // Where it comes from is not known; with names, sources are not looked at.
+    let egress = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    Some(Address::Asymmetric { ingress: Ingress::Dns { host, port }, egress })
+}
+
+/// Starts to listen and to dial.
+pub(crate) fn connect(
+    context: &runtime::Context,
+    config: &OrderConfig,
+    network: &NetworkConfig,
+    peers: Vec<(Key, Address)>,
+    secret: &SecretKey,
+) -> Connected {
+    let named = peers.iter().any(|(_, address)| matches!(address, Address::Asymmetric { .. }));
+    let count = u32::try_from(config.validators.len()).unwrap_or(u32::MAX);
+    let (mut network, mut oracle) = lookup::Network::new(
+        context.child("network"),
+        lookup::Config {
+            bypass_ip_check: network.any_source || named,
+            block_duration: network.blocked_for,
+            peer_connection_cooldown: Duration::from_secs(1),
+            allowed_handshake_rate_per_ip: Quota::per_second(NZU32!(16)),
+            allowed_handshake_rate_per_subnet: Quota::per_second(NZU32!(128)),
+            dial_frequency: Duration::from_millis(100),
+            ping_frequency: Duration::from_secs(5),
+            allow_private_ips: true,
+            tracked_peer_sets: NZUsize!(1),
+            ..lookup::Config::recommended(
+                transport(secret),
+                &config.namespace,
+                network.listen,
+                NonZeroUsize::new(config.validators.len()).unwrap_or(NonZeroUsize::MIN),
+                message_bytes_max(count, network.body_bytes_max),
+                NZUsize!(1024),
+            )
+        },
+    );
+    let peers: Map<Key, Address> = Map::from_iter_dedup(peers);
+    oracle.track(config.epoch, peers);
+    let mut channel = |number: u64, rate| network.register(number, Quota::per_second(rate));
+    let [votes, certificates, views, bodies, requests] = RATES;
+    let links = Links {
+        votes: channel(0, votes),
+        certificates: channel(1, certificates),
+        views: channel(2, views),
+        bodies: channel(3, bodies),
+        requests: channel(4, requests),
+        blocker: oracle.clone(),
+        peers: oracle,
+    };
+    network.start();
+    links
+}
+
+/// Which peers are connected, and which are not listened to; keys in hexadecimal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) connected: BTreeSet<String>,
+    pub(crate) blocked: BTreeSet<String>,
+}
+
+/// Reads from the network's own series who is connected; it has no other answer to that.
+pub(crate) fn seen(context: &runtime::Context) -> Seen {
+    let text = context.encode();
+    let of = |series: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let named = lines.filter(|line| {
+            line.split(['{', ' ']).next().is_some_and(|name| name.ends_with(series))
+        });
+        let peer = |line: &str| Some(line.split_once("peer=\"")?.1.split_once('"')?.0.to_owned());
+        named.filter_map(peer).collect()
+    };
+    Seen { connected: of("_directory_connected"), blocked: of("_directory_blocked") }
+}

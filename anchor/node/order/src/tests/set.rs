@@ -1,0 +1,293 @@
+//! Sets of four over sockets of this machine, with their votes on disk: what is promised with one
+//! down, two down, one away; and what strangers and liars achieve.
+
+use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
+use crate::network::{addresses, connect, seen};
+use crate::{Finalized, Handle, NetworkConfig, OrderConfig, Peer, start};
+use commonware_p2p::{Recipients, Sender as _};
+use commonware_runtime::{Clock as _, Runner as _, tokio as runtime};
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A set of four; the validators in the order of certificates.
+struct Four {
+    root: TempDir,
+    secrets: Vec<SecretKey>,
+    addresses: Vec<String>,
+    chains: Vec<Arc<Chain>>,
+    handles: Vec<Option<Handle>>,
+}
+
+/// Addresses of this machine that nobody uses.
+fn free(count: usize) -> Vec<String> {
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+}
+
+impl Four {
+    fn new() -> Self {
+        let mut secrets: Vec<SecretKey> = (1..=4).map(secret).collect();
+        secrets.sort_by_key(|secret| secret.public_key().to_compressed());
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            secrets,
+            addresses: free(4),
+            chains: (0..4).map(|_| Arc::default()).collect(),
+            handles: (0..4).map(|_| None).collect(),
+        }
+    }
+
+    fn keys(&self) -> Vec<PublicKey> {
+        self.secrets.iter().map(SecretKey::public_key).collect()
+    }
+
+    fn config(&self, index: usize) -> OrderConfig {
+        let directory = self.root.path().join(index.to_string());
+        let finals = self.chains[index].finals(0);
+        OrderConfig {
+            finalized: finals.last().map(|block| block.finalization.clone()),
+            leader_timeout: Duration::from_millis(500),
+            certification_timeout: Duration::from_millis(750),
+            network: Some(NetworkConfig {
+                listen: self.addresses[index].parse().unwrap(),
+                peers: self.keys().into_iter().zip(self.addresses.clone()).collect(),
+                any_source: false,
+                blocked_for: Duration::from_secs(2),
+                body_bytes_max: 1_000,
+            }),
+            ..OrderConfig::new(NAMESPACE, self.keys(), directory, GENESIS)
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let (config, chain) = (self.config(index), self.chains[index].clone());
+        self.handles[index] = Some(start(config, &self.secrets[index], chain).unwrap());
+    }
+
+    fn start_all(mut self) -> Self {
+        (0..4).for_each(|index| self.start(index));
+        self
+    }
+
+    fn stop(&mut self, index: usize) {
+        self.handles[index].take().unwrap().stop().unwrap();
+    }
+
+    fn peers(&self, index: usize) -> Vec<Peer> {
+        self.handles[index].as_ref().unwrap().peers()
+    }
+
+    /// Waits until these have `more` blocks than they have together now at most.
+    fn grow(&self, who: &[usize], more: usize) {
+        let height = who.iter().map(|index| self.chains[*index].height()).max().unwrap();
+        for index in who {
+            self.chains[*index].finals(height + more);
+        }
+    }
+
+    /// Ends those that run; fails unless all chains are one.
+    fn finish(mut self) {
+        for handle in self.handles.iter_mut().filter_map(Option::take) {
+            assert_eq!(handle.failed(), None);
+            handle.stop().unwrap();
+        }
+        let all: Vec<_> = self.chains.iter().map(|chain| chain.finals(0)).collect();
+        let longest = bodies(all.iter().max_by_key(|blocks| blocks.len()).unwrap());
+        for blocks in &all {
+            check(blocks, &self.keys());
+            assert_eq!(longest[..blocks.len()], bodies(blocks), "one chain");
+        }
+    }
+}
+
+fn wait(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn four_agree_each_block_has_its_certificate_and_all_see_each_other() {
+    let four = Four::new().start_all();
+    four.grow(&[0, 1, 2, 3], 20);
+    for index in 0..4 {
+        wait("all are connected", || {
+            four.peers(index).iter().all(|peer| peer.me || (peer.connected && !peer.blocked))
+        });
+        let peers = four.peers(index);
+        assert_eq!(peers.iter().position(|peer| peer.me), Some(index));
+        assert!(peers.iter().all(|peer| peer.votes > 0 && peer.view > 0), "{peers:?}");
+        assert!(four.handles[index].as_ref().unwrap().view() >= 20);
+    }
+    four.finish();
+}
+
+#[test]
+fn with_one_down_it_goes_on_with_two_down_it_halts_and_resumes() {
+    let mut four = Four::new().start_all();
+    four.grow(&[0, 1, 2, 3], 5);
+    four.stop(3);
+    four.grow(&[0, 1, 2], 8);
+    wait("it is seen to be gone", || !four.peers(0)[3].connected);
+    four.stop(2);
+    // What was under way becomes final, and then nothing does.
+    std::thread::sleep(Duration::from_millis(500));
+    let before: Vec<usize> = four.chains.iter().map(|chain| chain.height()).collect();
+    std::thread::sleep(Duration::from_secs(2));
+    let after: Vec<usize> = four.chains.iter().map(|chain| chain.height()).collect();
+    assert_eq!(before[..2], after[..2]);
+    four.start(2);
+    four.grow(&[0, 1, 2], 5);
+    four.start(3);
+    four.grow(&[0, 1, 2, 3], 5);
+    four.finish();
+}
+
+#[test]
+fn one_that_was_away_for_fifty_blocks_catches_up_and_votes_again() {
+    let mut four = Four::new().start_all();
+    four.grow(&[0, 1, 2, 3], 3);
+    four.stop(1);
+    four.grow(&[0, 2, 3], 50);
+    let away = four.chains[1].height();
+    four.start(1);
+    let present = four.chains[0].height();
+    assert!(present >= away + 50);
+    four.chains[1].finals(present);
+    let voted = |four: &Four| {
+        let blocks = four.chains[0].finals(present);
+        let by_it = |block: &&crate::FinalBlock| {
+            let read = Finalized::decode(&block.finalization).unwrap();
+            read.signatures.iter().any(|(index, _)| *index == 1)
+        };
+        blocks[present..].iter().filter(by_it).count()
+    };
+    wait("its votes count again", || voted(&four) > 3);
+    four.finish();
+}
+
+#[test]
+fn one_with_an_empty_application_is_given_everything_again() {
+    let mut four = Four::new().start_all();
+    four.grow(&[0, 1, 2, 3], 10);
+    four.stop(0);
+    four.chains[0] = Arc::default();
+    four.start(0);
+    let present = four.chains[1].height();
+    four.chains[0].finals(present);
+    four.finish();
+}
+
+#[test]
+fn wrong_roots_are_not_voted_for() {
+    let four = Four::new();
+    four.chains[2].set(|state| state.liar = true);
+    let four = four.start_all();
+    four.grow(&[0, 1, 3], 12);
+    let verdicts = |index: usize| four.chains[index].state.lock().unwrap().verdicts;
+    wait("the others have seen its proposals", || [0, 1, 3].iter().all(|i| verdicts(*i).1 > 0));
+    // `finish` checks all roots.
+    four.finish();
+}
+
+/// Runs a network with a key, and nothing behind it, against a set; `set` has the keys that it
+/// believes in.
+fn intrude<T: Send + 'static>(
+    four: &Four,
+    secret: &SecretKey,
+    listen: &str,
+    work: impl AsyncFnOnce(runtime::Context, crate::network::Connected) -> T + Send + 'static,
+) -> T {
+    let mut config = four.config(0);
+    let network = config.network.as_mut().unwrap();
+    network.listen = listen.parse().unwrap();
+    if !config.validators.contains(&secret.public_key()) {
+        config.validators.push(secret.public_key());
+    }
+    let network = config.network.clone().unwrap();
+    let me = secret.public_key().into();
+    let peers = addresses(&config, &network, &me).unwrap();
+    let folder = four.root.path().join("intruder");
+    let settings = runtime::Config::new().with_storage_directory(folder).with_worker_threads(1);
+    let secret = secret.clone();
+    runtime::Runner::new(settings).start(|context| async move {
+        let links = connect(&context, &config, &network, peers, &secret);
+        work(context, links).await
+    })
+}
+
+#[test]
+fn a_stranger_is_turned_away() {
+    let four = Four::new().start_all();
+    four.grow(&[0, 1, 2, 3], 3);
+    let stranger = secret(9);
+    let listen = &free(1)[0];
+    let connected = intrude(&four, &stranger, listen, async |context, mut links| {
+        for _ in 0..20 {
+            links.votes.0.send(Recipients::All, b"let me in".to_vec(), true);
+            context.sleep(Duration::from_millis(100)).await;
+        }
+        seen(&context).connected
+    });
+    assert!(connected.is_empty(), "{connected:?}");
+    four.grow(&[0, 1, 2, 3], 3);
+    assert!(four.peers(0).iter().all(|peer| !peer.blocked));
+    four.finish();
+}
+
+/// Sends garbage as validator 3 on a channel, until `enough`.
+fn garbage(four: &Four, channel: usize, enough: impl Fn() -> bool) -> bool {
+    let (rogue, listen) = (&four.secrets[3], &four.addresses[3]);
+    std::thread::scope(|scope| {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            intrude(four, rogue, listen, async move |context, mut links| {
+                let sender = match channel {
+                    0 => &mut links.votes.0,
+                    1 => &mut links.certificates.0,
+                    2 => &mut links.views.0,
+                    3 => &mut links.bodies.0,
+                    _ => &mut links.requests.0,
+                };
+                while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    sender.send(Recipients::All, vec![0xff; 100], true);
+                    context.sleep(Duration::from_millis(20)).await;
+                }
+            });
+        });
+        let until = Instant::now() + Duration::from_secs(20);
+        while !enough() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let done = enough();
+        drop(end);
+        done
+    })
+}
+
+#[test]
+fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_harm() {
+    let mut four = Four::new();
+    (0..3).for_each(|index| four.start(index));
+    four.grow(&[0, 1, 2], 2);
+    for channel in [0, 1, 3] {
+        let blocked = || (0..3).all(|index| four.peers(index)[3].blocked);
+        wait("an earlier block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
+        assert!(garbage(&four, channel, blocked), "channel {channel}: {:?}", four.peers(0)[3]);
+        four.grow(&[0, 1, 2], 2);
+    }
+    wait("the last block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
+    for channel in [2, 4] {
+        let goal = four.chains[0].height() + 20;
+        let connected = || four.peers(0)[3].connected && four.chains[0].height() >= goal;
+        assert!(garbage(&four, channel, connected), "channel {channel}: {:?}", four.peers(0)[3]);
+        four.grow(&[0, 1, 2], 2);
+    }
+    four.finish();
+}
