@@ -122,7 +122,19 @@ pub struct Effects {
     pub waits: Vec<Wait>,
 }
 
+/// Bytes of most entries, with their prefix.
+const ENTRY_BYTES: usize = 192;
+
 impl Effects {
+    /// None yet, with room for the entries of so many records.
+    fn with_room_for(records: usize) -> Effects {
+        Effects {
+            entries: Vec::with_capacity(records * ENTRY_BYTES),
+            ranges: Vec::with_capacity(records),
+            ..Effects::default()
+        }
+    }
+
     /// The entries, in log order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         // A leaf is hashed with its prefix byte; the entry begins behind it.
@@ -198,7 +210,7 @@ impl Shard {
             .map(|(i, (record, refusal))| run.execute(i, record, refusal))
             .collect();
         let digests = run.digests();
-        let mut effects = Effects::default();
+        let mut effects = Effects::with_room_for(batch.records.len());
         for (i, (record, (outcome, status))) in batch.records.iter().zip(outcomes).enumerate() {
             let status = run.resolve(status, &digests);
             let issue = run.issue_of(i, record, &outcome);

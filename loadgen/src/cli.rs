@@ -287,6 +287,9 @@ fn authority(file: Option<&Path>, seed: u64, genesis: &Genesis) -> Result<Secret
     )
 }
 
+/// Records for the topic `registry`.
+type Registry = Vec<Vec<u8>>;
+
 /// The records that are wanted, and the registrations that must be in a block before them; these
 /// are left out where they are not wanted.
 fn generated(
@@ -294,7 +297,7 @@ fn generated(
     genesis: &Genesis,
     first: u64,
     registered: bool,
-) -> Result<(Box<dyn Source>, Vec<Vec<u8>>)> {
+) -> Result<(Box<dyn Source>, Registry)> {
     let authority = || authority(content.authority_key.as_deref(), content.seed, genesis);
     let records = first.saturating_add(content.records);
     let mut config = GeneratorConfig::new(content.seed, genesis);

@@ -198,6 +198,11 @@ impl RowChunk {
         Self { first_index, height, time_ms, ..Self::default() }
     }
 
+    /// Makes room for so many rows of so many bytes in all, so that appending them copies nothing.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.bytes.reserve(rows * 8 + bytes);
+    }
+
     /// Appends a row. Entry and record must be at most 65,536 bytes and some envelope each;
     /// longer than `u32` is refused.
     #[inline]

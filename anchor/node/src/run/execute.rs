@@ -326,6 +326,8 @@ pub fn to_storage(
     batch: &CheckedBatch,
     effects: Effects,
 ) -> Result<ShardEffects, StoreError> {
+    let records: usize = batch.records.iter().map(|record| batch.bytes(record).len()).sum();
+    rows.reserve(batch.records.len(), effects.entries.len() + records);
     for (entry, record) in effects.iter().zip(&batch.records) {
         rows.push(entry, batch.bytes(record))?;
     }
