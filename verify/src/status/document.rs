@@ -445,8 +445,11 @@ fn encode(secret: &Secret, fields: &Fields) -> Vec<u8> {
     out
 }
 
-/// The secret and fields of stored bytes, tags ascending; nothing may follow.
-fn envelope_of(bytes: &[u8]) -> Result<(Secret, Vec<(Tag, &[u8])>), StatusError> {
+/// The secret and fields of stored bytes, tags ascending.
+type Stored<'a> = (Secret, Vec<(Tag, &'a [u8])>);
+
+/// Takes stored bytes apart; nothing may follow.
+fn envelope_of(bytes: &[u8]) -> Result<Stored<'_>, StatusError> {
     let envelope = |flaw: Flaw| StatusError { tag: 0, flaw };
     let mut r = Reader::new(bytes);
     let secret = r.array().map_err(|error| envelope(error.into()))?;

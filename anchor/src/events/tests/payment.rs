@@ -138,7 +138,8 @@ fn what_is_paid_to_another_leaves_less_for_the_holder_who_is_told() {
     let disputed = |w: &mut World| w.accept("B", &dispute(1));
     let over = [(A::OverFinanced, "K")];
     // K has 5,000 of 11,300; 6,300 may go elsewhere. What comes then, and what K is told of it.
-    let rows: Vec<(Vec<Given>, Event, &[(A, &str)])> = vec![
+    type Row<'a> = (Vec<Given>, Event, &'a [(A, &'a str)]);
+    let rows: Vec<Row<'_>> = vec![
         (vec![seller], account(pay(5_000, "Q"), 1), &[]),
         (vec![seller], account(pay(1, "Q"), 9), &over),
         (vec![nameless], pay(1, "Q"), &over),

@@ -37,10 +37,10 @@ const ENTRY: usize = 20;
 const FILE_BYTES: std::ops::RangeInclusive<u64> = 4_096..=64 << 20;
 
 /// A fingerprint, and the record that has it.
-pub type Entry = (u64, Place);
+pub(super) type Entry = (u64, Place);
 
 /// The files, open for appending.
-pub struct Kept {
+pub(super) struct Kept {
     dir: PathBuf,
     /// Most entries that the window remembers.
     capacity: u64,
@@ -81,7 +81,7 @@ struct Found {
 impl Kept {
     /// Opens the files at a height for a window of so many entries; tells all that they have up to
     /// there. What lies beyond is cut off: its blocks are executed again.
-    pub fn open(
+    pub(super) fn open(
         dir: &Path,
         height: u64,
         capacity: usize,
@@ -136,12 +136,12 @@ impl Kept {
     }
 
     /// From which height on nothing is missing; 0: nothing ever was.
-    pub fn since(&self) -> u64 {
+    pub(super) fn since(&self) -> u64 {
         self.since
     }
 
     /// Keeps what a block brought, durably; a crash goes back to no height below `flushed`.
-    pub fn block(&mut self, height: u64, entries: &[Entry], flushed: u64) -> Result<()> {
+    pub(super) fn block(&mut self, height: u64, entries: &[Entry], flushed: u64) -> Result<()> {
         while let Some((_, total)) = self.marks.front().filter(|(height, _)| *height <= flushed) {
             self.flushed = *total;
             self.marks.pop_front();

@@ -245,7 +245,8 @@ impl Play {
                 format!("{} {number} {party}", told.kind.name())
             })
             .collect();
-        (said.sort_unstable(), told.sort_unstable());
+        said.sort_unstable();
+        told.sort_unstable();
         assert_eq!(told, said, "at {}", self.setting.now);
     }
 
