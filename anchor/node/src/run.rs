@@ -340,6 +340,12 @@ impl Node {
         metrics: Arc<Metrics>,
         executor: Executor,
     ) -> Result<Node> {
+        let archiver = Arc::new(Archiver::new(
+            parts.archive,
+            store.clone(),
+            metrics.clone(),
+            parts.archive_policy,
+        )?);
         let (finals, receiver) = std::sync::mpsc::channel();
         for block in &opened.again {
             // The receiver is in this function: sending cannot fail.
@@ -369,12 +375,6 @@ impl Node {
         }
         let (executing, main) = (chain.clone(), chain.clone());
         let executor = spawn("execute", move || executing.execute(executor, &receiver))?;
-        let archiver = Arc::new(Archiver::new(
-            parts.archive,
-            store.clone(),
-            metrics.clone(),
-            parts.archive_policy,
-        ));
         let keeper = Keeper {
             store: store.clone(),
             chain: main,

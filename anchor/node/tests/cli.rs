@@ -120,6 +120,20 @@ fn an_archive_that_was_touched_is_found_out() {
 }
 
 #[test]
+fn an_archive_of_another_folder_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    run(dir, 0, &["demo", "--records", "400", "--dir", "d", "--sellers", "5", "--partitions", "2"]);
+    // The stream is there, so all could be executed again; but nothing of it would be sealed.
+    std::fs::remove_dir_all(dir.join("d/data")).unwrap();
+    let said = run(dir, 2, &["node", "--dir", "d", "--until-drained"]);
+    assert!(said.contains("the archive has"), "{said}");
+    std::fs::remove_dir_all(dir.join("d/archive")).unwrap();
+    run(dir, 0, &["node", "--dir", "d", "--until-drained"]);
+    run(dir, 0, &["audit", "verify", "--dir", "d"]);
+}
+
+#[test]
 fn what_happens_afterwards_is_submitted_too() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();

@@ -43,13 +43,25 @@ pub struct Archiver {
 
 impl Archiver {
     /// An archiver for this store.
+    ///
+    /// Refuses an archive that has rows which the store does not have: they were sealed from another
+    /// data folder, and what this one executes would never be sealed.
     pub fn new(
         archive: Archive,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         policy: ArchivePolicy,
-    ) -> Archiver {
-        Archiver { archive, store, metrics, policy, sealed_at: Mutex::new(Instant::now()) }
+    ) -> Result<Archiver> {
+        for (shard, state) in (0u32..).zip(&store.flushed()?.shards) {
+            let sealed = archive.sealed_up_to(shard)?;
+            ensure!(
+                sealed <= state.log_size,
+                "the archive has {sealed} rows of shard {shard}, the data folder {}: they are not of \
+                 one node; name the archive that belongs to this folder, or an empty one",
+                state.log_size,
+            );
+        }
+        Ok(Archiver { archive, store, metrics, policy, sealed_at: Mutex::new(Instant::now()) })
     }
 
     /// The archive.
