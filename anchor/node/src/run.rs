@@ -393,12 +393,7 @@ impl Node {
         }
         threads.push(spawn("flush", move || keeper.flush())?);
         threads.push(spawn("archive", move || sealing.archive())?);
-        let mut order = order_config(&parts.genesis, &parts.dir, opened.finalization);
-        if let Some(PeersPolicy { network, leader_timeout }) = parts.peers {
-            order.leader_timeout = leader_timeout;
-            order.certification_timeout = leader_timeout + leader_timeout / 2;
-            order.network = Some(network);
-        }
+        let order = order_config(&parts.genesis, &parts.dir, opened.finalization, parts.peers);
         let ordering = piaogen_order::start(order, &parts.key, chain.clone())
             .context("ordering does not start")?;
         Ok(Node {
@@ -489,12 +484,22 @@ impl Node {
     }
 }
 
-fn order_config(genesis: &Genesis, dir: &Path, finalized: Option<Vec<u8>>) -> OrderConfig {
+fn order_config(
+    genesis: &Genesis,
+    dir: &Path,
+    finalized: Option<Vec<u8>>,
+    peers: Option<PeersPolicy>,
+) -> OrderConfig {
     let mut namespace = b"piaogen/order/1\n".to_vec();
     namespace.extend_from_slice(&genesis.chain);
     let keys = genesis.validators.keys().to_vec();
     let mut order = OrderConfig::new(namespace, keys, dir.join("order"), genesis.header().digest());
     order.finalized = finalized;
+    if let Some(PeersPolicy { network, leader_timeout }) = peers {
+        order.leader_timeout = leader_timeout;
+        order.certification_timeout = leader_timeout + leader_timeout / 2;
+        order.network = Some(network);
+    }
     order
 }
 
@@ -534,8 +539,9 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Whether to end: after a failure nothing more is written, so that it can be looked into.
     fn ended(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        self.stopping.load(Ordering::SeqCst) || self.chain.failure().is_some()
     }
 
     fn flush(&self) {

@@ -24,12 +24,20 @@ fn run(dir: &Path, code: i32, arguments: &[&str]) -> String {
     said
 }
 
+/// Makes a chain that serves nothing: these tests run side by side.
+fn genesis(dir: &Path, chain_id: &str) {
+    run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", chain_id, "--partitions", "2"]);
+    let path = dir.join("chain/node.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("listen = \"\"\n{toml}")).unwrap();
+}
+
 #[test]
 fn from_a_new_chain_to_a_receipt_and_back() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();
     std::fs::write(dir.join("invoice.xml"), UBL).unwrap();
-    run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", "manual-1", "--partitions", "2"]);
+    genesis(dir, "manual-1");
     let again = run(dir, 2, &["genesis", "--dir", "chain", "--chain-id", "manual-1"]);
     assert!(again.contains("is not empty"), "{again}");
     run(dir, 0, &["config", "--check", "chain/node.toml"]);
@@ -138,7 +146,7 @@ fn what_happens_afterwards_is_submitted_too() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();
     std::fs::write(dir.join("invoice.xml"), UBL).unwrap();
-    run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", "manual-2", "--partitions", "2"]);
+    genesis(dir, "manual-2");
     run(dir, 0, &["keygen", "--out", "seller.pem", "--public", "seller.pub"]);
     run(dir, 0, &["import", "ubl", "invoice.xml", "--out", "document.json"]);
     let text = std::fs::read_to_string(dir.join("document.json")).unwrap();

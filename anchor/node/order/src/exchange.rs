@@ -68,10 +68,7 @@ pub(crate) enum Calls {
     /// On threads of their own.
     Threads(Workers),
     /// In the task of the exchange: for the deterministic runtime, which has only one thread.
-    #[cfg_attr(
-        not(any(test, feature = "simulation")),
-        allow(dead_code, reason = "for simulation")
-    )]
+    #[cfg_attr(not(any(test, feature = "simulation")), allow(dead_code, reason = "for simulation"))]
     Inline(Open, Vec<Propose>),
 }
 

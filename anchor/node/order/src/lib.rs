@@ -311,7 +311,7 @@ struct Status {
     ending: AtomicBool,
     end: Notify,
     view: AtomicU64,
-    me: Mutex<Option<PublicKey>>,
+    me: Option<PublicKey>,
     votes: Mutex<Vec<Votes>>,
     links: Mutex<Option<Links>>,
 }
@@ -339,7 +339,7 @@ impl Status {
     /// The status of a validator of this set, in the order of certificates.
     fn new(validators: Vec<PublicKey>, me: PublicKey) -> Self {
         let votes = validators.into_iter().map(|key| Votes { key, count: 0, view: 0 }).collect();
-        Self { me: Mutex::new(Some(me)), votes: Mutex::new(votes), ..Self::default() }
+        Self { me: Some(me), votes: Mutex::new(votes), ..Self::default() }
     }
 
     fn stop(&self) {
@@ -379,11 +379,10 @@ impl Status {
 
     fn peers(&self) -> Vec<Peer> {
         let seen = held(&self.links).as_ref().map(|links| links()).unwrap_or_default();
-        let me = held(&self.me).clone();
         let peer = |votes: &Votes| {
             let name = hex::encode(votes.key.to_compressed());
             Peer {
-                me: me.as_ref() == Some(&votes.key),
+                me: self.me.as_ref() == Some(&votes.key),
                 connected: seen.connected.contains(&name),
                 blocked: seen.blocked.contains(&name),
                 key: votes.key.clone(),

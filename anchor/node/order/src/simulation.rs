@@ -285,7 +285,8 @@ impl World {
         };
         let all = config.clone();
         Ok(context.child("tasks").spawn(move |context| async move {
-            let (engine, exchange) = start_member(context.child("set"), &all, resume, member, links);
+            let (engine, exchange) =
+                start_member(context.child("set"), &all, resume, member, links);
             let _ = engine.await;
             let _ = exchange.await;
         }))

@@ -40,20 +40,50 @@ pub struct Metrics {
     alerts: IntCounterVec,
     fingerprints: IntGauge,
     fingerprints_since: IntGauge,
+    set: SetSeries,
+}
+
+/// Series about agreement with other validators, and about each of them.
+#[derive(Debug)]
+struct SetSeries {
     disagreements: IntCounter,
     executed_height: IntGauge,
     executed_root: IntGauge,
     view: IntGauge,
-    peers: PeerSeries,
+    peer_connected: IntGaugeVec,
+    peer_blocked: IntGaugeVec,
+    peer_votes: IntCounterVec,
+    peer_view: IntGaugeVec,
 }
 
-/// Series of each validator of the set.
-#[derive(Debug)]
-struct PeerSeries {
-    connected: IntGaugeVec,
-    blocked: IntGaugeVec,
-    votes: IntCounterVec,
-    view: IntGaugeVec,
+impl SetSeries {
+    fn new(r: &Registry) -> prometheus::Result<SetSeries> {
+        let gauge = |name: &str, help: &str| registered(r, IntGauge::new(name, help));
+        let of_peer = |name: &str, help: &str| {
+            registered(r, IntGaugeVec::new(Opts::new(name, help), &["peer"]))
+        };
+        let disagreements = IntCounter::new(
+            "piaogen_disagreements_total",
+            "Blocks whose roots are not those that this node computed",
+        );
+        let votes = Opts::new("piaogen_peer_votes_total", "Votes of the validator");
+        Ok(SetSeries {
+            disagreements: registered(r, disagreements)?,
+            executed_height: gauge("piaogen_executed_height", "Height of the last executed block")?,
+            executed_root: gauge(
+                "piaogen_executed_root",
+                "First 48 bits of shards_root after that block: the same on all validators",
+            )?,
+            view: gauge("piaogen_view", "The highest view that this validator has seen")?,
+            peer_connected: of_peer("piaogen_peer_connected", "1: there is a connection")?,
+            peer_blocked: of_peer(
+                "piaogen_peer_blocked",
+                "1: not listened to, because it sent something invalid",
+            )?,
+            peer_votes: registered(r, IntCounterVec::new(votes, &["peer"]))?,
+            peer_view: of_peer("piaogen_peer_view", "The highest view it voted in")?,
+        })
+    }
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
@@ -135,32 +165,7 @@ impl Metrics {
                 "piaogen_fingerprints_since_height",
                 "Fingerprints of blocks below this height were lost; 0: none was",
             )?,
-            disagreements: counter(
-                "piaogen_disagreements_total",
-                "Blocks whose roots are not those that this node computed",
-            )?,
-            executed_height: gauge("piaogen_executed_height", "Height of the last executed block")?,
-            executed_root: gauge(
-                "piaogen_executed_root",
-                "First 48 bits of shards_root after that block: the same on all validators",
-            )?,
-            view: gauge("piaogen_view", "The highest view that this validator has seen")?,
-            peers: PeerSeries {
-                connected: gauges("piaogen_peer_connected", "1: there is a connection", "peer")?,
-                blocked: gauges(
-                    "piaogen_peer_blocked",
-                    "1: not listened to, because it sent something invalid",
-                    "peer",
-                )?,
-                votes: registered(
-                    &r,
-                    IntCounterVec::new(
-                        Opts::new("piaogen_peer_votes_total", "Votes of the validator"),
-                        &["peer"],
-                    ),
-                )?,
-                view: gauges("piaogen_peer_view", "The highest view it voted in", "peer")?,
-            },
+            set: SetSeries::new(&r)?,
             registry: r,
         };
         metrics.begin();
@@ -185,28 +190,28 @@ impl Metrics {
 
     /// A block has other roots than this node computed.
     pub fn disagreed(&self) {
-        self.disagreements.inc();
+        self.set.disagreements.inc();
     }
 
     /// A block was executed, and this is the root over all shards after it.
     pub fn stands(&self, height: u64, shards_root: &Digest) {
         let prefix = shards_root[..6].iter().fold(0, |bits, byte| bits << 8 | i64::from(*byte));
-        self.executed_root.set(prefix);
-        self.executed_height.set(height as i64);
+        self.set.executed_root.set(prefix);
+        self.set.executed_height.set(height as i64);
     }
 
     /// The validators of the set, as this one sees them.
     pub fn peers(&self, view: u64, peers: &[Peer]) {
-        self.view.set(view as i64);
+        self.set.view.set(view as i64);
         for peer in peers {
             let name = hex::encode(peer.key.to_compressed());
             let set = |series: &IntGaugeVec, value: u64| {
                 series.with_label_values(&[&name]).set(value as i64);
             };
-            set(&self.peers.connected, u64::from(peer.connected || peer.me));
-            set(&self.peers.blocked, u64::from(peer.blocked));
-            set(&self.peers.view, peer.view);
-            let votes = self.peers.votes.with_label_values(&[&name]);
+            set(&self.set.peer_connected, u64::from(peer.connected || peer.me));
+            set(&self.set.peer_blocked, u64::from(peer.blocked));
+            set(&self.set.peer_view, peer.view);
+            let votes = self.set.peer_votes.with_label_values(&[&name]);
             votes.inc_by(peer.votes.saturating_sub(votes.get()));
         }
     }
