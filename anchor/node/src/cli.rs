@@ -13,6 +13,7 @@ mod audit;
 mod bench;
 mod check;
 mod demo;
+mod evidence;
 mod fsck;
 mod genesis;
 mod identity;
@@ -23,7 +24,11 @@ mod node;
 mod receipt;
 mod status;
 mod submit;
+mod trust;
 mod verify;
+mod witness;
+
+pub(crate) use receipt::Folder;
 
 use crate::config::Config;
 use crate::run::Fatal;
@@ -84,6 +89,12 @@ enum Command {
     Alerts(alerts::Arguments),
     /// Check a receipt, a status proof or a history offline.
     Verify(verify::Arguments),
+    /// Lead a trust root to the validators of today.
+    Trust(trust::Arguments),
+    /// Follow a chain's headers and sign that they are one history.
+    Witness(witness::Arguments),
+    /// Check that somebody signed two things that exclude each other.
+    Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
     Fsck(fsck::Arguments),
     /// Verify or query the archive.
@@ -251,6 +262,9 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Alerts(arguments) => alerts::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Trust(arguments) => trust::run(&arguments, output),
+        Command::Witness(arguments) => witness::run(&arguments, output),
+        Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),

@@ -13,3 +13,4 @@ pub mod serve;
 pub mod setup;
 pub mod sinks;
 pub mod stage;
+pub mod witness;

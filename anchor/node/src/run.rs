@@ -11,6 +11,7 @@
 pub mod alerts;
 pub mod archiver;
 pub mod chain;
+pub mod epochs;
 pub mod execute;
 pub mod intake;
 pub mod metrics;
@@ -19,6 +20,7 @@ pub mod statuses;
 
 use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Start};
+use epochs::Epochs;
 use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
 use metrics::Metrics;
@@ -33,7 +35,6 @@ use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
-use piaogen_order::OrderConfig;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, ShardState, Store, StoreConfig};
 use piaogen_verify::encoding::Reader;
@@ -104,7 +105,7 @@ pub struct Node {
     /// The archive.
     pub archiver: Arc<Archiver>,
     intake: Arc<Intake>,
-    ordering: Option<piaogen_order::Handle>,
+    ordering: Option<Epochs>,
     executor: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -183,12 +184,14 @@ pub fn rebuild_registry<R: receipts::Reads>(
 
 struct Opened {
     start: Start,
+    /// The registry after the executed tip.
+    registry: Registry,
     /// Final blocks after the executed tip, oldest first.
     again: Vec<(Header, Cut)>,
     finalization: Option<Vec<u8>>,
 }
 
-fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
+fn open_chain(genesis: &Genesis, archive: &Archive, store: &Store) -> Result<Opened> {
     if store.tip().is_none() {
         let header = genesis.header();
         let cut = Cut(vec![0; header.shards as usize]);
@@ -216,7 +219,15 @@ fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
         history.size()
     );
     let shards = shard_entries(&store.recovered().shards);
-    let tip = Tip { header, cut, shards, history_root: history.root() };
+    let (registry_size, height) = (shards.last().map_or(0, |shard| shard.log_size), executed);
+    let registry = rebuild_registry(genesis, archive, store, registry_size)?;
+    let governance = registry.governance();
+    let next_set = governance.next_set(height + 1);
+    let tip = Tip { header, cut, shards, history_root: history.root(), next_set };
+    let sets = governance.sets(height);
+    let set = sets.last().map_or_else(|| genesis.validators.clone(), |change| change.set.clone());
+    let (ground, _) = parse_block(&stored(governance.ground(height))?)?;
+    let changes = epochs::changes(store, &sets)?;
     let mut again = Vec::new();
     let mut finalization = Some(stored(executed)?.finalization);
     for block in store.blocks_from(executed + 1) {
@@ -225,8 +236,18 @@ fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
         finalization = Some(block.finalization);
     }
     let last = again.last().map_or(tip.header, |(header, _)| *header);
+    let ground = ground.digest();
     Ok(Opened {
-        start: Start { tip, last, history },
+        start: Start {
+            tip,
+            last,
+            history,
+            set,
+            ground,
+            changes,
+            genesis: genesis.validators.clone(),
+        },
+        registry,
         again,
         finalization: finalization.filter(|bytes| !bytes.is_empty()),
     })
@@ -272,14 +293,21 @@ impl Node {
         for note in &store.recovered().notes {
             tracing::info!(%note, "recovered");
         }
-        let opened = open_chain(genesis, &store)?;
+        let opened = open_chain(genesis, &parts.archive, &store)?;
+        let start = &opened.start;
+        let epoch = start.last.next_epoch().0;
+        // Where an epoch ends among blocks that are executed again, its set is not known yet.
+        if start.tip.header.next_epoch().0 == epoch {
+            ensure!(
+                start.set.contains(&parts.key.public_key()),
+                "the key of this node is not among the validators of epoch {epoch}: give it the \
+                 key of one of them (`key` in its configuration), or have it voted in"
+            );
+        }
         let readers = open_readers(&parts, &opened)?;
         let keys = Arc::new(KeyDirectory::default());
         let intake = Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
         let entries = &opened.start.tip.shards;
-        let registry_shard = genesis.file.partitions;
-        let registry_size = entries[registry_shard as usize].log_size;
-        let registry = rebuild_registry(genesis, &parts.archive, &*store, registry_size)?;
         let shards = entries
             .iter()
             .map(|entry| {
@@ -307,7 +335,7 @@ impl Node {
             signatures: parts.signatures,
             lanes: parts.lanes,
             shards,
-            registry,
+            registry: opened.registry.clone(),
             keys,
             intake: intake.clone(),
             store: store.clone(),
@@ -327,6 +355,7 @@ impl Node {
         executor: Executor,
     ) -> Result<Node> {
         let (finals, receiver) = std::sync::mpsc::channel();
+        let (last, finalized) = (opened.start.last, opened.finalization);
         for block in &opened.again {
             // The receiver is in this function: sending cannot fail.
             finals.send(block.clone()).ok();
@@ -379,9 +408,7 @@ impl Node {
         }
         threads.push(spawn("flush", move || keeper.flush())?);
         threads.push(spawn("archive", move || sealing.archive())?);
-        let order = order_config(&parts.genesis, &parts.dir, opened.finalization);
-        let ordering = piaogen_order::start(order, &parts.key, chain.clone())
-            .context("ordering does not start")?;
+        let ordering = order(&parts.genesis, &parts.dir, &parts.key, &chain, last, finalized)?;
         Ok(Node {
             store,
             chain,
@@ -399,11 +426,11 @@ impl Node {
 
     /// Why the node ended by itself, if it did.
     pub fn failure(&self) -> Option<String> {
-        let ordering = self.ordering.as_ref().and_then(piaogen_order::Handle::failed);
+        let ordering = self.ordering.as_ref().and_then(Epochs::failed);
         self.chain
             .failure()
             .or_else(|| self.intake.failure())
-            .or_else(|| ordering.map(|failure| failure.to_string()))
+            .or(ordering)
     }
 
     /// Whether everything that is in the stream now is executed and provable. Also measures the lag
@@ -441,8 +468,7 @@ impl Node {
     pub fn stop(mut self) -> Result<()> {
         let failure = self.failure();
         if let Some(ordering) = self.ordering.take() {
-            // A failure of ordering is in `failure` already.
-            ordering.stop().ok();
+            ordering.stop();
         }
         self.chain.stop();
         if let Some(executor) = self.executor.take() {
@@ -462,13 +488,26 @@ impl Node {
     }
 }
 
-fn order_config(genesis: &Genesis, dir: &Path, finalized: Option<Vec<u8>>) -> OrderConfig {
-    let mut namespace = b"piaogen/order/1\n".to_vec();
-    namespace.extend_from_slice(&genesis.chain);
-    let keys = genesis.validators.keys().to_vec();
-    let mut order = OrderConfig::new(namespace, keys, dir.join("order"), genesis.header().digest());
-    order.finalized = finalized;
-    order
+/// Starts ordering in the epoch of the block after the last final one. Where epochs ended among
+/// blocks that are executed again, that is waited for: only then their sets are known.
+fn order(
+    genesis: &Genesis,
+    dir: &Path,
+    key: &SecretKey,
+    chain: &Arc<Chain>,
+    last: Header,
+    finalized: Option<Vec<u8>>,
+) -> Result<Epochs> {
+    let (epoch, _) = last.next_epoch();
+    while chain.turn(None).epoch != epoch {
+        if let Some(why) = chain.failure() {
+            return Err(Fatal(why).into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // A finalization of the epoch before is no vote of this one's engine.
+    let turn = chain.turn(finalized.filter(|_| last.epoch == epoch && last.height > 0));
+    Epochs::start(chain, &genesis.chain, dir, key, turn).context("ordering does not start")
 }
 
 /// A worker that reads and checks records.

@@ -2,7 +2,7 @@
 //! a receipt.
 
 use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use piaogen_verify::json;
 use piaogen_verify::receipt::{DifferenceKind, Receipt};
 use piaogen_verify::record::subject_parts;
@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// What you trust beforehand: the chain's trust-root.json.
     #[arg(long, value_name = "FILE")]
     trust_root: PathBuf,
+    /// Demand the cosignatures of so many of the trust root's witnesses, whatever it says itself.
+    #[arg(long, value_name = "K")]
+    witness_quorum: Option<u32>,
     /// Compare this document with the receipt, field by field.
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
@@ -43,10 +46,24 @@ fn receipt_of(bytes: Vec<u8>) -> Result<Receipt, Refusal> {
     Receipt::from_json(&text).map_err(|error| refused(error.to_string()))
 }
 
+/// The trust root with another quorum of its witnesses.
+fn demand(mut trust: TrustRoot, witness_quorum: Option<u32>) -> Result<TrustRoot> {
+    if let Some(quorum) = witness_quorum {
+        let known = trust.witnesses.len();
+        ensure!(
+            quorum as usize <= known,
+            "--witness-quorum {quorum}: the trust root lists {known} witnesses; add them to it"
+        );
+        trust.witness_quorum = quorum;
+    }
+    Ok(trust)
+}
+
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let trust = read_text(&arguments.trust_root, RECEIPT_MAX)?;
     let trust = TrustRoot::from_json(&trust)
         .with_context(|| format!("trust root {}", arguments.trust_root.display()))?;
+    let trust = demand(trust, arguments.witness_quorum)?;
     let document = match &arguments.document {
         None => None,
         Some(path) => {
@@ -82,19 +99,22 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         "verified": true, "outcome": entry.outcome.name(), "explanation": entry.outcome.explain(),
         "scheme": scheme, "number": number, "height": verified.height,
         "time_ms": verified.time_ms, "certified_height": verified.certified_height,
-        "signers": verified.signers, "document_matches": arguments.document.as_ref().map(|_| differences.is_empty()),
+        "signers": verified.signers, "epoch": verified.epoch, "witnesses": verified.witnesses,
+        "document_matches": arguments.document.as_ref().map(|_| differences.is_empty()),
         "differences": named,
     });
     output.print(&json, || {
         let mut text = format!(
             "VERIFIED: {scheme} {number}: {} {}\nin chain {} by block {} of {} ms, signed by {} \
-             validator(s)\n",
+             validator(s) of epoch {}, cosigned by {} known witness(es)\n",
             entry.outcome.name(),
             entry.outcome.explain(),
             trust.chain_id,
             verified.height,
             verified.time_ms,
-            verified.signers
+            verified.signers,
+            verified.epoch,
+            verified.witnesses
         );
         for difference in &differences {
             text.push_str(&format!("DIFFERS: {} {}\n", difference.name, how(difference.kind)));

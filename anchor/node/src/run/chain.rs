@@ -7,8 +7,11 @@
 //! Invariants
 //! - A block is on disk before it is voted for, and final on disk before it is executed.
 //! - A header is made or voted for only over roots that this node computed itself.
-//! - When the roots of a final header differ from our own, the node stops.
+//! - When the roots of a final header differ from our own, the node stops; when the set that it
+//!   names does, too.
+//! - Nothing is made or voted for in another epoch than the one whose engine runs.
 
+use super::epochs::{RECEIPT_CHANGES_MAX, Turn, change_at, links};
 use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::lock;
@@ -19,7 +22,11 @@ use piaogen_crypto::{Digest, Lanes};
 use piaogen_order::Application;
 use piaogen_storage::{Block, Store, StoreError};
 use piaogen_verify::encoding::Reader;
-use piaogen_verify::header::{Cut, HEADER_LEN, Header, ShardEntry, shards_root};
+use piaogen_verify::epoch::Change;
+use piaogen_verify::follow::Link;
+use piaogen_verify::header::{
+    Cut, HEADER_LEN, Header, NO_SET, ShardEntry, ValidatorSet, shards_root,
+};
 use piaogen_verify::merkle;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,6 +54,19 @@ pub struct Provable {
     pub finalization: Vec<u8>,
     /// The shard entries; the registry last.
     pub shards: Vec<ShardEntry>,
+    /// What leads from the genesis to the set that signed the certificate.
+    pub changes: Arc<Vec<Change>>,
+}
+
+impl Provable {
+    /// The changes that a receipt carries: none where there are too many, since then a trust root
+    /// that was advanced serves the holder better.
+    pub fn changes(&self) -> Vec<Change> {
+        match self.changes.len() {
+            0..=RECEIPT_CHANGES_MAX => self.changes.to_vec(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +77,13 @@ struct State {
     last: Header,
     provable: Option<Provable>,
     history: Log,
+    /// The set of the epoch of the block after the tip, and the header on which that epoch stands.
+    set: ValidatorSet,
+    ground: Digest,
+    /// What leads from the genesis to that set.
+    changes: Arc<Vec<Change>>,
+    /// The epoch whose engine runs.
+    engine: u64,
     last_final: Instant,
     failure: Option<String>,
     stopping: bool,
@@ -69,6 +96,8 @@ pub struct Chain {
     metrics: Arc<Metrics>,
     policy: BlockPolicy,
     lanes: Lanes,
+    /// The set of the genesis.
+    genesis: ValidatorSet,
     state: Mutex<State>,
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
@@ -79,12 +108,14 @@ fn provable(
     store: &Store,
     header: &Header,
     shards: Vec<ShardEntry>,
+    changes: &Arc<Vec<Change>>,
 ) -> Result<Option<Provable>, StoreError> {
     let block = store.block(header.height)?;
     Ok(block.filter(|block| !block.finalization.is_empty()).map(|block| Provable {
         header: *header,
         finalization: block.finalization,
         shards,
+        changes: changes.clone(),
     }))
 }
 
@@ -103,6 +134,14 @@ pub struct Start {
     pub last: Header,
     /// The log over the digests of all final headers.
     pub history: Log,
+    /// The set of the epoch of the block after the tip.
+    pub set: ValidatorSet,
+    /// The digest of the header on which that epoch stands.
+    pub ground: Digest,
+    /// What leads from the genesis to that set.
+    pub changes: Vec<Change>,
+    /// The set of the genesis.
+    pub genesis: ValidatorSet,
 }
 
 impl Chain {
@@ -118,8 +157,9 @@ impl Chain {
     ) -> Result<Chain, StoreError> {
         // The last block changed nothing: its header speaks of the present state.
         let idle = shards_root(&start.tip.shards) == start.tip.header.shards_root;
+        let changes = Arc::new(start.changes);
         let newest = match idle {
-            true => provable(&store, &start.tip.header, start.tip.shards.clone())?,
+            true => provable(&store, &start.tip.header, start.tip.shards.clone(), &changes)?,
             false => None,
         };
         let state = State {
@@ -127,6 +167,10 @@ impl Chain {
             last: start.last,
             provable: newest,
             history: start.history,
+            set: start.set,
+            ground: start.ground,
+            changes,
+            engine: 0,
             last_final: Instant::now(),
             failure: None,
             stopping: false,
@@ -137,6 +181,7 @@ impl Chain {
             metrics,
             policy,
             lanes,
+            genesis: start.genesis,
             state: Mutex::new(state),
             changed: Condvar::new(),
             finals: Mutex::new(Some(finals)),
@@ -211,19 +256,86 @@ impl Chain {
         if own != header.shards_root {
             return Err(ExecuteError::Diverged { height: header.height });
         }
+        let named = before.next_set.as_ref().map_or(NO_SET, ValidatorSet::digest);
+        if named != header.next_validators {
+            return Err(ExecuteError::Diverged { height: header.height });
+        }
+        let change = match &before.next_set {
+            Some(set) => Some(self.change(header, set)?),
+            None => None,
+        };
         let begun = Instant::now();
-        let shards = executor.execute(&before, header, cut)?;
+        let done = executor.execute(&before, header, cut)?;
         self.metrics.execution(begun.elapsed().as_secs_f64());
         let mut state = lock(&self.state);
         let digest = merkle::leaf(&header.digest());
         let levels = state.history.append(self.lanes, vec![digest]);
         let size = state.history.size();
         self.store.history_append(&levels, size)?;
-        state.tip =
-            Tip { header: *header, cut: cut.clone(), shards, history_root: state.history.root() };
+        state.tip = Tip {
+            header: *header,
+            cut: cut.clone(),
+            shards: done.shards,
+            history_root: state.history.root(),
+            next_set: done.next_set,
+        };
+        if let Some(change) = change {
+            state.ground = header.digest();
+            if change.next != state.set {
+                state.set = change.next.clone();
+                Arc::make_mut(&mut state.changes).push(change);
+            }
+        }
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// The change that a final block is which names this set.
+    fn change(&self, header: &Header, set: &ValidatorSet) -> Result<Change, ExecuteError> {
+        change_at(&*self.store, header.height, set)
+            .map_err(|_| ExecuteError::Missing { block: header.digest() })
+    }
+
+    /// The epoch of the next block, as far as blocks are executed.
+    pub fn turn(&self, finalized: Option<Vec<u8>>) -> Turn {
+        let state = lock(&self.state);
+        let (epoch, _) = state.tip.header.next_epoch();
+        Turn { epoch, set: state.set.clone(), ground: state.ground, finalized }
+    }
+
+    /// The epoch after this one, once its last block is executed; waits at most so long.
+    pub fn turn_after(&self, epoch: u64, at_most: Duration) -> Option<Turn> {
+        let state = lock(&self.state);
+        let same = |state: &mut State| !state.stopping && state.tip.header.next_epoch().0 == epoch;
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, at_most, same)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let ended = !state.stopping && state.tip.header.next_epoch().0 != epoch;
+        drop(state);
+        ended.then(|| self.turn(None))
+    }
+
+    /// Executed blocks from a height on, as they are handed to witnesses.
+    pub fn links(&self, height: u64, count: u64) -> anyhow::Result<Vec<Link>> {
+        let (end, sets) = {
+            let state = lock(&self.state);
+            let sets = state.changes.iter().map(|change| change.next.clone());
+            let sets: Vec<ValidatorSet> = sets.chain([self.genesis.clone()]).collect();
+            (state.tip.header.height + 1, sets)
+        };
+        links(&*self.store, &sets, height..end.min(height.saturating_add(count)))
+    }
+
+    /// Says that the engine of this epoch runs from now on, and no other.
+    pub fn begin_epoch(&self, epoch: u64) {
+        lock(&self.state).engine = epoch;
+    }
+
+    /// Whether the block after this one is for the engine that runs.
+    fn in_epoch(&self, tip: &Tip) -> bool {
+        lock(&self.state).engine == tip.header.next_epoch().0
     }
 
     /// Waits until the block `parent` is executed, at most so long.
@@ -292,7 +404,8 @@ impl Chain {
         // A header can be made and voted for only after the execution of its parent.
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone();
-            state.provable = Some(Provable { header, finalization: finalization.to_vec(), shards });
+            let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
+            state.provable = Some(Provable { header, finalization, shards, changes });
         }
         drop(state);
         if let Some(finals) = lock(&self.finals).as_ref() {
@@ -355,6 +468,11 @@ pub fn parse_body(body: &[u8]) -> Option<(Header, Cut)> {
 impl Application for Chain {
     fn propose(&self, _view: u64, parent: Digest) -> Option<Digest> {
         let tip = self.executed(&parent, Duration::from_secs(1))?;
+        if !self.in_epoch(&tip) {
+            // The epoch is over, and its engine is about to be stopped.
+            std::thread::sleep(Duration::from_millis(20));
+            return None;
+        }
         match self.make(&tip) {
             Ok(digest) => digest,
             Err(error) => {
@@ -366,6 +484,10 @@ impl Application for Chain {
 
     fn verify(&self, _view: u64, parent: Digest, block: Digest) -> bool {
         let Some(tip) = self.executed(&parent, Duration::from_secs(1)) else { return false };
+        if !self.in_epoch(&tip) {
+            tracing::warn!(block = %hex::encode(block), "a block is proposed in an epoch that ended");
+            return false;
+        }
         let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);
         let checked =
             self.pending(&block).map_err(|error| error.to_string()).and_then(|(header, cut)| {

@@ -19,7 +19,7 @@ use piaogen_storage::{IdPlace, RowChunk, ShardEffects, ShardState, Store, StoreE
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
-use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet};
 use piaogen_verify::record;
 use piaogen_verify::scheme::Scheme;
 use piaogen_verify::status::Status;
@@ -102,6 +102,15 @@ pub struct ExecutorParts {
     pub pool: Arc<rayon::ThreadPool>,
 }
 
+/// Where a block leads.
+#[derive(Debug)]
+pub struct Executed {
+    /// The shards after it, the registry last.
+    pub shards: Vec<ShardEntry>,
+    /// Where the next block is the last of its epoch, the set that it must name.
+    pub next_set: Option<ValidatorSet>,
+}
+
 /// The numbers and statuses that a shard of a store knows.
 pub struct StoreIndex<'a> {
     /// The store.
@@ -174,13 +183,13 @@ impl Executor {
         }
     }
 
-    /// Executes a block on top of `before`; returns the shards after it.
+    /// Executes a block on top of `before`.
     pub fn execute(
         &mut self,
         before: &Tip,
         header: &Header,
         cut: &Cut,
-    ) -> Result<Vec<ShardEntry>, ExecuteError> {
+    ) -> Result<Executed, ExecuteError> {
         let taken: Vec<Option<Taken>> = (0..cut.0.len())
             .map(|shard| match cut.0[shard] == before.cut.0[shard] {
                 true => Some(Taken::default()),
@@ -191,9 +200,9 @@ impl Executor {
             taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
         self.observe(&taken);
         let registered = cut.0.last() != before.cut.0.last();
-        let mut after = if registered { self.registry.clone() } else { Registry::default() };
+        let mut after = registered.then(|| self.registry.clone());
         let pool = self.pool.clone();
-        let done = pool.install(|| self.run(before, header, cut, &taken, &mut after))?;
+        let done = pool.install(|| self.run(before, header, cut, &taken, after.as_mut()))?;
         let (effects, found): (Vec<ShardEffects>, Vec<Found>) = done.into_iter().unzip();
         // In the outbox before a flush point can cover the block.
         let found = found.into_iter().map(|one| {
@@ -203,12 +212,15 @@ impl Executor {
         self.alerts.block(header, found)?;
         self.apply(header.height, effects)?;
         let (batch, _) = &taken[taken.len() - 1];
-        if registered {
+        if let Some(after) = after {
             self.keys.add(fresh_keys(batch));
             self.registry = after;
             self.metrics.participants(self.registry.len());
         }
-        Ok(self.shards.iter().map(|shard| lock(shard).entry()).collect())
+        Ok(Executed {
+            shards: self.shards.iter().map(|shard| lock(shard).entry()).collect(),
+            next_set: self.registry.governance().next_set(header.height + 1),
+        })
     }
 
     fn observe(&self, taken: &[Taken]) {
@@ -224,7 +236,7 @@ impl Executor {
         header: &Header,
         cut: &Cut,
         taken: &[Taken],
-        after: &mut Registry,
+        after: Option<&mut Registry>,
     ) -> Result<Vec<(ShardEffects, Found)>, ExecuteError> {
         let context = Context {
             chain: &self.chain,
@@ -250,7 +262,7 @@ impl Executor {
                 self.to_storage(&state, first, header, batch, effects)
             })
             .collect::<Result<_, StoreError>>()?;
-        if cut.0[registry] != before.cut.0[registry] {
+        if let Some(after) = after {
             let mut state = lock(&self.shards[registry]);
             let first = state.entry().log_size;
             let batch = &taken[registry].0;
