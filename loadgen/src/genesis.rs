@@ -29,8 +29,9 @@ pub struct DemoChain {
 /// A chain of a seed. `time_ms` is the time of block 0.
 pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> DemoChain {
     let authority = key(seed, "authority", 0);
-    let mut keys: Vec<SecretKey> =
-        (0..u64::from(validators.clamp(1, VALIDATORS_MAX as u32))).map(|i| key(seed, "validator", i)).collect();
+    let mut keys: Vec<SecretKey> = (0..u64::from(validators.clamp(1, VALIDATORS_MAX as u32)))
+        .map(|i| key(seed, "validator", i))
+        .collect();
     keys.sort_by_key(|key| key.public_key().to_compressed());
     let file = GenesisFile {
         format: FORMAT.into(),

@@ -365,7 +365,8 @@ impl Evidence {
         let trust = trust.after(changes)?;
         if *epoch < trust.epoch {
             let from = trust.epoch;
-            let detail = alloc::format!("epoch {epoch} is before {from}, from which sets are known");
+            let detail =
+                alloc::format!("epoch {epoch} is before {from}, from which sets are known");
             return Err(Refusal::new(Step::Epoch, detail));
         }
         if !trust.validators.contains(key) {
@@ -476,7 +477,9 @@ fn verify_cosigned(
     let (low, high) = (first.size, second.size);
     Ok(Verdict {
         kind: "cosigned",
-        what: alloc::format!("logs of {low} and {high} headers, neither of which extends the other"),
+        what: alloc::format!(
+            "logs of {low} and {high} headers, neither of which extends the other"
+        ),
         liars_min: liars.len() as u32,
         first: first_signers,
         second: second_signers,

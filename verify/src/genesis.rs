@@ -140,14 +140,16 @@ impl Genesis {
             return Err(fail("epoch_blocks must be within 1 and 2^32".into()));
         }
         let keys = file.validators.iter().map(|text| key(text)).collect::<Result<Vec<_>, _>>()?;
-        let validators = ValidatorSet::new(keys)
-            .ok_or_else(|| fail(alloc::format!("validators must be 1 to {VALIDATORS_MAX} different keys")))?;
+        let validators = ValidatorSet::new(keys).ok_or_else(|| {
+            fail(alloc::format!("validators must be 1 to {VALIDATORS_MAX} different keys"))
+        })?;
         let participants =
             file.participants.iter().map(founder).collect::<Result<Vec<_>, GenesisError>>()?;
         if !participants.iter().any(|(_, _, roles, _)| roles & ROLE_AUTHORITY != 0) {
             return Err(fail("no participant has the role authority".into()));
         }
-        let authorities = participants.iter().filter(|(_, _, roles, _)| roles & ROLE_AUTHORITY != 0);
+        let authorities =
+            participants.iter().filter(|(_, _, roles, _)| roles & ROLE_AUTHORITY != 0);
         let count = authorities.count() as u32;
         if file.authority_quorum.is_some_and(|quorum| quorum == 0 || quorum > count) {
             return Err(fail(alloc::format!("authority_quorum must be within 1 and {count}")));

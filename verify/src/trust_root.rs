@@ -74,15 +74,8 @@ impl TrustRoot {
     /// Reads the file.
     pub fn from_json(text: &str) -> core::result::Result<TrustRoot, JsonError> {
         let json = parse(text, JSON_MAX)?;
-        let known = [
-            "format",
-            "chain_id",
-            "chain",
-            "epoch",
-            "validators",
-            "witnesses",
-            "witness_quorum",
-        ];
+        let known =
+            ["format", "chain_id", "chain", "epoch", "validators", "witnesses", "witness_quorum"];
         let o = json.object(&known)?;
         o.expect_format(FORMAT)?;
         let validators = o.need("validators", |json| {

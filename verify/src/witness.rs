@@ -303,7 +303,8 @@ mod tests {
     fn known_witnesses_count_once_and_strangers_not_at_all() {
         let (keys, trust) = trust();
         let checkpoint = Checkpoint::new("test-1", 3, [9; 32]);
-        let sign = |i: usize, name: &str, time| Cosignature::sign(name, &keys[i], &checkpoint, time);
+        let sign =
+            |i: usize, name: &str, time| Cosignature::sign(name, &keys[i], &checkpoint, time);
         let of = |cosignatures: &[Cosignature]| trust.witnesses_of(&checkpoint, cosignatures);
         let (first, third) = (sign(0, "w0.example", 5), sign(2, "w2.example", 6));
         assert_eq!(of(&[]), Ok(Vec::new()));

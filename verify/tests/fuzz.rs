@@ -422,7 +422,10 @@ fn genesis_files_and_trust_roots() {
     let mut root = TrustRoot::of_genesis(&Genesis::parse(&file).unwrap());
     let trust = root.to_json();
     root.witnesses = (0..3)
-        .map(|i| Witness { name: format!("w{i}.example"), key: common::key_of(40 + i).public_key() })
+        .map(|i| Witness {
+            name: format!("w{i}.example"),
+            key: common::key_of(40 + i).public_key(),
+        })
         .collect();
     root.witness_quorum = 2;
     let watched = root.to_json();

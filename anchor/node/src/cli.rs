@@ -38,6 +38,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use piaogen_ingest::stream::StreamError;
 use piaogen_order::OrderError;
 use piaogen_storage::StoreError;
+use piaogen_verify::encoding::DecodeError;
+use piaogen_verify::json::JsonError;
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::{Refusal, Step};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -191,6 +195,28 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
 fn read_text(path: &Path, limit: u64) -> Result<String> {
     String::from_utf8(read_file(path, limit)?)
         .with_context(|| format!("{} is not UTF-8 text", path.display()))
+}
+
+/// Reads what a verifier trusts beforehand.
+fn read_trust_root(path: &Path) -> Result<TrustRoot> {
+    let text = read_text(path, RECEIPT_MAX)?;
+    TrustRoot::from_json(&text).with_context(|| format!("trust root {}", path.display()))
+}
+
+/// Reads a proof that is compact, and then begins with `magic`, or JSON.
+fn in_either_form<T>(
+    bytes: Vec<u8>,
+    magic: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
+    from_json: impl FnOnce(&str) -> Result<T, JsonError>,
+) -> Result<T, Refusal> {
+    if bytes.starts_with(magic) {
+        return decode(&bytes).map_err(Refusal::from);
+    }
+    let refused = |why: String| Refusal::new(Step::Decode, why);
+    let text = String::from_utf8(bytes)
+        .map_err(|_| refused("neither the compact form nor JSON".into()))?;
+    from_json(&text).map_err(|error| refused(error.to_string()))
 }
 
 /// Most bytes of a JSON document.

@@ -343,7 +343,10 @@ impl Node {
             alerts,
             pool: Arc::new(pool),
         });
-        Node::run(parts, opened, store, intake, metrics, executor)
+        let (genesis, dir, key) = (parts.genesis.clone(), parts.dir.clone(), parts.key.clone());
+        let (last, finalized) = (opened.start.last, opened.finalization.clone());
+        let node = Node::run(parts, opened, store, intake, metrics, executor)?;
+        node.order(&genesis, &dir, &key, last, finalized)
     }
 
     fn run(
@@ -355,7 +358,6 @@ impl Node {
         executor: Executor,
     ) -> Result<Node> {
         let (finals, receiver) = std::sync::mpsc::channel();
-        let (last, finalized) = (opened.start.last, opened.finalization);
         for block in &opened.again {
             // The receiver is in this function: sending cannot fail.
             finals.send(block.clone()).ok();
@@ -400,22 +402,14 @@ impl Node {
             stopping: stopping.clone(),
             flush_interval: parts.flush_interval,
         };
-        let sealing = keeper.clone();
-        if let Some(topic) = parts.alerts {
-            let courier = Courier { dir: parts.dir.clone(), topic, stopping: stopping.clone() };
-            let carrying = keeper.clone();
-            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
-        }
-        threads.push(spawn("flush", move || keeper.flush())?);
-        threads.push(spawn("archive", move || sealing.archive())?);
-        let ordering = order(&parts.genesis, &parts.dir, &parts.key, &chain, last, finalized)?;
+        threads.extend(keeper.start(parts.alerts, &parts.dir)?);
         Ok(Node {
             store,
             chain,
             metrics,
             archiver,
             intake,
-            ordering: Some(ordering),
+            ordering: None,
             executor: Some(executor),
             threads,
             stopping,
@@ -424,13 +418,32 @@ impl Node {
         })
     }
 
+    /// Starts ordering; where it does not start, everything else ends.
+    fn order(
+        mut self,
+        genesis: &Genesis,
+        dir: &Path,
+        key: &SecretKey,
+        last: Header,
+        finalized: Option<Vec<u8>>,
+    ) -> Result<Node> {
+        match order(genesis, dir, key, &self.chain, last, finalized) {
+            Ok(ordering) => {
+                self.ordering = Some(ordering);
+                Ok(self)
+            }
+            Err(error) => {
+                // Why ordering does not start is the answer, whatever else goes wrong now.
+                self.stop().ok();
+                Err(error)
+            }
+        }
+    }
+
     /// Why the node ended by itself, if it did.
     pub fn failure(&self) -> Option<String> {
         let ordering = self.ordering.as_ref().and_then(Epochs::failed);
-        self.chain
-            .failure()
-            .or_else(|| self.intake.failure())
-            .or(ordering)
+        self.chain.failure().or_else(|| self.intake.failure()).or(ordering)
     }
 
     /// Whether everything that is in the stream now is executed and provable. Also measures the lag
@@ -546,6 +559,20 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Starts the threads that flush, seal and carry alerts.
+    fn start(self, alerts: Option<Arc<dyn Stream>>, dir: &Path) -> Result<Vec<JoinHandle<()>>> {
+        let mut threads = Vec::new();
+        if let Some(topic) = alerts {
+            let courier = Courier { dir: dir.into(), topic, stopping: self.stopping.clone() };
+            let carrying = self.clone();
+            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
+        }
+        let sealing = self.clone();
+        threads.push(spawn("flush", move || self.flush())?);
+        threads.push(spawn("archive", move || sealing.archive())?);
+        Ok(threads)
+    }
+
     fn ended(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

@@ -147,8 +147,14 @@ fn the_validators_key_is_replaced_at_a_boundary_and_old_receipts_verify() {
     let output = chain.piaogen(&["trust", "proof", "--out", &file("epochs.json")]);
     assert!(output.status.success(), "{output:?}");
     let advance = [
-        "trust", "advance", "--trust-root", &file("trust-root.json"), "--proof",
-        &file("epochs.json"), "--out", &file("advanced.json"),
+        "trust",
+        "advance",
+        "--trust-root",
+        &file("trust-root.json"),
+        "--proof",
+        &file("epochs.json"),
+        "--out",
+        &file("advanced.json"),
     ];
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_piaogen")).args(advance).output();
     assert!(output.unwrap().status.success());
@@ -179,8 +185,17 @@ fn a_witness_signs_what_a_folder_and_a_node_show_and_receipts_carry_it() {
     setup::write_new(&dir.path().join("witness.pem"), pem.as_bytes(), true).unwrap();
     let witness = |from: &str| {
         let arguments = [
-            "witness", "--dir", &file("witness"), "--from", from, "--key", &file("witness.pem"),
-            "--name", "w.example", "--trust-root", &file("trust-root.json"),
+            "witness",
+            "--dir",
+            &file("witness"),
+            "--from",
+            from,
+            "--key",
+            &file("witness.pem"),
+            "--name",
+            "w.example",
+            "--trust-root",
+            &file("trust-root.json"),
         ];
         let output =
             std::process::Command::new(env!("CARGO_BIN_EXE_piaogen")).args(arguments).output();
@@ -203,12 +218,17 @@ fn a_witness_signs_what_a_folder_and_a_node_show_and_receipts_carry_it() {
     witness(dir.path().to_str().unwrap());
     let partitions = chain.genesis().file.partitions;
     let output = chain.piaogen(&[
-        "receipt", "--at", &format!("{partitions}:0"), "--cosigned", &file("witness/checkpoint"),
+        "receipt",
+        "--at",
+        &format!("{partitions}:0"),
+        "--cosigned",
+        &file("witness/checkpoint"),
     ]);
     assert!(output.status.success(), "{output:?}");
     std::fs::write(file("receipt.json"), &output.stdout).unwrap();
     let mut trust = TrustRoot::of_genesis(&chain.genesis());
-    let known = piaogen_verify::witness::Witness { name: "w.example".into(), key: key.public_key() };
+    let known =
+        piaogen_verify::witness::Witness { name: "w.example".into(), key: key.public_key() };
     trust.witnesses = vec![known];
     std::fs::write(file("watched.json"), trust.to_json()).unwrap();
     let verify = |receipt: &str, quorum: &str| {

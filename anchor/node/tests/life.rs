@@ -198,8 +198,7 @@ fn check_leaves(story: &Story<'_>) {
     let trust = TrustRoot::of_genesis(&story.chain.genesis());
     let reader = StoreReader::open(&config.dir).unwrap();
     let archive = setup::archive_at_rest(&config, Some(trust.chain)).unwrap();
-    let provable =
-        provable_at_rest(&story.chain.genesis(), &archive, &reader).unwrap();
+    let provable = provable_at_rest(&story.chain.genesis(), &archive, &reader).unwrap();
     let prover = Prover { store: &reader, archive: &archive, provable };
     let mut next = [0u64; PARTITIONS as usize];
     for (partition, bytes, outcome) in &story.sent {

@@ -201,9 +201,10 @@ mod tests {
         .await
         .unwrap();
         let codes = answers.each_ref().map(|(code, _)| code.as_str());
-        assert_eq!(codes, [
-            "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400",
-        ]);
+        assert_eq!(
+            codes,
+            ["200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400",]
+        );
         assert_eq!(answers[0].1, b"x 1\n");
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);

@@ -193,15 +193,10 @@ impl Epochs {
 
     /// The trust root with all witnesses, of whom so many must have cosigned.
     pub(crate) fn watched(&self, trust: &TrustRoot, quorum: u32) -> TrustRoot {
-        let witnesses = (0..).zip(&self.witnesses).map(|(i, key)| Witness {
-            name: format!("w{i}.example"),
-            key: key.public_key(),
-        });
-        TrustRoot {
-            witnesses: witnesses.collect(),
-            witness_quorum: quorum,
-            ..trust.clone()
-        }
+        let witnesses = (0..)
+            .zip(&self.witnesses)
+            .map(|(i, key)| Witness { name: format!("w{i}.example"), key: key.public_key() });
+        TrustRoot { witnesses: witnesses.collect(), witness_quorum: quorum, ..trust.clone() }
     }
 
     /// A vote of a validator.

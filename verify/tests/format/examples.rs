@@ -232,8 +232,7 @@ fn header(header: &Header) -> String {
     dump.put(8, "height");
     dump.put(8, "epoch");
     dump.put(8, "time");
-    let digests =
-        ["parent", "cut", "shards_root", "history_root", "validators", "next_validators"];
+    let digests = ["parent", "cut", "shards_root", "history_root", "validators", "next_validators"];
     for what in digests {
         dump.put(32, what);
     }

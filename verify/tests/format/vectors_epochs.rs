@@ -77,9 +77,7 @@ fn bad_proofs(epochs: &Epochs) -> Vec<(&'static str, Step, Vec<u8>)> {
             let last = [&[3u8][..], &[0xff; 32]].concat();
             with(one.len() - 33, &last)
         }),
-        ("set_too_large", Step::Decode, {
-            with(set, &[&[101][..], &[2; 101 * 33]].concat())
-        }),
+        ("set_too_large", Step::Decode, { with(set, &[&[101][..], &[2; 101 * 33]].concat()) }),
         ("certificate", Step::Decode, {
             let at = 4 + HEADER_LEN;
             [&one[..at], &[0][..], &one[set..]].concat()
@@ -351,19 +349,28 @@ pub(super) fn cosignatures(chain: &Chain, epochs: &Epochs) -> Value {
     let cases = [
         ("good", good.clone()),
         ("of_nobody", changed(|_, c| c.signatures.clear())),
-        ("of_a_stranger", changed(|_, c| {
-            c.signatures.truncate(1);
-            let line = Cosignature::sign("w9.example", &key_of(77), c, 5).to_line();
-            c.signatures.push(line);
-        })),
-        ("known_name_of_another_key", changed(|_, c| {
-            let line = Cosignature::sign("w0.example", &key_of(77), c, 5).to_line();
-            c.signatures[1] = line;
-        })),
+        (
+            "of_a_stranger",
+            changed(|_, c| {
+                c.signatures.truncate(1);
+                let line = Cosignature::sign("w9.example", &key_of(77), c, 5).to_line();
+                c.signatures.push(line);
+            }),
+        ),
+        (
+            "known_name_of_another_key",
+            changed(|_, c| {
+                let line = Cosignature::sign("w0.example", &key_of(77), c, 5).to_line();
+                c.signatures[1] = line;
+            }),
+        ),
         ("twice", changed(|e, c| c.signatures.push(e.cosign(1, TIP + 1).to_line()))),
-        ("short_line", changed(|_, c| {
-            c.signatures[1].bytes.pop();
-        })),
+        (
+            "short_line",
+            changed(|_, c| {
+                c.signatures[1].bytes.pop();
+            }),
+        ),
         ("another_root", Checkpoint { root: [1; 32], ..good.clone() }),
         ("time", changed(|_, c| c.signatures[2].bytes[11] ^= 1)),
         ("signature", changed(|_, c| c.signatures[1].bytes[70] ^= 1)),

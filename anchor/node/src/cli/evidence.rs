@@ -1,10 +1,8 @@
 //! `piaogen evidence`: checks that somebody signed two things that exclude each other.
 
-use super::{No, Output, RECEIPT_MAX, read_file, read_text};
-use anyhow::{Context, Result};
+use super::{No, Output, in_either_form, read_file, read_trust_root};
+use anyhow::Result;
 use piaogen_verify::evidence::{EVIDENCE_MAX, Evidence, Signer};
-use piaogen_verify::refusal::{Refusal, Step};
-use piaogen_verify::trust_root::TrustRoot;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -25,17 +23,6 @@ enum What {
     },
 }
 
-/// Reads evidence in either form.
-fn read(bytes: Vec<u8>) -> Result<Evidence, Refusal> {
-    if bytes.starts_with(b"PE") {
-        return Evidence::decode(&bytes).map_err(Refusal::from);
-    }
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    let text = String::from_utf8(bytes)
-        .map_err(|_| refused("neither compact evidence nor JSON".into()))?;
-    Evidence::from_json(&text).map_err(|error| refused(error.to_string()))
-}
-
 fn name(signer: &Signer) -> String {
     match signer {
         Signer::Validator(key) => format!("validator {}", hex::encode(key)),
@@ -45,10 +32,10 @@ fn name(signer: &Signer) -> String {
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let What::Verify { file, trust_root } = &arguments.what;
-    let trust = TrustRoot::from_json(&read_text(trust_root, RECEIPT_MAX)?)
-        .with_context(|| format!("trust root {}", trust_root.display()))?;
+    let trust = read_trust_root(trust_root)?;
     let bytes = read_file(file, 4 * EVIDENCE_MAX as u64)?;
-    let verdict = match read(bytes).and_then(|evidence| evidence.verify(&trust)) {
+    let evidence = in_either_form(bytes, b"PE", Evidence::decode, Evidence::from_json);
+    let verdict = match evidence.and_then(|evidence| evidence.verify(&trust)) {
         Ok(verdict) => verdict,
         Err(refusal) => {
             let json = serde_json::json!({

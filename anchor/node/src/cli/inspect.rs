@@ -188,8 +188,9 @@ fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
     output.print(&json, || {
         let certificate = certificate.map_or("none".into(), |certificate| certificate.to_string());
         format!(
-            "block {height} {}\nepoch {} of validators {}{}\ntime {} ms, parent {}\n{} records in {} \
-             shards before it\nshards root  {}\nhistory root {}\ncut {:?}\ncertificate {certificate}",
+            "block {height} {}\nepoch {} of validators {}{}\ntime {} ms, parent {}\n{} records in \
+             {} shards before it\nshards root  {}\nhistory root {}\ncut {:?}\ncertificate \
+             {certificate}",
             hex::encode(header.digest()),
             header.epoch,
             hex::encode(header.validators),

@@ -1,11 +1,9 @@
 //! `piaogen trust`: leads a trust root to the validators of today.
 
 use super::receipt::{Folder, put};
-use super::{No, Output, Place, RECEIPT_MAX, read_file, read_text};
+use super::{No, Output, Place, in_either_form, read_file, read_trust_root};
 use anyhow::{Context, Result};
 use piaogen_verify::epoch::{EPOCH_JSON_MAX, EpochProof};
-use piaogen_verify::refusal::{Refusal, Step};
-use piaogen_verify::trust_root::TrustRoot;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -41,16 +39,6 @@ enum What {
     },
 }
 
-fn read(bytes: Vec<u8>) -> Result<EpochProof, Refusal> {
-    if bytes.starts_with(b"PV") {
-        return EpochProof::decode(&bytes).map_err(Refusal::from);
-    }
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    let text = String::from_utf8(bytes)
-        .map_err(|_| refused("neither a compact epoch proof nor JSON".into()))?;
-    EpochProof::from_json(&text).map_err(|error| refused(error.to_string()))
-}
-
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     match &arguments.what {
         What::Proof { place, compact, out } => {
@@ -61,10 +49,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             put(out.as_deref(), bytes)
         }
         What::Advance { trust_root, proof, out } => {
-            let trust = TrustRoot::from_json(&read_text(trust_root, RECEIPT_MAX)?)
-                .with_context(|| format!("trust root {}", trust_root.display()))?;
+            let trust = read_trust_root(trust_root)?;
             let bytes = read_file(proof, EPOCH_JSON_MAX as u64)?;
-            match read(bytes).and_then(|proof| proof.advance(&trust)) {
+            let proof = in_either_form(bytes, b"PV", EpochProof::decode, EpochProof::from_json);
+            match proof.and_then(|proof| proof.advance(&trust)) {
                 Ok(advanced) => {
                     std::fs::write(out, advanced.to_json())
                         .with_context(|| out.display().to_string())?;

@@ -1,12 +1,14 @@
 //! `piaogen verify`: checks a receipt, a status proof or a history offline, and a document against
 //! a receipt.
 
-use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
+use super::{
+    DOCUMENT_MAX, No, Output, RECEIPT_MAX, in_either_form, read_file, read_text, read_trust_root,
+};
 use anyhow::{Context, Result, ensure};
 use piaogen_verify::json;
 use piaogen_verify::receipt::{DifferenceKind, Receipt};
 use piaogen_verify::record::subject_parts;
-use piaogen_verify::refusal::{Refusal, Step};
+use piaogen_verify::refusal::Refusal;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 
@@ -35,15 +37,7 @@ pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
 
 /// The receipt in these bytes.
 fn receipt_of(bytes: Vec<u8>) -> Result<Receipt, Refusal> {
-    if bytes.starts_with(b"PT") {
-        return Receipt::decode(&bytes).map_err(Refusal::from);
-    }
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(_) => return Err(refused("neither a compact receipt nor JSON".into())),
-    };
-    Receipt::from_json(&text).map_err(|error| refused(error.to_string()))
+    in_either_form(bytes, b"PT", Receipt::decode, Receipt::from_json)
 }
 
 /// The trust root with another quorum of its witnesses.
@@ -60,10 +54,7 @@ fn demand(mut trust: TrustRoot, witness_quorum: Option<u32>) -> Result<TrustRoot
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
-    let trust = read_text(&arguments.trust_root, RECEIPT_MAX)?;
-    let trust = TrustRoot::from_json(&trust)
-        .with_context(|| format!("trust root {}", arguments.trust_root.display()))?;
-    let trust = demand(trust, arguments.witness_quorum)?;
+    let trust = demand(read_trust_root(&arguments.trust_root)?, arguments.witness_quorum)?;
     let document = match &arguments.document {
         None => None,
         Some(path) => {

@@ -1,11 +1,10 @@
 //! `piaogen witness`: follows the headers of a chain and signs that they are one history.
 
-use super::{No, Output, RECEIPT_MAX, read_text};
+use super::{No, Output, read_trust_root};
 use crate::run::chain::clock_ms;
 use crate::setup;
 use crate::witness::{Followed, Witness, open_source};
-use anyhow::{Context, Result, ensure};
-use piaogen_verify::trust_root::TrustRoot;
+use anyhow::{Result, ensure};
 use piaogen_verify::witness::is_witness_name;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,8 +37,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         is_witness_name(&arguments.name),
         "--name must be 1 to 64 bytes without white space and +"
     );
-    let trust = TrustRoot::from_json(&read_text(&arguments.trust_root, RECEIPT_MAX)?)
-        .with_context(|| format!("trust root {}", arguments.trust_root.display()))?;
+    let trust = read_trust_root(&arguments.trust_root)?;
     let key = setup::secret_key(&arguments.key)?;
     let mut witness = Witness::open(&arguments.dir, &trust)?;
     loop {

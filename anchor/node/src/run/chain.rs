@@ -448,6 +448,13 @@ impl Chain {
             .ok_or_else(missing)
     }
 
+    /// Whether a block is the last of its epoch, is here, and is not final yet.
+    fn last_and_not_final(&self, block: &Digest) -> bool {
+        self.pending(block).is_ok_and(|(header, _)| {
+            header.closes_epoch() && lock(&self.state).last.height < header.height
+        })
+    }
+
     fn make(&self, tip: &Tip) -> Result<Option<Digest>, ExecuteError> {
         let Some(cut) = self.cut(tip) else { return Ok(None) };
         let header = tip.next(&cut, clock_ms());
@@ -467,6 +474,10 @@ pub fn parse_body(body: &[u8]) -> Option<(Header, Cut)> {
 
 impl Application for Chain {
     fn propose(&self, _view: u64, parent: Digest) -> Option<Digest> {
+        // Nothing stands on the last block of an epoch in that epoch: it is proposed again.
+        if self.last_and_not_final(&parent) {
+            return Some(parent);
+        }
         let tip = self.executed(&parent, Duration::from_secs(1))?;
         if !self.in_epoch(&tip) {
             // The epoch is over, and its engine is about to be stopped.
@@ -483,9 +494,12 @@ impl Application for Chain {
     }
 
     fn verify(&self, _view: u64, parent: Digest, block: Digest) -> bool {
+        if block == parent {
+            return self.last_and_not_final(&block);
+        }
         let Some(tip) = self.executed(&parent, Duration::from_secs(1)) else { return false };
         if !self.in_epoch(&tip) {
-            tracing::warn!(block = %hex::encode(block), "a block is proposed in an epoch that ended");
+            tracing::warn!(block = %hex::encode(block), "proposed in an epoch that ended");
             return false;
         }
         let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);

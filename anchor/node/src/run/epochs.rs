@@ -57,20 +57,19 @@ pub fn change_at<R: Reads>(store: &R, height: u64, set: &ValidatorSet) -> Result
     Ok(Change { header, certificate: block.finalization, next: set.clone() })
 }
 
-/// Blocks as they are handed to witnesses. `sets` are all that they name, in any order.
+/// Blocks as they are handed to witnesses. `sets` are all that are known, in any order; what stands
+/// on a set that is not known yet, because its block is not executed here, is left out.
 pub fn links<R: Reads>(store: &R, sets: &[ValidatorSet], heights: Range<u64>) -> Result<Vec<Link>> {
     let digests: Vec<Digest> = sets.iter().map(ValidatorSet::digest).collect();
     let mut out = Vec::new();
     for height in heights {
         let block = store.block(height)?.with_context(|| format!("block {height} is missing"))?;
         let (header, _) = super::parse_block(&block)?;
-        let next = match header.closes_epoch() {
-            false => None,
-            true => {
-                let at = digests.iter().position(|digest| *digest == header.next_validators);
-                let unknown = || format!("the set that block {height} names is not known");
-                Some(sets[at.with_context(unknown)?].clone())
-            }
+        let named = digests.iter().position(|digest| *digest == header.next_validators);
+        let next = match (header.closes_epoch(), named) {
+            (false, _) => None,
+            (true, Some(at)) => Some(sets[at].clone()),
+            (true, None) => break,
         };
         out.push(Link { header, certificate: block.finalization, next });
     }

@@ -29,10 +29,8 @@ pub fn evidence(witness: &Witness, height: u64, source: &mut dyn Source) -> Resu
         common.push(link.header.leaf());
         follower.take_again(&link)?;
     }
-    let theirs = side(follower.clone(), |height| {
-        Ok(source.links(height, 1)?.into_iter().next())
-    })
-    .context("the source shows another history, which nobody certified")?;
+    let theirs = side(follower.clone(), |height| Ok(source.links(height, 1)?.into_iter().next()))
+        .context("the source shows another history, which nobody certified")?;
     let ours = side(follower, |height| match height < witness.size() {
         true => witness.link(height).map(Some),
         false => Ok(None),

@@ -81,11 +81,11 @@ struct AtRest {
 
 impl AtRest {
     fn new(folder: Folder) -> Result<AtRest> {
-        // Blocks above the flush point are executed again first; their sets are not known yet.
-        let end = folder.reader.flushed().height + 1;
         let registry = folder.registry()?;
-        let sets = registry.governance().sets(end - 1).into_iter().map(|change| change.set);
-        Ok(AtRest { sets: sets.collect(), folder, end })
+        let sets = registry.governance().sets(folder.reader.flushed().height);
+        let sets = sets.into_iter().map(|change| change.set).collect();
+        let end = folder.reader.tip().map_or(0, |tip| tip + 1);
+        Ok(AtRest { folder, sets, end })
     }
 }
 

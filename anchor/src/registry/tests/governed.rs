@@ -99,7 +99,8 @@ fn each_refusal_is_typed_and_plans_nothing() {
         fields
     };
     let descending = {
-        let mut keys = [key(103).public_key().to_compressed(), key(104).public_key().to_compressed()];
+        let mut keys =
+            [key(103).public_key().to_compressed(), key(104).public_key().to_compressed()];
         keys.sort_unstable();
         keys.reverse();
         of_bytes(&keys, GENESIS)

@@ -154,8 +154,8 @@ pub(super) enum RegistryChange {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Propose who finalizes blocks from the next epoch on, or sign what another authority proposed:
-    /// with the same arguments, since the same content is the same proposal.
+    /// Propose who finalizes blocks from the next epoch on, or sign what another authority
+    /// proposed: with the same arguments, since the same content is the same proposal.
     Validators {
         /// All validators of the new set: their public keys, SPKI in PEM or DER.
         #[arg(long, value_name = "FILE", required = true)]
