@@ -3,9 +3,10 @@
 //! Invariants
 //! - A header that `check` accepts is the one that `next` would make from the same state, but for
 //!   its time and its cut.
+//! - An epoch ends where its set's registry says so; the header after it has the next one.
 
 use piaogen_crypto::Digest;
-use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
+use piaogen_verify::header::{Cut, Header, NO_SET, ShardEntry, ValidatorSet, shards_root};
 
 /// What a node knows when it makes or checks the next header.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Tip {
     pub shards: Vec<ShardEntry>,
     /// Root over the digests of all headers up to this one.
     pub history_root: Digest,
+    /// Where the next block is the last of its epoch, the set that it must name.
+    pub next_set: Option<ValidatorSet>,
 }
 
 /// Why a header is not voted for.
@@ -37,16 +40,18 @@ pub enum HeaderRefusal {
 impl Tip {
     /// The next header with this cut. `clock_ms` is the proposer's clock.
     pub fn next(&self, cut: &Cut, clock_ms: i64) -> Header {
+        let (epoch, validators) = self.header.next_epoch();
         Header {
             chain: self.header.chain,
             height: self.header.height + 1,
-            epoch: self.header.epoch,
+            epoch,
             time_ms: clock_ms.max(self.header.time_ms + 1),
             parent: self.header.digest(),
             cut: cut.digest(),
             shards_root: shards_root(&self.shards),
             history_root: self.history_root,
-            validators: self.header.validators,
+            validators,
+            next_validators: self.next_set.as_ref().map_or(NO_SET, ValidatorSet::digest),
             shards: self.header.shards,
             records: self.shards.iter().map(|shard| shard.log_size).sum(),
         }
@@ -92,6 +97,7 @@ fn differing(own: &Header, other: &Header) -> Option<&'static str> {
         ("shards_root", own.shards_root == other.shards_root),
         ("history_root", own.history_root == other.history_root),
         ("validators", own.validators == other.validators),
+        ("next_validators", own.next_validators == other.next_validators),
         ("shards", own.shards == other.shards),
         ("records", own.records == other.records),
     ];
@@ -102,8 +108,6 @@ fn differing(own: &Header, other: &Header) -> Option<&'static str> {
 mod tests {
     use super::*;
     use piaogen_crypto::sm2::SecretKey;
-    use piaogen_verify::header::ValidatorSet;
-
     fn tip() -> Tip {
         let key = SecretKey::from_bytes(&[7; 32]).unwrap().public_key();
         let header = Header::genesis([1; 32], 1_000, 2, &ValidatorSet::new(vec![key]).unwrap());
@@ -112,7 +116,36 @@ mod tests {
             cut: Cut(vec![0; 3]),
             shards: (0..3).map(ShardEntry::empty).collect(),
             history_root: [4; 32],
+            next_set: None,
         }
+    }
+
+    #[test]
+    fn the_last_block_of_an_epoch_names_the_next_set_and_only_it() {
+        let key = SecretKey::from_bytes(&[8; 32]).unwrap().public_key();
+        let set = ValidatorSet::new(vec![key]).unwrap();
+        let cut = Cut(vec![0; 3]);
+        let check = |tip: &Tip, header: &Header| tip.check(header, &cut, &[0; 3], 9_000);
+        let mut tip = Tip { next_set: Some(set.clone()), ..tip() };
+        let last = tip.next(&cut, 2_000);
+        assert_eq!((last.epoch, last.next_validators), (0, set.digest()));
+        assert_eq!(last.validators, tip.header.validators);
+        assert_eq!(check(&tip, &last), Ok(()));
+        let silent = Header { next_validators: NO_SET, ..last };
+        assert_eq!(check(&tip, &silent), Err(HeaderRefusal::Differs("next_validators")));
+        let early = Tip { next_set: None, ..tip.clone() };
+        assert_eq!(check(&early, &last), Err(HeaderRefusal::Differs("next_validators")));
+        tip.header = last;
+        tip.next_set = None;
+        let first = tip.next(&cut, 3_000);
+        assert_eq!((first.epoch, first.validators), (1, set.digest()));
+        assert_eq!(first.next_validators, NO_SET);
+        let old = Header { validators: last.validators, ..first };
+        assert_eq!(check(&tip, &old), Err(HeaderRefusal::Differs("validators")));
+        let same = Header { epoch: 0, ..first };
+        assert_eq!(check(&tip, &same), Err(HeaderRefusal::Differs("epoch")));
+        tip.header = first;
+        assert_eq!(tip.next(&cut, 4_000).epoch, 1);
     }
 
     #[test]

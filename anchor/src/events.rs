@@ -164,7 +164,8 @@ fn rule(kind: RecordKind) -> fn(&mut Case<'_>) -> Answer {
         | RecordKind::Revoke
         | RecordKind::Delegate
         | RecordKind::DelegateEnd
-        | RecordKind::Policy => |_| refuse(Conflict::NoRight),
+        | RecordKind::Policy
+        | RecordKind::Validators => |_| refuse(Conflict::NoRight),
     }
 }
 

@@ -6,6 +6,11 @@
 //! Invariants
 //! - A key is one participant's for ever; revoked, it stays known.
 //! - Nobody but an authority changes what is not his own.
+//! - No authority alone says who is an authority, or who finalizes blocks, where there are more.
+
+mod governance;
+
+pub use self::governance::{APPROVAL_EPOCHS, Governance, PROPOSALS_MAX, SetChange};
 
 use ahash::RandomState;
 use piaogen_crypto::Digest;
@@ -13,7 +18,8 @@ use piaogen_crypto::sm2::PublicKey;
 use piaogen_verify::conflict::Conflict;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::{Tag, tag};
-use piaogen_verify::genesis::{Genesis, ROLE_AUTHORITY, ROLE_GOVERNOR, ROLES};
+use piaogen_verify::genesis::{EPOCH_BLOCKS_MAX, Genesis, ROLE_AUTHORITY, ROLE_GOVERNOR, ROLES};
+use piaogen_verify::header::ValidatorSet;
 use piaogen_verify::policy::Policy;
 use piaogen_verify::record::{Class, Record, RecordKind};
 use piaogen_verify::scheme::credit_code_holds;
@@ -44,7 +50,7 @@ pub struct Participant {
 }
 
 /// All participants and keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Registry {
     // Asked for every record; the hash is keyed, because ids and keys come from outside.
     participants: HashMap<String, Participant, RandomState>,
@@ -52,6 +58,7 @@ pub struct Registry {
     delegations: HashMap<(String, String), Delegation>,
     /// From which height on each holds; heights ascend.
     policies: Vec<(u64, Policy)>,
+    governance: Governance,
 }
 
 /// What a participant lets another do for him.
@@ -66,7 +73,13 @@ pub struct Delegation {
 impl Registry {
     /// The registry before the first block.
     pub fn genesis(genesis: &Genesis) -> Registry {
-        let mut registry = Registry::default();
+        let mut registry = Registry {
+            participants: HashMap::default(),
+            keys: HashMap::default(),
+            delegations: HashMap::new(),
+            policies: Vec::new(),
+            governance: Governance::genesis(genesis),
+        };
         for (party, name, roles, public_key) in &genesis.participants {
             let participant = Participant { name: name.clone(), roles: *roles };
             registry.participants.insert(party.clone(), participant);
@@ -139,15 +152,21 @@ impl Registry {
         held.map_or_else(Policy::default, |(_, policy)| *policy)
     }
 
+    /// Who finalizes blocks, and when that changes.
+    pub fn governance(&self) -> &Governance {
+        &self.governance
+    }
+
     /// Executes a registry record of the block of this height, whose signature holds. Changes
     /// nothing where it is refused.
     pub fn execute(&mut self, record: &Record<'_>, height: u64) -> Result<(), Outcome> {
         let (signer, roles) = self.signer(&record.signer)?;
         let authority = roles & ROLE_AUTHORITY != 0;
         let party = signer.party.clone();
+        self.governance.roll(height);
         match record.kind {
             RecordKind::Register if !authority => Err(Outcome::WrongRole),
-            RecordKind::Register => self.register(record),
+            RecordKind::Register => self.register(record, &party),
             RecordKind::Rotate => self.rotate(record, &party, authority),
             RecordKind::Revoke => self.revoke(record, &party, authority),
             RecordKind::Delegate => self.delegate(record, party),
@@ -156,11 +175,55 @@ impl Registry {
                 Err(Outcome::WrongRole)
             }
             RecordKind::Policy => self.policy(record, height),
+            RecordKind::Validators if !authority => Err(Outcome::WrongRole),
+            RecordKind::Validators => self.validators(record, &party),
             _ => Err(Outcome::Malformed { tag: 0, cause: Cause::NotAllowed }),
         }
     }
 
-    fn register(&mut self, record: &Record<'_>) -> Result<(), Outcome> {
+    /// Counts the signature of an authority under what the record proposes; whether enough have
+    /// signed it now.
+    fn approve(&mut self, record: &Record<'_>, party: &str) -> Result<bool, Outcome> {
+        let (keys, participants) = (&self.keys, &self.participants);
+        let valid = |id: &Digest| keys.get(id).is_some_and(|key| !key.revoked);
+        let authority = |key: &&Key| {
+            let holder = participants.get(&key.party);
+            !key.revoked && holder.is_some_and(|holder| holder.roles & ROLE_AUTHORITY != 0)
+        };
+        // A participant has one valid key, if any.
+        let authorities = keys.values().filter(authority).count();
+        let signer = (party, record.signer);
+        self.governance.approve(record.commitment(), signer, valid, authorities)
+    }
+
+    /// Whether a change by `signer` of what this participant is needs a quorum of authorities.
+    fn governed(&self, party: &str, signer: &str) -> bool {
+        let authority = |holder: &Participant| holder.roles & ROLE_AUTHORITY != 0;
+        party != signer && self.participants.get(party).is_some_and(authority)
+    }
+
+    fn validators(&mut self, record: &Record<'_>, signer: &str) -> Result<(), Outcome> {
+        allow(record, &[tag::VALIDATORS, tag::BASE, tag::EPOCH_BLOCKS, tag::REASON])?;
+        let range = |tag| Outcome::Malformed { tag, cause: Cause::Range };
+        let keys = value::keys_of(required(record, tag::VALIDATORS)?)
+            .map_err(|flaw| Outcome::of_flaw(tag::VALIDATORS, flaw))?;
+        let set = ValidatorSet::of_compressed(&keys).ok_or(range(tag::VALIDATORS))?;
+        let base = required(record, tag::BASE)?;
+        let blocks = record.get(tag::EPOCH_BLOCKS).map(|bytes| value::uint_of(bytes).unwrap_or(0));
+        if blocks.is_some_and(|blocks| !(1..=EPOCH_BLOCKS_MAX).contains(&blocks)) {
+            return Err(range(tag::EPOCH_BLOCKS));
+        }
+        let stands = self.governance.base();
+        if base != stands {
+            return Err(Outcome::StaleSet { set: stands });
+        }
+        if self.approve(record, signer)? {
+            self.governance.plan(set, blocks);
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, record: &Record<'_>, signer: &str) -> Result<(), Outcome> {
         allow(record, &[tag::PARTY, tag::PARTY_NAME, tag::ROLES, tag::PUBLIC_KEY])?;
         let party = record.text(tag::PARTY);
         required(record, tag::PARTY_NAME)?;
@@ -177,6 +240,9 @@ impl Registry {
         let key = self.new_key(record)?;
         if self.participants.contains_key(party) {
             return Err(Outcome::PartyExists);
+        }
+        if roles & ROLE_AUTHORITY != 0 && !self.approve(record, signer)? {
+            return Ok(());
         }
         let name = record.text(tag::PARTY_NAME).into();
         self.participants.insert(party.into(), Participant { name, roles });
@@ -199,6 +265,9 @@ impl Registry {
             return Err(Outcome::NotFound);
         }
         let key = self.new_key(record)?;
+        if self.governed(party, signer) && !self.approve(record, signer)? {
+            return Ok(());
+        }
         for old in self.keys.values_mut().filter(|key| key.party == party) {
             old.revoked = true;
         }
@@ -216,14 +285,19 @@ impl Registry {
         let id: Digest = required(record, tag::REVOKED_KEY)?
             .try_into()
             .map_err(|_| Outcome::Malformed { tag: tag::REVOKED_KEY, cause: Cause::Encoding })?;
-        let key = self.keys.get_mut(&id).ok_or(Outcome::NotFound)?;
+        let key = self.keys.get(&id).ok_or(Outcome::NotFound)?;
         if key.party != signer && !authority {
             return Err(Outcome::WrongActor);
         }
         if key.revoked {
             return Err(Outcome::KeyRevoked);
         }
-        key.revoked = true;
+        if self.governed(&key.party, signer) && !self.approve(record, signer)? {
+            return Ok(());
+        }
+        if let Some(key) = self.keys.get_mut(&id) {
+            key.revoked = true;
+        }
         Ok(())
     }
 

@@ -6,7 +6,8 @@
 
 use crate::parties::key;
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::header::VALIDATORS_MAX;
 use piaogen_verify::scheme::usual;
 
 /// Id of the authority of a demo chain.
@@ -28,8 +29,9 @@ pub struct DemoChain {
 /// A chain of a seed. `time_ms` is the time of block 0.
 pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> DemoChain {
     let authority = key(seed, "authority", 0);
-    let mut keys: Vec<SecretKey> =
-        (0..u64::from(validators.clamp(1, 1_024))).map(|i| key(seed, "validator", i)).collect();
+    let mut keys: Vec<SecretKey> = (0..u64::from(validators.clamp(1, VALIDATORS_MAX as u32)))
+        .map(|i| key(seed, "validator", i))
+        .collect();
     keys.sort_by_key(|key| key.public_key().to_compressed());
     let file = GenesisFile {
         format: FORMAT.into(),
@@ -45,6 +47,8 @@ pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> 
         }],
         schemes: usual::all(),
         clock_skew_ms: 60_000,
+        epoch_blocks: EPOCH_BLOCKS,
+        authority_quorum: None,
     };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("strings and numbers become JSON");
     bytes.push(b'\n');

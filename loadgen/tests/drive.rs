@@ -137,6 +137,8 @@ impl ReceiptSource for Chain<'_> {
             header,
             history: None,
             certificate,
+            changes: Vec::new(),
+            cosigned: None,
         };
         if offset == 7 {
             (self.spoil)(&mut receipt);

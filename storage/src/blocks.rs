@@ -15,11 +15,12 @@ use crate::error::{During, Result, StoreError};
 use crate::files::{create_folder, delete, sync_folder, write_durably};
 use crate::folder::hex;
 use crate::frame::{self, Head, head_len, read_u32, read_u64};
+use piaogen_verify::header::HEADER_LEN;
 
 const MAGIC: [u8; 4] = *b"PBk1";
 const PENDING_MAGIC: [u8; 4] = *b"PPd1";
 /// Length of a header.
-pub const HEADER_BYTES: usize = 232;
+pub const HEADER_BYTES: usize = HEADER_LEN;
 /// Most bytes of one block with its certificate, or of one proposed body.
 pub const BLOCK_BYTES: usize = 1 << 20;
 /// Most proposed blocks that are kept at once.
@@ -33,7 +34,7 @@ const HEAD: u64 = head_len(8) as u64;
 pub struct Block {
     /// Its height.
     pub height: u64,
-    /// The header, 232 bytes.
+    /// The header, [`HEADER_BYTES`] long.
     pub header: Vec<u8>,
     /// The cut that it agrees on.
     pub cut: Vec<u8>,

@@ -16,9 +16,10 @@ use piaogen_crypto::{Digest, Lanes};
 
 /// What the namespace of every vote begins with; the chain follows.
 pub const NAMESPACE: &[u8; 16] = b"piaogen/order/1\n";
-const FINALIZE: &[u8; 9] = b"_FINALIZE";
+/// The name of the vote that makes a block final.
+pub(crate) const FINALIZE: &[u8] = b"_FINALIZE";
 /// Most bytes of a certificate.
-pub const CERTIFICATE_MAX: u64 = 66_000;
+pub const CERTIFICATE_MAX: u64 = 6_600;
 
 /// A finalization.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,14 +97,7 @@ impl Certificate {
 
     /// What each signer signed.
     pub fn signed(&self, chain: &Digest) -> Vec<u8> {
-        let mut namespace = Vec::with_capacity(57);
-        namespace.extend_from_slice(NAMESPACE);
-        namespace.extend_from_slice(chain);
-        namespace.extend_from_slice(FINALIZE);
-        let mut out = Vec::with_capacity(128);
-        put_bytes(&mut out, &namespace);
-        out.extend_from_slice(&self.proposal());
-        out
+        vote_message(chain, FINALIZE, &self.proposal())
     }
 
     /// Whether a quorum of `set` signed: step `quorum` for the number of signers, then `signature`.
@@ -147,7 +141,7 @@ impl Certificate {
         let (n, quorum) = (set.keys().len(), set.quorum());
         if self.validators != n as u64 {
             return refuse(alloc::format!(
-                "the certificate is by a set of {}, the trust root has {n} validators",
+                "the certificate is by a set of {}, the trusted one has {n} validators",
                 self.validators
             ));
         }
@@ -167,6 +161,14 @@ impl Certificate {
     }
 }
 
+/// What a validator signs: the name of the vote under the chain's namespace, and what it is about.
+pub(crate) fn vote_message(chain: &Digest, name: &[u8], about: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    put_bytes(&mut out, &[&NAMESPACE[..], chain, name].concat());
+    out.extend_from_slice(about);
+    out
+}
+
 /// Whether `header` is final under the validators a verifier trusts: steps `validators`, `quorum`
 /// and `signature`.
 pub fn verify_final(
@@ -177,7 +179,8 @@ pub fn verify_final(
     if header.validators != validators.digest() {
         return Err(Refusal::new(
             Step::Validators,
-            "the block was finalized by other validators than the trust root names",
+            "the block was finalized by other validators than those trusted: an epoch proof, or a \
+             trust root that was advanced, leads to them",
         ));
     }
     certificate.check_names(header)?;

@@ -9,6 +9,7 @@
 
 use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
+use crate::witness::Cosignature;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
@@ -119,6 +120,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The cosignatures among the lines.
+    pub fn cosignatures(&self) -> Vec<Cosignature> {
+        self.signatures.iter().filter_map(Cosignature::of_line).collect()
+    }
+
     /// The validators whose signature holds, as places in the trust root's set, ascending. Refused
     /// where the chain is another, a validator's signature does not hold, or none signed.
     pub fn verify(&self, trust: &TrustRoot) -> Result<Vec<u32>, Refusal> {
@@ -126,6 +132,15 @@ impl Checkpoint {
             let detail = alloc::format!("the checkpoint is not of {}", trust.chain_id);
             return Err(Refusal::new(Step::Chain, detail));
         }
+        let signers = self.signers(trust)?;
+        if signers.is_empty() {
+            return Err(Refusal::new(Step::Quorum, "no validator signed the checkpoint"));
+        }
+        Ok(signers)
+    }
+
+    /// The validators who signed, none or more; the chain is not looked at.
+    pub(crate) fn signers(&self, trust: &TrustRoot) -> Result<Vec<u32>, Refusal> {
         let message = self.signed();
         let mut signers = Vec::new();
         for (i, key) in (0u32..).zip(trust.validators.keys()) {
@@ -143,19 +158,20 @@ impl Checkpoint {
                 }
             }
         }
-        if signers.is_empty() {
-            return Err(Refusal::new(Step::Quorum, "no validator signed the checkpoint"));
-        }
         Ok(signers)
     }
 }
 
+/// Whether this may name a signer in a line.
+pub(crate) fn is_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
+    !name.is_empty() && name.chars().all(plain)
+}
+
 fn parse_line(line: &str) -> Option<SignatureLine> {
     let (name, bytes) = line.strip_prefix(DASH)?.split_once(' ')?;
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
     let bytes = base64(bytes).filter(|bytes| bytes.len() > 4 && bytes.len() <= LINE_MAX)?;
-    let fits = !name.is_empty() && name.chars().all(plain);
-    fits.then(|| SignatureLine { name: name.to_string(), bytes })
+    is_name(name).then(|| SignatureLine { name: name.to_string(), bytes })
 }
 
 fn base64(text: &str) -> Option<Vec<u8>> {
@@ -171,7 +187,7 @@ mod tests {
     #[test]
     fn notes_round_trip_and_signatures_count() {
         let (keys, set) = validators(4);
-        let trust = TrustRoot { chain_id: "test-1".into(), chain: [1; 32], validators: set };
+        let trust = TrustRoot::of_set("test-1", [1; 32], set);
         let mut checkpoint = Checkpoint::new("test-1", 3, [9; 32]);
         assert_eq!(checkpoint.verify(&trust).map_err(|r| r.step), Err(Step::Quorum));
         checkpoint.sign(&keys[2]);
@@ -182,6 +198,12 @@ mod tests {
         let note = checkpoint.to_note();
         assert_eq!(Checkpoint::parse(&note), Ok(checkpoint.clone()));
         assert_eq!(checkpoint.verify(&trust), Ok(alloc::vec![0, 2]));
+        assert_eq!(checkpoint.cosignatures().len(), 1, "a stranger's, of that length");
+        let cosignature = Cosignature::sign("w1.example", &keys[1], &checkpoint, 7);
+        checkpoint.signatures.push(cosignature.to_line());
+        assert_eq!(Checkpoint::parse(&checkpoint.to_note()), Ok(checkpoint.clone()));
+        assert_eq!(checkpoint.cosignatures().last(), Some(&cosignature));
+        assert_eq!(checkpoint.verify(&trust), Ok(alloc::vec![0, 2]), "no validator's line");
         checkpoint.size = 4;
         assert_eq!(checkpoint.verify(&trust).map_err(|r| r.step), Err(Step::Signature));
         checkpoint.chain_id = "test-2".into();

@@ -4,11 +4,15 @@
 //! Invariants
 //! - The newer header is final and its history holds the older one at its height.
 
-use crate::certificate::{CERTIFICATE_MAX, Certificate, verify_final};
+use crate::certificate::Certificate;
 use crate::encoding::{DecodeError, Reader, put_bytes, put_digests};
+use crate::epoch::{
+    Change, EPOCH_JSON_MAX, changes_from_json, changes_to_json, headers, put_changes,
+    take_certificate, take_changes,
+};
 use crate::header::Header;
 use crate::json::chain::{digests, header_from_json, header_to_json};
-use crate::json::{JSON_MAX, Json, JsonError, object, parse, wrong};
+use crate::json::{Json, JsonError, parse, wrong};
 use crate::merkle::{PROOF_MAX, root_from_inclusion};
 use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
@@ -31,6 +35,8 @@ pub struct Consistency {
     pub proof: Vec<Digest>,
     /// The certificate of the newer header.
     pub certificate: Vec<u8>,
+    /// How the verifier comes to the set that signed it, from the one that he trusts.
+    pub changes: Vec<Change>,
 }
 
 impl Consistency {
@@ -41,6 +47,7 @@ impl Consistency {
         out.extend_from_slice(&self.newer.encode());
         put_digests(&mut out, &self.proof);
         put_bytes(&mut out, &self.certificate);
+        put_changes(&mut out, &self.changes);
         out
     }
 
@@ -50,43 +57,47 @@ impl Consistency {
         r.fixed("magic of a consistency proof", &MAGIC)?;
         let (older, newer) = (Header::decode(&mut r)?, Header::decode(&mut r)?);
         let proof = r.digests("history proof", PROOF_MAX)?;
-        let certificate = r.bytes("certificate", CERTIFICATE_MAX)?.to_vec();
+        let certificate = take_certificate(&mut r)?;
+        let changes = take_changes(&mut r)?;
         r.end()?;
-        Certificate::decode(&certificate)?;
-        Ok(Consistency { older, newer, proof, certificate })
+        Ok(Consistency { older, newer, proof, certificate, changes })
     }
 
     /// Indented JSON.
     pub fn to_json(&self) -> String {
-        object([
+        let mut members = alloc::vec![
             ("format", Json::of(FORMAT)),
             ("older", header_to_json(&self.older)),
             ("newer", header_to_json(&self.newer)),
             ("proof", Json::hexes(&self.proof)),
             ("certificate", Json::hex(&self.certificate)),
-        ])
-        .pretty()
+        ];
+        if !self.changes.is_empty() {
+            members.push(("changes", changes_to_json(&self.changes)));
+        }
+        Json::Object(members.into_iter().map(|(key, json)| (key.into(), json)).collect()).pretty()
     }
 
     /// Reads JSON.
     pub fn from_json(text: &str) -> Result<Consistency, JsonError> {
-        let json = parse(text, JSON_MAX)?;
-        let o = json.object(&["format", "older", "newer", "proof", "certificate"])?;
+        let json = parse(text, EPOCH_JSON_MAX)?;
+        let o = json.object(&["format", "older", "newer", "proof", "certificate", "changes"])?;
         o.expect_format(FORMAT)?;
         Ok(Consistency {
             older: o.need("older", header_from_json)?,
             newer: o.need("newer", header_from_json)?,
             proof: o.need("proof", |json| digests(json, PROOF_MAX))?,
             certificate: o.need("certificate", certificate_from_json)?,
+            changes: o.maybe("changes", changes_from_json)?.unwrap_or_default(),
         })
     }
 
     /// Checks the evidence; the error names the first step that fails.
     pub fn verify(&self, trust: &TrustRoot) -> Result<(), Refusal> {
         let certificate = Certificate::decode(&self.certificate)?;
-        check_chain(trust, &[&self.older, &self.newer])?;
+        check_chain(trust, [&self.older, &self.newer].into_iter().chain(headers(&self.changes)))?;
         check_history(&self.older, &self.newer, &self.proof)?;
-        verify_final(&self.newer, &certificate, &trust.validators)
+        trust.after(&self.changes)?.check_final(&self.newer, &certificate)
     }
 }
 
@@ -100,8 +111,11 @@ pub(crate) fn certificate_from_json(json: &Json) -> Result<Vec<u8>, JsonError> {
 }
 
 /// Step `chain`: every header is of the trust root's chain.
-pub(crate) fn check_chain(trust: &TrustRoot, headers: &[&Header]) -> Result<(), Refusal> {
-    if headers.iter().all(|header| header.chain == trust.chain) {
+pub(crate) fn check_chain<'a>(
+    trust: &TrustRoot,
+    mut headers: impl Iterator<Item = &'a Header>,
+) -> Result<(), Refusal> {
+    if headers.all(|header| header.chain == trust.chain) {
         Ok(())
     } else {
         let detail = alloc::format!("a header is of another chain than {}", trust.chain_id);

@@ -91,6 +91,13 @@ pub enum Outcome {
     KeyInUse,
     /// No such participant, key or invoice.
     NotFound,
+    /// The authority has signed this proposal, and that counts.
+    AlreadySigned,
+    /// The proposal is about another validator set than the one that stands.
+    StaleSet {
+        /// The digest of the one that stands.
+        set: Digest,
+    },
     /// An event cannot be, as the invoice stands.
     Conflict {
         /// What it conflicts with.
@@ -122,6 +129,8 @@ impl Outcome {
             Outcome::PartyExists => 30,
             Outcome::KeyInUse => 31,
             Outcome::NotFound => 32,
+            Outcome::AlreadySigned => 33,
+            Outcome::StaleSet { .. } => 34,
             Outcome::Conflict { conflict, .. } => *conflict as u8,
         }
     }
@@ -147,12 +156,14 @@ impl Outcome {
             Outcome::PartyExists => "PARTY_EXISTS",
             Outcome::KeyInUse => "KEY_IN_USE",
             Outcome::NotFound => "NOT_FOUND",
+            Outcome::AlreadySigned => "ALREADY_SIGNED",
+            Outcome::StaleSet { .. } => "STALE_SET",
             Outcome::Conflict { conflict, .. } => conflict.name(),
         }
     }
 
     /// Every name but those of conflicts.
-    const PLAIN_NAMES: [&'static str; 18] = [
+    const PLAIN_NAMES: [&'static str; 20] = [
         "ACCEPTED",
         "REPLAY",
         "DUP_DIFFERENT",
@@ -171,12 +182,14 @@ impl Outcome {
         "PARTY_EXISTS",
         "KEY_IN_USE",
         "NOT_FOUND",
+        "ALREADY_SIGNED",
+        "STALE_SET",
     ];
 
     /// The name of the outcome with this number; for numbers that a leaf cannot have, `UNKNOWN`.
     pub fn name_of_code(code: u8) -> &'static str {
-        const CODES: [u8; 18] =
-            [0, 1, 2, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32];
+        const CODES: [u8; 20] =
+            [0, 1, 2, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34];
         match CODES.iter().position(|known| *known == code) {
             Some(at) => Outcome::PLAIN_NAMES[at],
             None => Conflict::from_code(code).map_or("UNKNOWN", Conflict::name),
@@ -234,6 +247,10 @@ impl Outcome {
             Outcome::WrongPartition { expected } => {
                 alloc::format!("the subject belongs to partition {expected}")
             }
+            Outcome::AlreadySigned => "this authority's signature is counted already".into(),
+            Outcome::StaleSet { set } => {
+                alloc::format!("the set that stands is {}; propose again", hex::encode(set))
+            }
             Outcome::Conflict { conflict, detail } => conflict.explain(detail),
             _ => String::new(),
         }
@@ -263,6 +280,7 @@ impl Outcome {
             Outcome::WrongPartition { expected } => {
                 out.extend_from_slice(&expected.to_be_bytes());
             }
+            Outcome::StaleSet { set } => out.extend_from_slice(set),
             Outcome::Conflict { detail, .. } => detail.put(out),
             _ => {}
         }
@@ -292,6 +310,8 @@ impl Outcome {
             30 => Outcome::PartyExists,
             31 => Outcome::KeyInUse,
             32 => Outcome::NotFound,
+            33 => Outcome::AlreadySigned,
+            34 => Outcome::StaleSet { set: r.array()? },
             code => {
                 let conflict = Conflict::from_code(code);
                 let conflict = conflict.ok_or(DecodeError::Fixed { what: "outcome" })?;
@@ -413,6 +433,8 @@ pub(crate) mod tests {
             Outcome::PartyExists,
             Outcome::KeyInUse,
             Outcome::NotFound,
+            Outcome::AlreadySigned,
+            Outcome::StaleSet { set: [4; 32] },
         ]
         .into_iter()
         .chain(Conflict::ALL.iter().map(|conflict| {

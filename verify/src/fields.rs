@@ -38,6 +38,8 @@ pub enum Kind {
     Digest,
     /// A compressed public key.
     Key,
+    /// Compressed public keys, ascending.
+    Keys,
     /// Present or absent.
     Flag,
     /// Count and root of the lines.
@@ -130,6 +132,12 @@ pub mod tag {
     pub const UNTIL: Tag = 3009;
     /// The height from which a policy holds.
     pub const EFFECTIVE_HEIGHT: Tag = 3010;
+    /// The keys of a validator set.
+    pub const VALIDATORS: Tag = 3022;
+    /// The digest of the set that they replace.
+    pub const BASE: Tag = 3023;
+    /// Blocks in an epoch.
+    pub const EPOCH_BLOCKS: Tag = 3024;
     pub use super::life::tag::*;
     /// Type of VAT invoice.
     pub const VAT_TYPE: Tag = 2020;
@@ -410,6 +418,9 @@ pub const REGISTRY: &[Field] = &[
     f(3019, "tolerance", Uint),
     f(3020, "open_period", Uint),
     f(3021, "slip_warning_ms", Uint),
+    f(3022, "validators", Kind::Keys),
+    f(3023, "base", Kind::Digest),
+    f(3024, "epoch_blocks", Uint),
 ];
 
 /// The fields that a document must have.

@@ -6,7 +6,7 @@
 //! Invariants
 //! - The digest is over the bytes of the file, never over a re-encoding.
 
-use crate::header::{Header, ValidatorSet};
+use crate::header::{Header, VALIDATORS_MAX, ValidatorSet};
 use crate::scheme::Scheme;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -80,6 +80,23 @@ pub struct GenesisFile {
     pub schemes: Vec<Scheme>,
     /// How far a record's time may lie after the time of the last block.
     pub clock_skew_ms: i64,
+    /// Blocks in an epoch, until a governance record says otherwise: after so many the validator
+    /// set may be another. Block 0 is not counted.
+    #[serde(default = "epoch_blocks")]
+    pub epoch_blocks: u64,
+    /// How many authorities must sign what changes validators or authorities; where it is left out,
+    /// more than half of those that there are at the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_quorum: Option<u32>,
+}
+
+/// Blocks in an epoch where the genesis file does not say: a day at one block a second.
+pub const EPOCH_BLOCKS: u64 = 86_400;
+/// Most blocks in an epoch.
+pub const EPOCH_BLOCKS_MAX: u64 = 1 << 32;
+
+fn epoch_blocks() -> u64 {
+    EPOCH_BLOCKS
 }
 
 /// A checked genesis.
@@ -119,13 +136,23 @@ impl Genesis {
         if !(0..=86_400_000).contains(&file.clock_skew_ms) {
             return Err(fail("clock_skew_ms must be within 0 and a day".into()));
         }
+        if !(1..=EPOCH_BLOCKS_MAX).contains(&file.epoch_blocks) {
+            return Err(fail("epoch_blocks must be within 1 and 2^32".into()));
+        }
         let keys = file.validators.iter().map(|text| key(text)).collect::<Result<Vec<_>, _>>()?;
-        let validators = ValidatorSet::new(keys)
-            .ok_or_else(|| fail("validators must be 1 to 1024 different keys".into()))?;
+        let validators = ValidatorSet::new(keys).ok_or_else(|| {
+            fail(alloc::format!("validators must be 1 to {VALIDATORS_MAX} different keys"))
+        })?;
         let participants =
             file.participants.iter().map(founder).collect::<Result<Vec<_>, GenesisError>>()?;
         if !participants.iter().any(|(_, _, roles, _)| roles & ROLE_AUTHORITY != 0) {
             return Err(fail("no participant has the role authority".into()));
+        }
+        let authorities =
+            participants.iter().filter(|(_, _, roles, _)| roles & ROLE_AUTHORITY != 0);
+        let count = authorities.count() as u32;
+        if file.authority_quorum.is_some_and(|quorum| quorum == 0 || quorum > count) {
+            return Err(fail(alloc::format!("authority_quorum must be within 1 and {count}")));
         }
         let repeated = |i: usize| {
             let (party, _, _, key) = &participants[i];
@@ -190,6 +217,8 @@ mod tests {
             }],
             schemes: Vec::new(),
             clock_skew_ms: 60_000,
+            epoch_blocks: EPOCH_BLOCKS,
+            authority_quorum: None,
         }
     }
 
@@ -204,17 +233,27 @@ mod tests {
         other.time_ms += 1;
         assert_ne!(a.chain, parse(&other).unwrap().chain);
         assert_eq!(a.header().shards, 5);
+        // What a file leaves out has its default, and the digest stays that of the file.
+        let text = alloc::string::String::from_utf8(serde_json::to_vec(&file()).unwrap()).unwrap();
+        let short = text.replace(",\"epoch_blocks\":86400", "");
+        assert_ne!(short, text);
+        let short = Genesis::parse(short.as_bytes()).unwrap();
+        assert_eq!((short.file.clone(), short.chain == a.chain), (a.file, false));
     }
 
     #[test]
     fn bad_files_are_refused() {
-        let spoil: [fn(&mut GenesisFile); 8] = [
+        let spoil: [fn(&mut GenesisFile); 12] = [
             |f| f.format.clear(),
             |f| f.chain_id = "A B".into(),
             |f| f.partitions = 0,
             |f| f.clock_skew_ms = -1,
             |f| f.validators.clear(),
             |f| f.validators[0].push('0'),
+            |f| f.epoch_blocks = 0,
+            |f| f.epoch_blocks = EPOCH_BLOCKS_MAX + 1,
+            |f| f.authority_quorum = Some(0),
+            |f| f.authority_quorum = Some(2),
             |f| f.participants.clear(),
             |f| f.participants.push(f.participants[0].clone()),
         ];

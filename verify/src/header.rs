@@ -6,6 +6,8 @@
 //! Invariants
 //! - Encodings are of fixed size where nothing in them is a list.
 //! - Validators stand in ascending order of their compressed keys, without repetition.
+//! - Only the last header of an epoch names the set of the next: `next_validators` is zero in all
+//!   others.
 
 use crate::encoding::{DecodeError, Reader, put_vint};
 use crate::merkle;
@@ -14,13 +16,15 @@ use piaogen_crypto::sm2::PublicKey;
 use piaogen_crypto::{Digest, sm3};
 
 /// Length of a header.
-pub const HEADER_LEN: usize = 232;
+pub const HEADER_LEN: usize = 264;
 /// Length of a shard entry.
 pub const SHARD_LEN: usize = 92;
 /// Most shards, the registry included.
 pub const SHARDS_MAX: u64 = 4_097;
-/// Most validators.
-pub const VALIDATORS_MAX: u64 = 1_024;
+/// Most validators: each vote goes to all of them, and a certificate holds a signature of each.
+pub const VALIDATORS_MAX: u64 = 100;
+/// What `next_validators` is in a header that closes no epoch.
+pub const NO_SET: Digest = [0; 32];
 const MAGIC: [u8; 4] = *b"PH\x01\x00";
 
 /// The state of one shard after a cut.
@@ -143,13 +147,47 @@ impl ValidatorSet {
         self.0.len() - (self.0.len() - 1) / 3
     }
 
+    /// Whether the key is in the set.
+    pub fn contains(&self, key: &PublicKey) -> bool {
+        self.place(key).is_some()
+    }
+
+    /// The number of a key in the set.
+    pub fn place(&self, key: &PublicKey) -> Option<usize> {
+        let wanted = key.to_compressed();
+        self.0.binary_search_by(|own| own.to_compressed().cmp(&wanted)).ok()
+    }
+
+    /// Appends the encoding.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
+        put_vint(out, self.0.len() as u64);
+        for key in &self.0 {
+            out.extend_from_slice(&key.to_compressed());
+        }
+    }
+
+    /// Takes a set: at least one key, ascending, each a point of the curve.
+    pub fn decode(r: &mut Reader<'_>) -> Result<ValidatorSet, DecodeError> {
+        let count = r.count("validators", VALIDATORS_MAX)?;
+        let bytes: Vec<[u8; 33]> = (0..count).map(|_| r.array()).collect::<Result<_, _>>()?;
+        ValidatorSet::of_compressed(&bytes).ok_or(DecodeError::Fixed { what: "validator set" })
+    }
+
+    /// The set of these compressed keys, which ascend; `None` where they are no set.
+    pub fn of_compressed(keys: &[[u8; 33]]) -> Option<ValidatorSet> {
+        let ascend = keys.windows(2).all(|pair| pair[0] < pair[1]);
+        let fits = !keys.is_empty() && keys.len() as u64 <= VALIDATORS_MAX;
+        if !ascend || !fits {
+            return None;
+        }
+        let point = |key: &[u8; 33]| PublicKey::from_compressed(key).ok();
+        Some(ValidatorSet(keys.iter().map(point).collect::<Option<_>>()?))
+    }
+
     /// The digest in the header.
     pub fn digest(&self) -> Digest {
         let mut message = alloc::vec![12];
-        put_vint(&mut message, self.0.len() as u64);
-        for key in &self.0 {
-            message.extend_from_slice(&key.to_compressed());
-        }
+        self.encode_to(&mut message);
         sm3::hash(&message)
     }
 }
@@ -175,6 +213,8 @@ pub struct Header {
     pub history_root: Digest,
     /// Digest of the validator set that finalizes the block.
     pub validators: Digest,
+    /// In the last block of an epoch the digest of the set of the next, else [`NO_SET`].
+    pub next_validators: Digest,
     /// Number of shard entries.
     pub shards: u32,
     /// Leaves in all logs, after the cut of the block before.
@@ -200,6 +240,7 @@ impl Header {
             shards_root: shards_root(&shards),
             history_root: merkle::empty_root(),
             validators: validators.digest(),
+            next_validators: NO_SET,
             shards: partitions + 1,
             records: 0,
         }
@@ -218,8 +259,9 @@ impl Header {
         out[124..156].copy_from_slice(&self.shards_root);
         out[156..188].copy_from_slice(&self.history_root);
         out[188..220].copy_from_slice(&self.validators);
-        out[220..224].copy_from_slice(&self.shards.to_be_bytes());
-        out[224..].copy_from_slice(&self.records.to_be_bytes());
+        out[220..252].copy_from_slice(&self.next_validators);
+        out[252..256].copy_from_slice(&self.shards.to_be_bytes());
+        out[256..].copy_from_slice(&self.records.to_be_bytes());
         out
     }
 
@@ -236,9 +278,23 @@ impl Header {
             shards_root: r.array()?,
             history_root: r.array()?,
             validators: r.array()?,
+            next_validators: r.array()?,
             shards: r.u32()?,
             records: r.u64()?,
         })
+    }
+
+    /// Whether this is the last block of its epoch.
+    pub fn closes_epoch(&self) -> bool {
+        self.next_validators != NO_SET
+    }
+
+    /// The epoch and the validators of the header after this one.
+    pub fn next_epoch(&self) -> (u64, Digest) {
+        match self.closes_epoch() {
+            true => (self.epoch.saturating_add(1), self.next_validators),
+            false => (self.epoch, self.validators),
+        }
     }
 
     /// The leaf under the `history_root` of later headers.
@@ -269,5 +325,32 @@ mod tests {
         assert_eq!(reader.end(), Ok(()));
         let cut = Cut(alloc::vec![0, 5, u64::MAX]);
         assert_eq!(Cut::decode(&cut.encode()), Ok(cut));
+    }
+
+    #[test]
+    fn a_set_has_one_encoding_and_its_limits() {
+        let keys: Vec<PublicKey> = (1..=101)
+            .map(|i| piaogen_crypto::sm2::SecretKey::from_bytes(&[i; 32]).unwrap().public_key())
+            .collect();
+        let decode = |bytes: &[u8]| ValidatorSet::decode(&mut Reader::new(bytes)).ok();
+        for n in [1, 4, 100] {
+            let set = ValidatorSet::new(keys[..n].to_vec()).unwrap();
+            let mut bytes = Vec::new();
+            set.encode_to(&mut bytes);
+            assert_eq!(decode(&bytes), Some(set.clone()));
+            assert!(set.keys().iter().enumerate().all(|(i, key)| set.place(key) == Some(i)));
+            assert!(!set.contains(&keys[100]));
+            let Some(last) = bytes.len().checked_sub(66).filter(|_| n > 1) else { continue };
+            let (low, high) = (bytes[last..last + 33].to_vec(), bytes[last + 33..].to_vec());
+            let ends = [[high, low.clone()].concat(), [low.clone(), low].concat()];
+            for end in ends {
+                assert_eq!(decode(&[&bytes[..last], &end[..]].concat()), None);
+            }
+        }
+        assert_eq!(ValidatorSet::new(keys.clone()), None);
+        assert_eq!(ValidatorSet::new(Vec::new()), None);
+        assert_eq!(decode(&[0]), None);
+        assert_eq!(decode(&[[101].to_vec(), alloc::vec![2; 101 * 33]].concat()), None);
+        assert_eq!(decode(&[[1].to_vec(), alloc::vec![2; 33]].concat()), None, "not on the curve");
     }
 }

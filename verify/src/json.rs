@@ -18,7 +18,7 @@ pub use tree::{Json, JsonError};
 
 pub(crate) use fields::{error_of_flaw, exponent_from_json, exponent_of};
 pub(crate) use opened::{opened_from_json, opened_to_json};
-pub(crate) use tree::{Result, object, parse, wrong};
+pub(crate) use tree::{Object, Result, object, parse, wrong};
 
 use crate::document::{Document, Fields, Secret};
 use crate::fields::{DOCUMENT, Field, LINE, REGISTRY, STATUS, Tag, name_of};

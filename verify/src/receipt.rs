@@ -9,17 +9,19 @@
 //! - Every length is bounded before anything is allocated.
 //! - The first step that fails is named in the `Refusal`; later steps do not run.
 
-use crate::certificate::{CERTIFICATE_MAX, Certificate, verify_final};
+use crate::certificate::Certificate;
 use crate::consistency::{check_chain, check_history};
 use crate::document::{self, Document, Salts};
 use crate::encoding::{DecodeError, Reader, put_bytes, put_digests, put_vint};
 use crate::entry::Entry;
+use crate::epoch::{Change, headers, put_changes, take_certificate, take_changes};
 use crate::fields::{DOCUMENT, Kind, Tag, by_tag, name_of, tag};
 use crate::header::{Header, ShardEntry};
 use crate::merkle::{PROOF_MAX, root_from_inclusion};
 use crate::opening;
 use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
+use crate::witness::{Cosigned, check_witnesses};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -59,6 +61,10 @@ pub struct Receipt {
     pub history: Option<(Header, Vec<Digest>)>,
     /// The certificate of the header, or of the newer one.
     pub certificate: Vec<u8>,
+    /// How the verifier comes to the set that signed it, from the one that he trusts.
+    pub changes: Vec<Change>,
+    /// What witnesses signed, where they did.
+    pub cosigned: Option<Cosigned>,
 }
 
 /// What a receipt proves beyond its entry.
@@ -70,8 +76,12 @@ pub struct Verified {
     pub time_ms: i64,
     /// The height of the block that the validators signed: this one, or a newer.
     pub certified_height: u64,
+    /// The epoch of that block.
+    pub epoch: u64,
     /// How many validators signed.
     pub signers: u32,
+    /// How many witnesses that the trust root knows cosigned.
+    pub witnesses: u32,
 }
 
 impl Receipt {
@@ -94,6 +104,14 @@ impl Receipt {
             }
         }
         put_bytes(&mut out, &self.certificate);
+        put_changes(&mut out, &self.changes);
+        match &self.cosigned {
+            None => out.push(0),
+            Some(cosigned) => {
+                out.push(1);
+                cosigned.put(&mut out);
+            }
+        }
         out
     }
 
@@ -117,9 +135,14 @@ impl Receipt {
             1 => Some((Header::decode(&mut r)?, r.digests("history proof", PROOF_MAX)?)),
             _ => return Err(DecodeError::Fixed { what: "mark of the history" }),
         };
-        let certificate = r.bytes("certificate", CERTIFICATE_MAX)?.to_vec();
+        let certificate = take_certificate(&mut r)?;
+        let changes = take_changes(&mut r)?;
+        let cosigned = match r.u8()? {
+            0 => None,
+            1 => Some(Cosigned::take(&mut r)?),
+            _ => return Err(DecodeError::Fixed { what: "mark of the cosignatures" }),
+        };
         r.end()?;
-        Certificate::decode(&certificate)?;
         Ok(Receipt {
             fields,
             entry,
@@ -130,6 +153,8 @@ impl Receipt {
             header,
             history,
             certificate,
+            changes,
+            cosigned,
         })
     }
 
@@ -139,23 +164,22 @@ impl Receipt {
         self.check_document()?;
         self.check_inclusion()?;
         self.check_shard()?;
-        let last = match &self.history {
-            None => {
-                check_chain(trust, &[&self.header])?;
-                &self.header
-            }
-            Some((newer, proof)) => {
-                check_chain(trust, &[&self.header, newer])?;
-                check_history(&self.header, newer, proof)?;
-                newer
-            }
-        };
-        verify_final(last, &certificate, &trust.validators)?;
+        let newer = self.history.as_ref().map(|(newer, _)| newer);
+        let own = core::iter::once(&self.header).chain(newer);
+        check_chain(trust, own.chain(headers(&self.changes)))?;
+        if let Some((newer, proof)) = &self.history {
+            check_history(&self.header, newer, proof)?;
+        }
+        let last = newer.unwrap_or(&self.header);
+        trust.after(&self.changes)?.check_final(last, &certificate)?;
+        let witnesses = check_witnesses(trust, last, self.cosigned.as_ref())?;
         Ok(Verified {
             height: self.header.height,
             time_ms: self.header.time_ms,
             certified_height: last.height,
+            epoch: last.epoch,
             signers: certificate.signers.len() as u32,
+            witnesses,
         })
     }
 

@@ -23,6 +23,8 @@ pub const RECORD_MAX: usize = 65_536;
 pub const FIELDS_MAX: u64 = 128;
 /// The subject of a policy under the scheme of registry records.
 pub const POLICY_SUBJECT: &[u8] = b"POLICY";
+/// The subject of a validator set there.
+pub const VALIDATORS_SUBJECT: &[u8] = b"VALIDATORS";
 /// The scheme under which registry records have their subjects.
 pub const REGISTRY_SCHEME: &str = "REGISTRY";
 const MAGIC: [u8; 3] = *b"PR\x01";
@@ -199,6 +201,8 @@ record_kinds! {
         DelegateEnd = 68 "delegate_end",
         /// Parameters that execution follows, from a height on.
         Policy = 69 "policy",
+        /// Who finalizes blocks from the next epoch on.
+        Validators = 70 "validators",
     }
 }
 
@@ -383,6 +387,7 @@ impl<'a> Record<'a> {
             Class::Registry => {
                 let party = match self.kind {
                     RecordKind::Policy => POLICY_SUBJECT,
+                    RecordKind::Validators => VALIDATORS_SUBJECT,
                     _ => self.get(tag::PARTY).ok_or(tag::PARTY)?,
                 };
                 put_subject(out, REGISTRY_SCHEME.as_bytes(), None, party);

@@ -21,12 +21,16 @@ pub enum Step {
     Chain,
     /// The newer header knows the older one.
     History,
-    /// The block names the trust root's validators.
+    /// The validator sets follow from each other, and from the one that is trusted.
+    Epoch,
+    /// The block names the validators that are trusted for it.
     Validators,
     /// Enough of them signed this header.
     Quorum,
     /// Their signatures hold.
     Signature,
+    /// Enough witnesses cosigned a log of headers that holds this one.
+    Witness,
     /// The record created an invoice.
     Issue,
     /// The fields lead to a status, and fit the record.
@@ -35,30 +39,35 @@ pub enum Step {
     Path,
     /// The records are those that made the status, all of them and no other.
     Records,
+    /// What was signed twice excludes each other.
+    Conflict,
 }
 
 impl Step {
-    /// All steps, in their order: a receipt has those up to `Signature`, a status proof those up to
-    /// `Path`, a history all.
-    pub const ALL: [Step; 13] = [
+    /// All steps, in their order: a receipt has those up to `Witness`, a status proof those up to
+    /// `Path`, a history those up to `Records`; `Conflict` is of evidence alone.
+    pub const ALL: [Step; 16] = [
         Step::Decode,
         Step::Document,
         Step::Inclusion,
         Step::Shard,
         Step::Chain,
         Step::History,
+        Step::Epoch,
         Step::Validators,
         Step::Quorum,
         Step::Signature,
+        Step::Witness,
         Step::Issue,
         Step::Status,
         Step::Path,
         Step::Records,
+        Step::Conflict,
     ];
     /// How many of them a receipt has.
-    pub const OF_RECEIPT: usize = 9;
+    pub const OF_RECEIPT: usize = 11;
     /// How many of them a status proof has.
-    pub const OF_STATUS: usize = 12;
+    pub const OF_STATUS: usize = 14;
 
     /// The name in `FORMAT.md`, in JSON and in messages.
     pub fn name(self) -> &'static str {
@@ -69,13 +78,16 @@ impl Step {
             Step::Shard => "shard",
             Step::Chain => "chain",
             Step::History => "history",
+            Step::Epoch => "epoch",
             Step::Validators => "validators",
             Step::Quorum => "quorum",
             Step::Signature => "signature",
+            Step::Witness => "witness",
             Step::Issue => "issue",
             Step::Status => "status",
             Step::Path => "path",
             Step::Records => "records",
+            Step::Conflict => "conflict",
         }
     }
 }

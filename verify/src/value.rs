@@ -9,6 +9,7 @@
 
 use crate::encoding::{DecodeError, Reader, put_vint, put_zint};
 use crate::fields::{Field, Kind, Tag, by_tag};
+use crate::header::VALIDATORS_MAX;
 use crate::opening;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -154,6 +155,7 @@ pub fn check(kind: Kind, bytes: &[u8]) -> Result<(), Flaw> {
         Kind::Currency => currency_of(bytes).map(|_| ()),
         Kind::Digest => fixed::<32>(bytes).map(|_| ()),
         Kind::Key => fixed::<33>(bytes).map(|_| ()),
+        Kind::Keys => keys_of(bytes).map(|_| ()),
         Kind::Flag if bytes == [1] => Ok(()),
         Kind::Flag => Err(Cause::NotCanonical.into()),
         Kind::Lines => lines_of(bytes).map(|_| ()),
@@ -289,6 +291,33 @@ pub fn put_members<V: AsRef<[u8]>>(out: &mut Vec<u8>, members: &[(Tag, V)]) {
         out.extend_from_slice(&tag.to_be_bytes());
         crate::encoding::put_bytes(out, value.as_ref());
     }
+}
+
+/// The keys of a list of keys, ascending; whether they are points of the curve is not checked.
+pub fn keys_of(bytes: &[u8]) -> Result<Vec<[u8; 33]>, Flaw> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count("keys", VALIDATORS_MAX)?;
+    if count == 0 {
+        return Err(Cause::Range.into());
+    }
+    let mut keys: Vec<[u8; 33]> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let key = reader.array()?;
+        if keys.last().is_some_and(|last| *last >= key) {
+            return Err(Cause::Order.into());
+        }
+        keys.push(key);
+    }
+    reader.end()?;
+    Ok(keys)
+}
+
+/// A list of keys; they ascend.
+pub fn keys(keys: &[[u8; 33]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + keys.len() * 33);
+    put_vint(&mut out, keys.len() as u64);
+    keys.iter().for_each(|key| out.extend_from_slice(key));
+    out
 }
 
 /// A day as year, month, day.

@@ -15,11 +15,15 @@ use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::encoding::Reader;
 use piaogen_verify::entry::Entry;
+use piaogen_verify::epoch::EpochProof;
+use piaogen_verify::evidence::Evidence;
+use piaogen_verify::follow::Link;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header};
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::status::{History, Status, StatusProof, StatusReceipt};
 use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::witness::Witness;
 use piaogen_verify::{json, record};
 use std::time::{Duration, Instant};
 
@@ -246,6 +250,41 @@ fn consistency_proofs_and_checkpoints() {
     );
 }
 
+#[test]
+fn epoch_proofs() {
+    target(
+        "epoch proof",
+        |r| EpochProof { changes: common::changes_of(r) }.encode(),
+        |bytes| {
+            let proof = EpochProof::decode(bytes).ok()?;
+            assert_eq!(EpochProof::from_json(&proof.to_json()).as_ref(), Ok(&proof));
+            Some(proof.encode())
+        },
+    );
+}
+
+#[test]
+fn links() {
+    target(
+        "link",
+        |r| common::link_of(r).encode(),
+        |bytes| Some(Link::decode(bytes).ok()?.encode()),
+    );
+}
+
+#[test]
+fn evidence() {
+    target(
+        "evidence",
+        |r| common::evidence_of(r).encode(),
+        |bytes| {
+            let evidence = Evidence::decode(bytes).ok()?;
+            assert_eq!(Evidence::from_json(&evidence.to_json()).as_ref(), Ok(&evidence));
+            Some(evidence.encode())
+        },
+    );
+}
+
 /// JSON has white space and order, so here the value that is read must survive its own encoding.
 fn json_target<T: PartialEq + std::fmt::Debug>(
     name: &str,
@@ -355,12 +394,51 @@ fn histories_as_json() {
 }
 
 #[test]
+fn epoch_proofs_and_evidence_as_json() {
+    json_target(
+        "epoch proof.json",
+        |r| EpochProof { changes: common::changes_of(r) }.to_json(),
+        |text| {
+            let proof = EpochProof::from_json(text).ok()?;
+            assert_eq!(EpochProof::decode(&proof.encode()).as_ref(), Ok(&proof));
+            Some(proof)
+        },
+        EpochProof::to_json,
+    );
+    json_target(
+        "evidence.json",
+        |r| common::evidence_of(r).to_json(),
+        |text| {
+            let evidence = Evidence::from_json(text).ok()?;
+            assert_eq!(Evidence::decode(&evidence.encode()).as_ref(), Ok(&evidence));
+            Some(evidence)
+        },
+        Evidence::to_json,
+    );
+    json_target(
+        "consistency.json",
+        |r| common::consistency_of(r).to_json(),
+        |text| Consistency::from_json(text).ok(),
+        Consistency::to_json,
+    );
+}
+
+#[test]
 fn genesis_files_and_trust_roots() {
     let file = genesis_file();
-    let trust = TrustRoot::of_genesis(&Genesis::parse(&file).unwrap()).to_json();
+    let mut root = TrustRoot::of_genesis(&Genesis::parse(&file).unwrap());
+    let trust = root.to_json();
+    root.witnesses = (0..3)
+        .map(|i| Witness {
+            name: format!("w{i}.example"),
+            key: common::key_of(40 + i).public_key(),
+        })
+        .collect();
+    root.witness_quorum = 2;
+    let watched = root.to_json();
     json_target(
         "trust root",
-        |_| trust.clone(),
+        |r| if r.below(2) == 0 { trust.clone() } else { watched.clone() },
         |text| TrustRoot::from_json(text).ok(),
         TrustRoot::to_json,
     );

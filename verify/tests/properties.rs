@@ -6,11 +6,14 @@
 mod common;
 
 use common::chain::{Chain, blue};
+use common::epochs::Epochs;
 use common::life::Life;
 use common::lives::{entry_of_event, history_of, record_of_any_kind, status_of, status_receipt_of};
 use common::{Random, document_of, entry_of, receipt_of, record_of};
 use piaogen_crypto::Digest;
+use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::Entry;
+use piaogen_verify::epoch::EpochProof;
 use piaogen_verify::fields::tag;
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::status::{History, Status, StatusReceipt};
@@ -20,6 +23,7 @@ use std::sync::LazyLock;
 
 static CHAIN: LazyLock<Chain> = LazyLock::new(Chain::build);
 static LIFE: LazyLock<Life> = LazyLock::new(|| Life::build(&CHAIN));
+static EPOCHS: LazyLock<Epochs> = LazyLock::new(|| Epochs::build(&LIFE));
 
 /// The root by the words of RFC 6962, over the data of the leaves.
 fn naive_root(data: &[Vec<u8>]) -> Digest {
@@ -140,6 +144,57 @@ proptest! {
         if let Ok(changed) = Receipt::decode(&bytes) {
             prop_assert!(changed.verify(&CHAIN.trust).is_err(), "{name}: byte {at} ^ {change}");
         }
+    }
+
+    /// No byte of a receipt, an epoch proof or a consistency proof is without meaning.
+    #[test]
+    fn no_changed_proof_of_later_epochs_holds(
+        at: prop::sample::Index,
+        change in 1u8..,
+        which in 0usize..3,
+    ) {
+        let trust = EPOCHS.watched(&CHAIN.trust, 2);
+        let mut receipt = EPOCHS.receipt(&CHAIN, &LIFE, "blue");
+        receipt.cosigned = Some(EPOCHS.cosigned(&[0, 2]));
+        let proof = EPOCHS.proof();
+        let bytes = match which {
+            0 => receipt.encode(),
+            1 => proof.encode(),
+            _ => Consistency {
+                older: EPOCHS.headers[6],
+                newer: EPOCHS.headers[33],
+                proof: EPOCHS.history_proof(6, 33),
+                certificate: EPOCHS.certified(33, 66).certificate,
+                changes: proof.changes.clone(),
+            }
+            .encode(),
+        };
+        let holds = |bytes: &[u8]| match which {
+            0 => Receipt::decode(bytes).is_ok_and(|receipt| receipt.verify(&trust).is_ok()),
+            1 => EpochProof::decode(bytes).is_ok_and(|proof| proof.advance(&trust).is_ok()),
+            _ => Consistency::decode(bytes).is_ok_and(|proof| proof.verify(&trust).is_ok()),
+        };
+        prop_assert!(holds(&bytes));
+        let mut changed = bytes;
+        let place = at.index(changed.len());
+        changed[place] ^= change;
+        prop_assert!(!holds(&changed), "{which}: {place} ^ {change}");
+    }
+
+    /// From whichever epoch one starts, the rest of the proof leads to the same set.
+    #[test]
+    fn every_part_of_an_epoch_proof_composes(cut in 0usize..3, with_idle: bool) {
+        let mut changes = EPOCHS.proof().changes;
+        if with_idle {
+            changes.insert(1, EPOCHS.change(1));
+        }
+        let whole = EpochProof { changes: changes.clone() }.advance(&CHAIN.trust).unwrap();
+        prop_assert_eq!(&whole.validators, &EPOCHS.set(3));
+        prop_assert_eq!(whole.epoch, 3);
+        let cut = cut.min(changes.len());
+        let rest = EpochProof { changes: changes.split_off(cut) };
+        let middle = EpochProof { changes }.advance(&CHAIN.trust).unwrap();
+        prop_assert_eq!(rest.advance(&middle).unwrap(), whole);
     }
 
     #[test]

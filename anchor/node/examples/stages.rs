@@ -246,7 +246,7 @@ fn store(
     let (mut executing, mut applying) = (Duration::ZERO, Duration::ZERO);
     let time = genesis.file.time_ms;
     // Blocks must be there before a flush reaches their height.
-    let header = vec![0; 232];
+    let header = vec![0; piaogen_storage::HEADER_BYTES];
     for height in 0..=(records / 2_048 + 2) as u64 {
         let (cut, finalization) = (vec![0], vec![0]);
         store.append_block(&piaogen_storage::Block {

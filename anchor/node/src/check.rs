@@ -26,7 +26,7 @@ use piaogen_verify::certificate::{Certificate, verify_final};
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::genesis::Genesis;
-use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
+use piaogen_verify::header::{Cut, Header, NO_SET, ShardEntry, shards_root};
 use piaogen_verify::merkle;
 use piaogen_verify::status::{Status, ZERO};
 use rayon::prelude::*;
@@ -93,6 +93,9 @@ struct Step {
     time_before: i64,
     cut: Cut,
 }
+
+/// A header with its certificate, empty where it has none.
+type Sealed = (Header, Vec<u8>);
 
 /// The registry after each block that changed it, oldest first.
 struct Registries(Vec<(u64, Arc<Registry>)>);
@@ -162,9 +165,10 @@ impl Fsck<'_> {
     /// Checks everything.
     pub fn run(&self) -> Result<(Summary, Vec<Finding>)> {
         let mut findings = Vec::new();
-        let steps = self.steps(&mut findings)?;
+        let (steps, sealed) = self.steps(&mut findings)?;
         let point = self.reader.flushed();
         let (registry, registries) = self.registry(&steps)?;
+        self.sets(&sealed, &registries, &mut findings);
         let partitions = self.genesis.file.partitions;
         let mut shards: Vec<Outcomes> = (0..partitions)
             .into_par_iter()
@@ -197,9 +201,10 @@ impl Fsck<'_> {
         Ok((summary, findings))
     }
 
-    /// Reads the blocks up to the flush point and checks headers and certificates.
-    fn steps(&self, findings: &mut Vec<Finding>) -> Result<Vec<Step>> {
+    /// Reads the blocks and checks headers; those up to the flush point are executed again.
+    fn steps(&self, findings: &mut Vec<Finding>) -> Result<(Vec<Step>, Vec<Sealed>)> {
         let mut steps: Vec<Step> = Vec::new();
+        let mut sealed = Vec::new();
         let mut before = self.genesis.header();
         let mut history = Log::default();
         let stored = |level: u8, index: u64| self.reader.history_hash(level, index);
@@ -221,8 +226,8 @@ impl Fsck<'_> {
                 if header.history_root != history.root() {
                     find("has another history root");
                 }
-                if !block.finalization.is_empty() && !self.certified(&header, &block.finalization) {
-                    find("has a certificate that does not hold");
+                if (header.epoch, header.validators) != before.next_epoch() {
+                    find("has another epoch or other validators than follow from the block before");
                 }
                 if block.height <= self.reader.flushed().height {
                     let (height, time_before) = (block.height, before.time_ms);
@@ -235,15 +240,39 @@ impl Fsck<'_> {
                 find("has another hash in the history");
             }
             history.append(Lanes::detect(), vec![leaf]);
+            sealed.push((header, block.finalization));
             before = header;
         }
-        Ok(steps)
+        Ok((steps, sealed))
     }
 
-    fn certified(&self, header: &Header, finalization: &[u8]) -> bool {
-        Certificate::decode(finalization).is_ok_and(|certificate| {
-            verify_final(header, &certificate, &self.genesis.validators).is_ok()
-        })
+    /// Each header names the next epoch's set where an epoch ends, and is certified by its own.
+    fn sets(&self, sealed: &[Sealed], registries: &Registries, findings: &mut Vec<Finding>) {
+        let known = self.reader.flushed().height;
+        let newest = registries.before(u64::MAX);
+        for (header, finalization) in sealed.iter().filter(|(header, _)| header.height > 0) {
+            let mut find = |what: &str| {
+                let place = format!("block {}", header.height);
+                findings.push(Finding { place, what: what.into() });
+            };
+            // What is not flushed was not executed again.
+            if header.height <= known + 1 {
+                let next = registries.before(header.height).governance().next_set(header.height);
+                if header.next_validators != next.map_or(NO_SET, |set| set.digest()) {
+                    find("does not name the validators of the next epoch, where it ends");
+                }
+            }
+            if finalization.is_empty() {
+                continue;
+            }
+            let held = newest.governance().set(&header.validators).is_some_and(|set| {
+                Certificate::decode(finalization)
+                    .is_ok_and(|certificate| verify_final(header, &certificate, set).is_ok())
+            });
+            if !held {
+                find("has a certificate that does not hold");
+            }
+        }
     }
 
     fn registry(&self, steps: &[Step]) -> Result<(Outcomes, Registries)> {

@@ -14,6 +14,7 @@ mod bench;
 mod check;
 mod demo;
 mod devnet;
+mod evidence;
 mod fsck;
 mod genesis;
 mod identity;
@@ -24,7 +25,11 @@ mod node;
 mod receipt;
 mod status;
 mod submit;
+mod trust;
 mod verify;
+mod witness;
+
+pub(crate) use receipt::Folder;
 
 use crate::config::Config;
 use crate::run::Fatal;
@@ -34,6 +39,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use piaogen_ingest::stream::StreamError;
 use piaogen_order::OrderError;
 use piaogen_storage::StoreError;
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::{Refusal, Step};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -87,6 +94,12 @@ enum Command {
     Alerts(alerts::Arguments),
     /// Check a receipt, a status proof or a history offline.
     Verify(verify::Arguments),
+    /// Lead a trust root to the validators of today.
+    Trust(trust::Arguments),
+    /// Follow a chain's headers and sign that they are one history.
+    Witness(witness::Arguments),
+    /// Check that somebody signed two things that exclude each other.
+    Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
     Fsck(fsck::Arguments),
     /// Verify or query the archive.
@@ -185,6 +198,31 @@ fn read_text(path: &Path, limit: u64) -> Result<String> {
         .with_context(|| format!("{} is not UTF-8 text", path.display()))
 }
 
+/// Reads what a verifier trusts beforehand.
+fn read_trust_root(path: &Path) -> Result<TrustRoot> {
+    let text = read_text(path, RECEIPT_MAX)?;
+    TrustRoot::from_json(&text).with_context(|| format!("trust root {}", path.display()))
+}
+
+/// Reads a proof that is compact, and then begins with a P, or JSON.
+fn in_either_form<T, D, J>(
+    bytes: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, D>,
+    from_json: impl FnOnce(&str) -> Result<T, J>,
+) -> Result<T, Refusal>
+where
+    Refusal: From<D>,
+    J: std::fmt::Display,
+{
+    if bytes.first() == Some(&b'P') {
+        return Ok(decode(bytes)?);
+    }
+    let refused = |why: String| Refusal::new(Step::Decode, why);
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| refused(format!("neither the compact form nor JSON: {error}")))?;
+    from_json(text).map_err(|error| refused(error.to_string()))
+}
+
 /// Most bytes of a JSON document.
 const DOCUMENT_MAX: u64 = 16 << 20;
 /// Most bytes of a receipt in either form.
@@ -255,6 +293,9 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Alerts(arguments) => alerts::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Trust(arguments) => trust::run(&arguments, output),
+        Command::Witness(arguments) => witness::run(&arguments, output),
+        Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),

@@ -14,3 +14,4 @@ pub mod serve;
 pub mod setup;
 pub mod sinks;
 pub mod stage;
+pub mod witness;

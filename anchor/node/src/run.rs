@@ -12,6 +12,7 @@ pub mod alerts;
 pub mod archiver;
 pub mod body;
 pub mod chain;
+pub mod epochs;
 pub mod execute;
 pub mod intake;
 pub mod metrics;
@@ -20,6 +21,7 @@ pub mod statuses;
 
 use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Start};
+use epochs::{Engines, Epochs};
 use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
 use metrics::Metrics;
@@ -34,7 +36,7 @@ use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
-use piaogen_order::{NetworkConfig, OrderConfig, Peer};
+use piaogen_order::{NetworkConfig, Peer};
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, ShardState, Store, StoreConfig};
 use piaogen_verify::encoding::Reader;
@@ -82,7 +84,7 @@ pub struct NodeParts {
     pub alerts: Option<Arc<dyn Stream>>,
     /// When blocks are made.
     pub blocks: BlockPolicy,
-    /// How the validators reach each other; unused by one that is alone.
+    /// How the nodes of the chain reach each other; without it, a validator can only be alone.
     pub peers: Option<PeersPolicy>,
     /// How storage is opened.
     pub store: StoreConfig,
@@ -116,7 +118,7 @@ pub struct Node {
     /// The archive.
     pub archiver: Arc<Archiver>,
     intake: Arc<Intake>,
-    ordering: Option<piaogen_order::Handle>,
+    ordering: Option<Epochs>,
     executor: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -195,13 +197,15 @@ pub fn rebuild_registry<R: receipts::Reads>(
 
 struct Opened {
     start: Start,
+    /// The registry after the executed tip.
+    registry: Registry,
     /// Final blocks after the executed tip, oldest first.
     again: Vec<(Header, Cut)>,
     /// The newest certificate.
     finalization: Option<Vec<u8>>,
 }
 
-fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
+fn open_chain(genesis: &Genesis, archive: &Archive, store: &Store) -> Result<Opened> {
     if store.tip().is_none() {
         let header = genesis.header();
         let cut = Cut(vec![0; header.shards as usize]);
@@ -229,7 +233,15 @@ fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
         history.size()
     );
     let shards = shard_entries(&store.recovered().shards);
-    let tip = Tip { header, cut, shards, history_root: history.root() };
+    let (registry_size, height) = (shards.last().map_or(0, |shard| shard.log_size), executed);
+    let registry = rebuild_registry(genesis, archive, store, registry_size)?;
+    let governance = registry.governance();
+    let next_set = governance.next_set(height + 1);
+    let tip = Tip { header, cut, shards, history_root: history.root(), next_set };
+    let sets = governance.sets(height);
+    let set = sets.last().map_or_else(|| genesis.validators.clone(), |change| change.set.clone());
+    let (ground, _) = parse_block(&stored(governance.ground(height))?)?;
+    let changes = epochs::changes(store, &sets)?;
     let mut again = Vec::new();
     let mut finalization = Some(stored(executed)?.finalization);
     for block in store.blocks_from(executed + 1) {
@@ -238,8 +250,18 @@ fn open_chain(genesis: &Genesis, store: &Store) -> Result<Opened> {
         finalization = Some(block.finalization);
     }
     let last = again.last().map_or(tip.header, |(header, _)| *header);
+    let ground = ground.digest();
     Ok(Opened {
-        start: Start { tip, last, history },
+        start: Start {
+            tip,
+            last,
+            history,
+            set,
+            ground,
+            changes,
+            genesis: genesis.validators.clone(),
+        },
+        registry,
         again,
         finalization: finalization.filter(|bytes| !bytes.is_empty()),
     })
@@ -285,14 +307,22 @@ impl Node {
         for note in &store.recovered().notes {
             tracing::info!(%note, "recovered");
         }
-        let opened = open_chain(genesis, &store)?;
+        let opened = open_chain(genesis, &parts.archive, &store)?;
+        let start = &opened.start;
+        let epoch = start.last.next_epoch().0;
+        // Where an epoch ends among blocks that are executed again, its set is not known yet; who has
+        // peers may follow without a vote, and ordering says whether.
+        if parts.peers.is_none() && start.tip.header.next_epoch().0 == epoch {
+            ensure!(
+                start.set.contains(&parts.key.public_key()),
+                "the key of this node is not among the validators of epoch {epoch}: give it the \
+                 key of one of them (`key` in its configuration), or have it voted in"
+            );
+        }
         let readers = open_readers(&parts, &opened)?;
         let keys = Arc::new(KeyDirectory::default());
         let intake = Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
         let entries = &opened.start.tip.shards;
-        let registry_shard = genesis.file.partitions;
-        let registry_size = entries[registry_shard as usize].log_size;
-        let registry = rebuild_registry(genesis, &parts.archive, &*store, registry_size)?;
         let shards = entries
             .iter()
             .map(|entry| {
@@ -321,7 +351,7 @@ impl Node {
             signatures: parts.signatures,
             lanes: parts.lanes,
             shards,
-            registry,
+            registry: opened.registry.clone(),
             keys,
             intake: intake.clone(),
             store: store.clone(),
@@ -329,7 +359,10 @@ impl Node {
             alerts,
             pool: Arc::new(pool),
         });
-        Node::run(parts, opened, store, intake, metrics, executor)
+        let engines = Engines::new(&parts);
+        let (last, finalized) = (opened.start.last, opened.finalization.clone());
+        let node = Node::run(parts, opened, store, intake, metrics, executor)?;
+        node.order(engines, last, finalized)
     }
 
     fn run(
@@ -385,24 +418,14 @@ impl Node {
             stopping: stopping.clone(),
             flush_interval: parts.flush_interval,
         };
-        let sealing = keeper.clone();
-        if let Some(topic) = parts.alerts {
-            let courier = Courier { dir: parts.dir.clone(), topic, stopping: stopping.clone() };
-            let carrying = keeper.clone();
-            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
-        }
-        threads.push(spawn("flush", move || keeper.flush())?);
-        threads.push(spawn("archive", move || sealing.archive())?);
-        let order = order_config(&parts.genesis, &parts.dir, opened.finalization, parts.peers);
-        let ordering = piaogen_order::start(order, &parts.key, chain.clone())
-            .context("ordering does not start")?;
+        threads.extend(keeper.start(parts.alerts, &parts.dir)?);
         Ok(Node {
             store,
             chain,
             metrics,
             archiver,
             intake,
-            ordering: Some(ordering),
+            ordering: None,
             executor: Some(executor),
             threads,
             stopping,
@@ -411,20 +434,32 @@ impl Node {
         })
     }
 
+    /// Starts ordering; where it does not start, everything else ends.
+    fn order(mut self, engines: Engines, last: Header, finalized: Option<Vec<u8>>) -> Result<Node> {
+        match order(engines, &self.chain, last, finalized) {
+            Ok(ordering) => {
+                self.ordering = Some(ordering);
+                Ok(self)
+            }
+            Err(error) => {
+                // Why ordering does not start is the answer, whatever else goes wrong now.
+                self.stop().ok();
+                Err(error)
+            }
+        }
+    }
+
     /// Why the node ended by itself, if it did.
     pub fn failure(&self) -> Option<String> {
-        let ordering = self.ordering.as_ref().and_then(piaogen_order::Handle::failed);
-        self.chain
-            .failure()
-            .or_else(|| self.intake.failure())
-            .or_else(|| ordering.map(|failure| failure.to_string()))
+        let ordering = self.ordering.as_ref().and_then(Epochs::failed);
+        self.chain.failure().or_else(|| self.intake.failure()).or(ordering)
     }
 
     /// The validators of the set, as this one sees them; also measured.
     pub fn peers(&self) -> Vec<Peer> {
         let Some(ordering) = &self.ordering else { return Vec::new() };
-        let peers = ordering.peers();
-        self.metrics.peers(ordering.view(), &peers);
+        let (view, peers) = ordering.peers();
+        self.metrics.peers(view, &peers);
         peers
     }
 
@@ -463,8 +498,7 @@ impl Node {
     pub fn stop(mut self) -> Result<()> {
         let failure = self.failure();
         if let Some(ordering) = self.ordering.take() {
-            // A failure of ordering is in `failure` already.
-            ordering.stop().ok();
+            ordering.stop();
         }
         self.chain.stop();
         if let Some(executor) = self.executor.take() {
@@ -484,23 +518,24 @@ impl Node {
     }
 }
 
-fn order_config(
-    genesis: &Genesis,
-    dir: &Path,
+/// Starts ordering in the epoch of the block after the last final one. Where epochs ended among
+/// blocks that are executed again, that is waited for: only then their sets are known.
+fn order(
+    engines: Engines,
+    chain: &Arc<Chain>,
+    last: Header,
     finalized: Option<Vec<u8>>,
-    peers: Option<PeersPolicy>,
-) -> OrderConfig {
-    let mut namespace = b"piaogen/order/1\n".to_vec();
-    namespace.extend_from_slice(&genesis.chain);
-    let keys = genesis.validators.keys().to_vec();
-    let mut order = OrderConfig::new(namespace, keys, dir.join("order"), genesis.header().digest());
-    order.finalized = finalized;
-    if let Some(PeersPolicy { network, leader_timeout }) = peers {
-        order.leader_timeout = leader_timeout;
-        order.certification_timeout = leader_timeout + leader_timeout / 2;
-        order.network = Some(network);
+) -> Result<Epochs> {
+    let (epoch, _) = last.next_epoch();
+    while chain.turn(None).epoch != epoch {
+        if let Some(why) = chain.failure() {
+            return Err(Fatal(why).into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    order
+    // A finalization of the epoch before is no vote of this one's engine.
+    let turn = chain.turn(finalized.filter(|_| last.epoch == epoch && last.height > 0));
+    Epochs::start(engines, chain, turn).context("ordering does not start")
 }
 
 /// A worker that reads and checks records.
@@ -539,6 +574,20 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Starts the threads that flush, seal and carry alerts.
+    fn start(self, alerts: Option<Arc<dyn Stream>>, dir: &Path) -> Result<Vec<JoinHandle<()>>> {
+        let mut threads = Vec::new();
+        if let Some(topic) = alerts {
+            let courier = Courier { dir: dir.into(), topic, stopping: self.stopping.clone() };
+            let carrying = self.clone();
+            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
+        }
+        let sealing = self.clone();
+        threads.push(spawn("flush", move || self.flush())?);
+        threads.push(spawn("archive", move || sealing.archive())?);
+        Ok(threads)
+    }
+
     /// Whether to end: after a failure nothing more is written, so that it can be looked into.
     fn ended(&self) -> bool {
         self.stopping.load(Ordering::SeqCst) || self.chain.failure().is_some()

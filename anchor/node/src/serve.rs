@@ -1,9 +1,10 @@
-//! Serves metrics, health and receipts of a running node.
+//! Serves metrics, health, receipts and headers of a running node.
 
 use crate::run::Node;
 use crate::run::receipts::{Prover, Show};
 use anyhow::{Context, Result};
 use piaogen_api::Source;
+use piaogen_verify::follow::Link;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ impl Source for Answers {
             Some(_) => None,
             None => Some("no block was made final since the start".into()),
         }
+    }
+
+    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+        let links = self.0.chain.links(height, count).map_err(|error| format!("{error:#}"))?;
+        Ok(links.iter().map(Link::encode).collect())
     }
 
     fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {

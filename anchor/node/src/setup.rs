@@ -9,7 +9,7 @@ use crate::run::body::Body;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
 use crate::run::{NodeParts, PeersPolicy};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_crypto::{Digest, Zeroizing};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
@@ -61,13 +61,16 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| path.display().to_string())
 }
 
-/// Replaces a file: whoever reads it sees the old bytes or the new ones.
+/// Replaces a file: whoever reads it sees the old bytes or the new ones, and the new ones are
+/// durable when this returns.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let fresh = path.with_extension("new");
     let write = || {
         std::fs::write(&fresh, bytes)?;
         std::fs::File::open(&fresh)?.sync_all()?;
-        std::fs::rename(&fresh, path)
+        std::fs::rename(&fresh, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().with_context(|| format!("writing {}", path.display()))
 }
@@ -175,18 +178,18 @@ pub fn store_config(config: &Config, genesis: &Genesis) -> StoreConfig {
     }
 }
 
-/// How this validator reaches the others, where it is not alone.
+/// How this node reaches the others, where there are any, now or in a later epoch.
 fn peers_policy(config: &Config, genesis: &Genesis) -> Result<Option<PeersPolicy>> {
-    if genesis.validators.keys().len() == 1 {
+    let count = genesis.validators.keys().len();
+    let Some(peers) = config.peers()? else {
+        ensure!(
+            count == 1,
+            "{} has {count} validators: say in [peers] where this one listens and where the others \
+             are",
+            config.genesis.display()
+        );
         return Ok(None);
-    }
-    let peers = config.peers()?.with_context(|| {
-        format!(
-            "{} has {} validators: say in [peers] where this one listens and where the others are",
-            config.genesis.display(),
-            genesis.validators.keys().len()
-        )
-    })?;
+    };
     let network = NetworkConfig {
         listen: peers.listen,
         peers: peers.peers,
@@ -212,13 +215,6 @@ fn block_policy(config: &Config, genesis: &Genesis, peers: Option<&PeersPolicy>)
 pub fn node_parts(config: &Config) -> Result<NodeParts> {
     let genesis = genesis(&config.genesis)?;
     let key = secret_key(&config.key)?;
-    if !genesis.validators.keys().contains(&key.public_key()) {
-        bail!(
-            "the key in {} is not a validator of {}: name the right key, or a genesis with it",
-            config.key.display(),
-            config.genesis.display()
-        );
-    }
     std::fs::create_dir_all(&config.dir)
         .with_context(|| format!("creating {}", config.dir.display()))?;
     let (records, registry) = streams(config, &genesis)?;

@@ -216,7 +216,7 @@ fn check_leaves(story: &Story<'_>) {
     let trust = TrustRoot::of_genesis(&story.chain.genesis());
     let reader = StoreReader::open(&config.dir).unwrap();
     let archive = setup::archive_at_rest(&config, Some(trust.chain)).unwrap();
-    let provable = provable_at_rest(&reader).unwrap();
+    let provable = provable_at_rest(&story.chain.genesis(), &archive, &reader).unwrap();
     let prover = Prover { store: &reader, archive: &archive, provable };
     let mut next = [0u64; PARTITIONS as usize];
     for (partition, bytes, outcome) in &story.sent {
@@ -290,8 +290,10 @@ fn check_alerts(story: &Story<'_>) {
 
 /// What became of an invoice is proved under the status root of its shard; `None`: untouched.
 fn proved(chain: &Chain, number: &str) -> Option<Status> {
-    let reader = StoreReader::open(&chain.config().dir).unwrap();
-    let provable = provable_at_rest(&reader).unwrap();
+    let (config, genesis) = (chain.config(), chain.genesis());
+    let reader = StoreReader::open(&config.dir).unwrap();
+    let archive = setup::archive_at_rest(&config, Some(genesis.chain)).unwrap();
+    let provable = provable_at_rest(&genesis, &archive, &reader).unwrap();
     let subject = subject(number);
     let shard = record::partition(&subject, PARTITIONS);
     let issue = reader.find(shard, &subject).unwrap().unwrap().issue_index;

@@ -50,7 +50,7 @@ fn verify_all(chain: &Chain) -> BTreeMap<String, u64> {
     let trust = TrustRoot::of_genesis(&chain.genesis());
     let reader = StoreReader::open(&config.dir).unwrap();
     let archive = setup::archive_at_rest(&config, Some(trust.chain)).unwrap();
-    let provable = provable_at_rest(&reader).unwrap();
+    let provable = provable_at_rest(&chain.genesis(), &archive, &reader).unwrap();
     let shards = provable.shards.clone();
     let prover = Prover { store: &reader, archive: &archive, provable };
     let mut outcomes = BTreeMap::new();

@@ -1,20 +1,44 @@
 use super::*;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_verify::document::Fields;
+use piaogen_verify::genesis::{FORMAT, Founder, GenesisFile};
 use piaogen_verify::record::{Draft, decode};
+
+mod governed;
 
 fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes(&[n; 32]).unwrap()
 }
 
 fn registry() -> Registry {
-    let mut registry = Registry::default();
-    for (n, party, roles) in [(1, "T", ROLE_AUTHORITY), (2, "S", 2)] {
-        let participant = Participant { name: party.into(), roles };
-        registry.participants.insert(party.into(), participant);
-        registry.add_key(party, key(n).public_key());
-    }
-    registry
+    chain(&[(1, "T", "authority"), (2, "S", "issuer")], None)
+}
+
+/// The registry of a chain with these founders, two validators and epochs of ten blocks.
+fn chain(founders: &[(u8, &str, &str)], authority_quorum: Option<u32>) -> Registry {
+    let public = |n: u8| -> String {
+        let bytes = key(n).public_key().to_compressed();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let founder = |(n, party, role): &(u8, &str, &str)| Founder {
+        party: (*party).into(),
+        name: (*party).into(),
+        roles: vec![(*role).into()],
+        public_key: public(*n),
+    };
+    let file = GenesisFile {
+        format: FORMAT.into(),
+        chain_id: "test-1".into(),
+        time_ms: 0,
+        partitions: 1,
+        validators: vec![public(101), public(102)],
+        participants: founders.iter().map(founder).collect(),
+        schemes: Vec::new(),
+        clock_skew_ms: 0,
+        epoch_blocks: 10,
+        authority_quorum,
+    };
+    Registry::genesis(&Genesis::parse(&serde_json::to_vec(&file).unwrap()).unwrap())
 }
 
 fn fields(party: &str, new: Option<u8>) -> Fields {
@@ -39,9 +63,21 @@ fn run(
     signer: u8,
     fields: &Fields,
 ) -> Result<(), Outcome> {
+    run_at(registry, 7, kind, signer, fields)
+}
+
+/// As a shard does it: what cannot be read is refused before.
+fn run_at(
+    registry: &mut Registry,
+    height: u64,
+    kind: RecordKind,
+    signer: u8,
+    fields: &Fields,
+) -> Result<(), Outcome> {
     let draft = Draft { kind, signed_at: 0, secret: [0; 16], fields: fields.pairs() };
     let bytes = draft.sign(&[0; 32], &key(signer));
-    registry.execute(&decode(&bytes).unwrap(), 7)
+    let record = decode(&bytes).map_err(|bad| Outcome::of_flaw(bad.tag, bad.flaw))?;
+    registry.execute(&record, height)
 }
 
 fn revocation(n: u8) -> Fields {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::registry::Registry;
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, Genesis, GenesisFile};
 use piaogen_verify::merkle;
 use piaogen_verify::record::Draft;
 use proptest::prelude::*;
@@ -24,6 +24,8 @@ fn registry() -> Registry {
         participants: vec![founder(1, "T", "authority"), founder(2, "S", "issuer")],
         schemes: Vec::new(),
         clock_skew_ms: 10,
+        epoch_blocks: EPOCH_BLOCKS,
+        authority_quorum: None,
     };
     Registry::genesis(&Genesis::parse(&serde_json::to_vec(&file).unwrap()).unwrap())
 }

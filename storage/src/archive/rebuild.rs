@@ -69,6 +69,7 @@ pub(crate) fn subject_of<'a>(
         }
         Class::Registry => match kind {
             RecordKind::Policy => Some(registry(record::POLICY_SUBJECT)),
+            RecordKind::Validators => Some(registry(record::VALIDATORS_SUBJECT)),
             RecordKind::Revoke => {
                 get(tag::REVOKED_KEY).map(|key| registry(hex::encode(key).as_bytes()))
             }

@@ -15,6 +15,7 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use piaogen_verify::fields::{DOCUMENT, EVENT, REGISTRY, Tag, by_tag, tag};
+use piaogen_verify::header::HEADER_LEN;
 
 /// Version of the layout, in every manifest and file.
 pub const LAYOUT: u32 = 1;
@@ -198,7 +199,7 @@ pub fn blocks() -> SchemaRef {
         Field::new("height", DataType::Int64, false),
         Field::new("time", moment(), false),
         Field::new("digest", DataType::FixedSizeBinary(32), false),
-        Field::new("header", DataType::FixedSizeBinary(232), false),
+        Field::new("header", DataType::FixedSizeBinary(HEADER_LEN as i32), false),
         Field::new("cut", DataType::List(Arc::new(offset)), false),
         Field::new("certificate", DataType::Binary, true),
     ]))

@@ -18,7 +18,7 @@ use piaogen_verify::conflict::{Conflict, Detail};
 use piaogen_verify::document::Fields;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::tag;
-use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, Genesis, GenesisFile};
 use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
 use piaogen_verify::merkle;
 use piaogen_verify::record::{self, Draft, RecordKind};
@@ -120,6 +120,8 @@ fn genesis(partitions: u32, keys: &[SecretKey], validator: &SecretKey) -> Vec<u8
         }],
         schemes: Vec::new(),
         clock_skew_ms: 60_000,
+        epoch_blocks: EPOCH_BLOCKS,
+        authority_quorum: None,
     };
     serde_json::to_vec(&file).unwrap()
 }

@@ -27,6 +27,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Most headers of one answer.
+pub const HEADERS_MAX: u64 = 1_000;
 /// Most receipts of one answer.
 pub const RECEIPTS_MAX: u64 = 1_000;
 
@@ -41,6 +43,9 @@ pub trait Source: Send + Sync + 'static {
     /// Compact receipts from an offset of a partition on, as many as are provable, at most `count`.
     /// The partition after the last is the registry.
     fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+    /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
+    /// `count`.
+    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
 }
 
 /// Serves until `until` is done.
@@ -59,6 +64,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/v1/receipts/{partition}/{offset}", get(receipts))
+        .route("/v1/headers/{height}", get(headers))
         .with_state(source)
 }
 
@@ -88,22 +94,38 @@ async fn receipts(
     Path((partition, offset)): Path<(u32, u64)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
+    answer(&query, RECEIPTS_MAX, move |count| source.receipts(partition, offset, count)).await
+}
+
+async fn headers(
+    State(source): Shared,
+    Path(height): Path<u64>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    answer(&query, HEADERS_MAX, move |count| source.headers(height, count)).await
+}
+
+/// Answers with as many items as are asked for, each behind its length as `u32`.
+async fn answer(
+    query: &HashMap<String, String>,
+    limit: u64,
+    read: impl FnOnce(u64) -> Result<Vec<Vec<u8>>, String> + Send + 'static,
+) -> Response {
     let count = match query.get("count").map(|text| text.parse::<u64>()) {
         None => 1,
-        Some(Ok(count)) if (1..=RECEIPTS_MAX).contains(&count) => count,
+        Some(Ok(count)) if (1..=limit).contains(&count) => count,
         Some(_) => {
-            let why = format!("count must be 1 to {RECEIPTS_MAX}\n");
+            let why = format!("count must be 1 to {limit}\n");
             return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
     // Reading hashes and rows blocks.
-    let read = tokio::task::spawn_blocking(move || source.receipts(partition, offset, count));
-    match read.await {
-        Ok(Ok(receipts)) => {
+    match tokio::task::spawn_blocking(move || read(count)).await {
+        Ok(Ok(items)) => {
             let mut body = Vec::new();
-            for receipt in receipts {
-                body.extend_from_slice(&(receipt.len() as u32).to_be_bytes());
-                body.extend_from_slice(&receipt);
+            for item in items {
+                body.extend_from_slice(&(item.len() as u32).to_be_bytes());
+                body.extend_from_slice(&item);
             }
             ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
         }
@@ -136,6 +158,9 @@ mod tests {
                 Ok(vec![vec![7]; count as usize])
             }
         }
+        fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+            Ok(vec![vec![height as u8]; count as usize])
+        }
     }
 
     fn ask(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
@@ -167,15 +192,22 @@ mod tests {
                 "/v1/receipts/0/5?count=1001",
                 "/v1/receipts/x/5",
                 "/",
+                "/v1/headers/3?count=2",
+                "/v1/headers/3?count=0",
+                "/v1/headers/-1",
             ]
             .map(|path| ask(address, path))
         })
         .await
         .unwrap();
         let codes = answers.each_ref().map(|(code, _)| code.as_str());
-        assert_eq!(codes, ["200", "200", "503", "200", "404", "400", "400", "404"]);
+        assert_eq!(
+            codes,
+            ["200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400",]
+        );
         assert_eq!(answers[0].1, b"x 1\n");
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
+        assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
         end.send(()).unwrap();
         server.await.unwrap().unwrap();
     }

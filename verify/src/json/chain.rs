@@ -74,6 +74,7 @@ fn detail_to_json(outcome: &Outcome) -> Option<Json> {
         }
         Outcome::ClockSkew { tag } => object([("tag", int(*tag))]),
         Outcome::WrongPartition { expected } => object([("partition", int(*expected))]),
+        Outcome::StaleSet { set } => object([("set", Json::hex(set))]),
         Outcome::Conflict { detail, .. } => match detail {
             Detail::None => return None,
             Detail::Index(n) => object([("index", int(*n))]),
@@ -158,6 +159,7 @@ fn outcome_from_json(name: &str, detail: Option<&Json>) -> Result<Outcome> {
         Outcome::PartyExists,
         Outcome::KeyInUse,
         Outcome::NotFound,
+        Outcome::AlreadySigned,
     ];
     let Some(detail) = detail else {
         let plain = plain.into_iter().find(|outcome| outcome.name() == name);
@@ -201,6 +203,9 @@ fn outcome_from_json(name: &str, detail: Option<&Json>) -> Result<Outcome> {
         "WRONG_PARTITION" => {
             let expected = detail.object(&["partition"])?.need("partition", Json::int)?;
             Ok(Outcome::WrongPartition { expected })
+        }
+        "STALE_SET" => {
+            Ok(Outcome::StaleSet { set: detail.object(&["set"])?.need("set", Json::array)? })
         }
         _ => match Conflict::from_name(name) {
             Some(conflict) => Ok(Outcome::Conflict {
@@ -279,6 +284,7 @@ pub(crate) fn header_to_json(header: &Header) -> Json {
         ("shards_root", Json::hex(&header.shards_root)),
         ("history_root", Json::hex(&header.history_root)),
         ("validators", Json::hex(&header.validators)),
+        ("next_validators", Json::hex(&header.next_validators)),
         ("shards", int(header.shards)),
         ("records", int(header.records)),
     ])
@@ -296,6 +302,7 @@ pub(crate) fn header_from_json(json: &Json) -> Result<Header> {
         "shards_root",
         "history_root",
         "validators",
+        "next_validators",
         "shards",
         "records",
     ];
@@ -310,6 +317,7 @@ pub(crate) fn header_from_json(json: &Json) -> Result<Header> {
         shards_root: o.need("shards_root", Json::array)?,
         history_root: o.need("history_root", Json::array)?,
         validators: o.need("validators", Json::array)?,
+        next_validators: o.need("next_validators", Json::array)?,
         shards: o.need("shards", Json::int)?,
         records: o.need("records", Json::int)?,
     })

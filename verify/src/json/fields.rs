@@ -12,6 +12,7 @@ use super::opened::{opened_from_json, opened_to_json};
 use super::tree::{Json, JsonError, Object, Result, object, wrong};
 use crate::document::find;
 use crate::fields::{DOCUMENT, Field, Kind, Tag, by_name, by_tag, tag};
+use crate::header::VALIDATORS_MAX;
 use crate::opening;
 use crate::value::{self, Flaw, HISTORY_MAX, LIST_MAX};
 use alloc::string::{String, ToString};
@@ -76,6 +77,7 @@ fn canonical_to_json(kind: Kind, bytes: &[u8], exponent: u8) -> core::result::Re
             object([("code", code), ("exponent", Json::Int(exponent.into()))])
         }
         Kind::Digest | Kind::Key => Json::hex(bytes),
+        Kind::Keys => Json::hexes(&value::keys_of(bytes)?),
         Kind::Flag => Json::Flag(true),
         Kind::Lines => {
             let (count, root) = value::lines_of(bytes)?;
@@ -138,6 +140,7 @@ pub(crate) fn value_from_json(kind: Kind, json: &Json, exponent: u8) -> Result<V
         Kind::Uint => value::uint(json.int()?),
         Kind::Currency => currency_from_json(&json.object(&["code", "exponent"])?)?,
         Kind::Digest | Kind::Key => json.bytes()?,
+        Kind::Keys => value::keys(&json.list(VALIDATORS_MAX, Json::array)?),
         Kind::Flag if *json == Json::Flag(true) => alloc::vec![1],
         Kind::Flag => return wrong("must be true, or be absent"),
         Kind::Lines => lines_from_json(&json.object(&["count", "root"])?)?,

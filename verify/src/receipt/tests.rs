@@ -59,8 +59,10 @@ fn receipt() -> (Receipt, TrustRoot) {
         header,
         history: Some((newer, merkle::prove_inclusion(&history[..], 1, 3).unwrap())),
         certificate: certify(&newer, &keys, &[0, 2, 3]).encode(),
+        changes: Vec::new(),
+        cosigned: None,
     };
-    let trust = TrustRoot { chain_id: "test-1".into(), chain: [9; 32], validators: set };
+    let trust = TrustRoot::of_set("test-1", [9; 32], set);
     (receipt, trust)
 }
 

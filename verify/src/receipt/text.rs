@@ -5,6 +5,7 @@
 
 use super::{Receipt, SHARD_PROOF_MAX};
 use crate::consistency::certificate_from_json;
+use crate::epoch::{changes_from_json, changes_to_json};
 use crate::fields::DOCUMENT;
 use crate::header::Header;
 use crate::json::chain::{
@@ -15,6 +16,7 @@ use crate::json::{
     JSON_MAX, Json, JsonError, Result, object, opened_from_json, opened_to_json, parse, wrong,
 };
 use crate::merkle::PROOF_MAX;
+use crate::witness::Cosigned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use piaogen_crypto::Digest;
@@ -46,6 +48,12 @@ impl Receipt {
             members.push(("history", object(parts)));
         }
         members.push(("certificate", Json::hex(&self.certificate)));
+        if !self.changes.is_empty() {
+            members.push(("changes", changes_to_json(&self.changes)));
+        }
+        if let Some(cosigned) = &self.cosigned {
+            members.push(("cosigned", cosigned.to_json()));
+        }
         Json::Object(members.into_iter().map(|(key, json)| (key.to_string(), json)).collect())
     }
 
@@ -67,6 +75,8 @@ impl Receipt {
             "header",
             "history",
             "certificate",
+            "changes",
+            "cosigned",
         ];
         let o = json.object(&known)?;
         o.expect_format(FORMAT)?;
@@ -80,6 +90,8 @@ impl Receipt {
             header: o.need("header", header_from_json)?,
             history: o.maybe("history", history_from_json)?,
             certificate: o.need("certificate", certificate_from_json)?,
+            changes: o.maybe("changes", changes_from_json)?.unwrap_or_default(),
+            cosigned: o.maybe("cosigned", Cosigned::from_json)?,
         };
         match receipt.encode().len() {
             0..=super::RECEIPT_MAX => Ok(receipt),

@@ -84,6 +84,8 @@ pub(crate) fn genesis_file() -> Vec<u8> {
             scheme("EN16931", true, &["380"], &["381"], RedSign::Positive),
         ],
         clock_skew_ms: 60_000,
+        epoch_blocks: 10,
+        authority_quorum: None,
     };
     let mut text = serde_json::to_vec_pretty(&file).unwrap();
     text.push(b'\n');
@@ -304,6 +306,8 @@ impl Chain {
             header: self.headers[2],
             history,
             certificate: self.certify(last, &[0, 1, 3]).encode(),
+            changes: Vec::new(),
+            cosigned: None,
         }
     }
 

@@ -378,6 +378,8 @@ impl Life {
             header: self.headers[6],
             history: through_history.then(history),
             certificate: chain.certify(last, &[0, 1, 3]).encode(),
+            changes: Vec::new(),
+            cosigned: None,
         }
     }
 

@@ -6,22 +6,28 @@
 #![allow(dead_code)]
 
 pub(crate) mod chain;
+pub(crate) mod epochs;
 pub(crate) mod life;
 pub(crate) mod lives;
 
-use piaogen_crypto::sm2::{SecretKey, Signature};
+use piaogen_crypto::sm2::{PublicKey, SecretKey, Signature};
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::{Checkpoint, SignatureLine};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::epoch::Change;
+use piaogen_verify::evidence::{Certified, Evidence, Said, Vote};
 use piaogen_verify::fields::{DOCUMENT, Field, Kind, LINE, REGISTRY, Tag, tag};
-use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::follow::Link;
+use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet};
 use piaogen_verify::opening;
 use piaogen_verify::receipt::{Content, OpenedField, Receipt};
 use piaogen_verify::record::{self, Draft, RecordKind};
 use piaogen_verify::status::StatusProof;
 use piaogen_verify::value::{self, Cause};
+use piaogen_verify::witness::{Cosignature, Cosigned};
+use std::sync::LazyLock;
 
 /// SplitMix64: small, known, and the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -77,6 +83,11 @@ pub(crate) fn value_of(random: &mut Random, kind: Kind) -> Vec<u8> {
         }
         Kind::Digest => random.array::<32>().to_vec(),
         Kind::Key => random.array::<33>().to_vec(),
+        Kind::Keys => {
+            let mut keys: Vec<[u8; 33]> = (0..=random.below(4)).map(|_| random.array()).collect();
+            keys.sort_unstable();
+            value::keys(&keys)
+        }
         Kind::Flag => vec![1],
         Kind::Lines => {
             let mut bytes = (1 + random.below(10_000) as u32).to_be_bytes().to_vec();
@@ -243,6 +254,7 @@ pub(crate) fn header_of(random: &mut Random) -> Header {
         shards_root: random.array(),
         history_root: random.array(),
         validators: random.array(),
+        next_validators: if random.below(4) == 0 { random.array() } else { [0; 32] },
         shards: random.wide() as u32,
         records: random.wide(),
     }
@@ -278,6 +290,8 @@ pub(crate) fn receipt_of(random: &mut Random) -> Receipt {
         header: header_of(random),
         history: (random.below(2) == 0).then(|| (header_of(random), random.digests(20))),
         certificate: certificate_of(random).encode(),
+        changes: changes_of(random),
+        cosigned: (random.below(3) == 0).then(|| cosigned_of(random)),
     }
 }
 
@@ -288,6 +302,104 @@ pub(crate) fn consistency_of(random: &mut Random) -> Consistency {
         newer: header_of(random),
         proof: random.digests(64),
         certificate: certificate_of(random).encode(),
+        changes: changes_of(random),
+    }
+}
+
+/// Some real keys, to make sets of: making one costs a multiplication.
+static KEYS: LazyLock<Vec<PublicKey>> =
+    LazyLock::new(|| (101..125).map(|i| key_of(i).public_key()).collect());
+
+/// A random set of real keys.
+pub(crate) fn set_of(random: &mut Random) -> ValidatorSet {
+    let first = random.below(20) as usize;
+    let count = 1 + random.below(4) as usize;
+    ValidatorSet::new(KEYS[first..first + count].to_vec()).unwrap()
+}
+
+/// Random changes of the validator set, mostly none.
+pub(crate) fn changes_of(random: &mut Random) -> Vec<Change> {
+    let count = random.below(5).saturating_sub(2);
+    let change = |random: &mut Random| Change {
+        header: header_of(random),
+        certificate: certificate_of(random).encode(),
+        next: set_of(random),
+    };
+    (0..count).map(|_| change(random)).collect()
+}
+
+/// A random link.
+pub(crate) fn link_of(random: &mut Random) -> Link {
+    let certificate = match random.below(3) {
+        0 => Vec::new(),
+        _ => certificate_of(random).encode(),
+    };
+    let next = (random.below(3) == 0).then(|| set_of(random));
+    Link { header: header_of(random), certificate, next }
+}
+
+/// A random cosignature.
+pub(crate) fn cosignature_of(random: &mut Random) -> Cosignature {
+    Cosignature {
+        name: format!("w{}.example/票根", random.below(100)),
+        hint: random.array(),
+        time: random.wide(),
+        signature: Signature(random.array()),
+    }
+}
+
+/// A random part of a receipt that witnesses signed.
+pub(crate) fn cosigned_of(random: &mut Random) -> Cosigned {
+    Cosigned {
+        size: random.wide(),
+        root: random.array(),
+        proof: random.digests(30),
+        cosignatures: (0..random.below(4)).map(|_| cosignature_of(random)).collect(),
+    }
+}
+
+/// A random certified header.
+fn certified_of(random: &mut Random) -> Certified {
+    Certified {
+        header: header_of(random),
+        certificate: certificate_of(random).encode(),
+        changes: changes_of(random),
+    }
+}
+
+fn vote_of(random: &mut Random) -> Vote {
+    let (parent, payload) = (random.wide(), random.array());
+    let said = match random.below(3) {
+        0 => Said::Notarize { parent, payload },
+        1 => Said::Finalize { parent, payload },
+        _ => Said::Timeout,
+    };
+    Vote { said, signature: Signature(random.array()) }
+}
+
+/// Random evidence, well formed but proving nothing.
+pub(crate) fn evidence_of(random: &mut Random) -> Evidence {
+    match random.below(4) {
+        0 => Evidence::DoubleVote {
+            changes: changes_of(random),
+            key: KEYS[random.below(24) as usize].clone(),
+            epoch: random.wide(),
+            view: random.wide(),
+            first: vote_of(random),
+            second: vote_of(random),
+        },
+        1 => Evidence::Fork { first: certified_of(random), second: certified_of(random) },
+        2 => Evidence::Rewrite {
+            older: certified_of(random),
+            newer: certified_of(random),
+            other: random.array(),
+            proof: random.digests(30),
+        },
+        _ => Evidence::Cosigned {
+            first: checkpoint_of(random),
+            second: checkpoint_of(random),
+            prefix: (random.below(2) == 0).then(|| (random.array(), random.digests(30))),
+        },
     }
 }
 

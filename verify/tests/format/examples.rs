@@ -1,11 +1,15 @@
 //! Writes the examples of `FORMAT.md`, all of them from the small chain.
 
 use crate::common::chain::{Chain, Item, PARTITIONS, blue};
+use crate::common::epochs::Epochs;
 use crate::common::life::Life;
+use crate::vectors::{cosigned_checkpoint, votes};
 use piaogen_crypto::sm3;
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::document::{LINE_SALTS, SECRET_LEN, Salts};
+use piaogen_verify::epoch::EpochProof;
+use piaogen_verify::evidence::Said;
 use piaogen_verify::fields::{name_of, tag};
 use piaogen_verify::header::Header;
 use piaogen_verify::record::{self, partition};
@@ -27,6 +31,9 @@ pub(crate) fn all(chain: &Chain, life: &Life) -> Vec<(&'static str, String)> {
     let mut receipt = chain.receipt("blue", false);
     receipt.show(&blue(), &[tag::NUMBER, tag::TOTAL_GROSS]).unwrap();
     let item = chain.item("blue");
+    let epochs = Epochs::build(life);
+    let replaced = EpochProof { changes: vec![epochs.change(0)] };
+    let voted = |payload| Said::Finalize { parent: 40, payload };
     let json = json::record_to_json(&record::decode(&item.bytes).unwrap());
     vec![
         ("document.json", json::document_to_json(&blue())),
@@ -49,6 +56,9 @@ pub(crate) fn all(chain: &Chain, life: &Life) -> Vec<(&'static str, String)> {
         ("status-proof.json", life.status_receipt(chain, "blue", &[tag::FACE]).to_json()),
         ("untouched.json", life.status_receipt(chain, "neighbour", &[]).to_json()),
         ("history.json", events_only(&life.history(chain, "blue").to_json())),
+        ("epochs.json", replaced.to_json()),
+        ("cosigned-checkpoint", cosigned_checkpoint(&epochs).to_note()),
+        ("evidence.json", votes(&epochs, 0, voted([0x11; 32]), voted([0x22; 32])).to_json()),
     ]
 }
 
@@ -222,7 +232,8 @@ fn header(header: &Header) -> String {
     dump.put(8, "height");
     dump.put(8, "epoch");
     dump.put(8, "time");
-    for what in ["parent", "cut", "shards_root", "history_root", "validators"] {
+    let digests = ["parent", "cut", "shards_root", "history_root", "validators", "next_validators"];
+    for what in digests {
         dump.put(32, what);
     }
     dump.put(4, "shards");

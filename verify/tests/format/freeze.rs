@@ -3,6 +3,7 @@
 use crate::common::{self, Random, lives};
 use piaogen_crypto::sm3::Hasher;
 use piaogen_verify::encoding::put_bytes;
+use piaogen_verify::epoch::EpochProof;
 use piaogen_verify::fields::DOCUMENT;
 use piaogen_verify::{json, record};
 use serde_json::{Map, Value};
@@ -25,7 +26,7 @@ type Encode = fn(&mut Random) -> Vec<u8>;
 
 /// The hash of each type.
 pub(crate) fn all() -> Value {
-    let types: [(&str, Encode); 26] = [
+    let types: [(&str, Encode); 32] = [
         ("value", |r| {
             let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
             common::value_of(r, field.kind)
@@ -73,6 +74,14 @@ pub(crate) fn all() -> Value {
         ("status.digest", |r| lives::status_of(r).digest().to_vec()),
         ("status_receipt", |r| lives::status_receipt_of(r).encode()),
         ("history", |r| lives::history_of(r).encode()),
+        ("epoch_proof", |r| EpochProof { changes: common::changes_of(r) }.encode()),
+        ("epoch_proof.json", |r| {
+            EpochProof { changes: common::changes_of(r) }.to_json().into_bytes()
+        }),
+        ("cosignature", |r| common::cosignature_of(r).to_line().bytes),
+        ("link", |r| common::link_of(r).encode()),
+        ("evidence", |r| common::evidence_of(r).encode()),
+        ("evidence.json", |r| common::evidence_of(r).to_json().into_bytes()),
     ];
     let hashes = (1u64..).zip(types);
     let hashes: Map<String, Value> =

@@ -79,6 +79,7 @@ fn kind_name(table: &str, field: &Field) -> String {
         Kind::Currency => "currency".into(),
         Kind::Digest => "digest".into(),
         Kind::Key => "key".into(),
+        Kind::Keys => "keys".into(),
         Kind::Flag => "flag".into(),
         Kind::Lines => "lines".into(),
         Kind::List(_) => format!("list of `{table}.{}`", field.name),

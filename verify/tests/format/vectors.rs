@@ -1,13 +1,20 @@
 //! Makes the golden vectors for verifiers in other languages.
 
+#[path = "vectors_epochs.rs"]
+mod epochs;
+#[path = "vectors_evidence.rs"]
+mod evidence;
 #[path = "vectors_life.rs"]
 mod life;
 #[path = "vectors_receipts.rs"]
 mod receipts;
 
 use crate::common::chain::{Chain, blue, red, sign, wrong_totals};
+use crate::common::epochs::Epochs;
 use crate::common::life::Life;
 use crate::common::{self, Random};
+pub(crate) use epochs::cosigned_checkpoint;
+pub(crate) use evidence::votes;
 use piaogen_crypto::sm3;
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::document::{Document, LINE_SALTS, Salts};
@@ -22,6 +29,7 @@ use serde_json::{Map, Value, json};
 
 /// Names and contents of all vector files but the freeze.
 pub(crate) fn all(chain: &Chain, later: &Life) -> Vec<(&'static str, Value)> {
+    let last = Epochs::build(later);
     vec![
         ("documents.json", documents()),
         ("records.json", records(chain)),
@@ -36,6 +44,11 @@ pub(crate) fn all(chain: &Chain, later: &Life) -> Vec<(&'static str, Value)> {
         ("statuses.json", life::statuses(chain, later)),
         ("status_proofs.json", life::proofs(chain, later)),
         ("histories.json", life::histories(chain, later)),
+        ("epochs.json", epochs::proofs(chain, &last)),
+        ("links.json", epochs::links(chain, &last)),
+        ("receipts_later.json", epochs::receipts(chain, later, &last)),
+        ("cosignatures.json", epochs::cosignatures(chain, &last)),
+        ("evidence.json", evidence::evidence(chain, &last)),
     ]
 }
 

@@ -10,11 +10,13 @@ use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::{Checkpoint, SignatureLine};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::field_digest;
+use piaogen_verify::epoch::Change;
 use piaogen_verify::fields::tag;
 use piaogen_verify::header::{Header, ShardEntry, ValidatorSet};
 use piaogen_verify::receipt::{Content, OpenedField, Receipt};
 use piaogen_verify::refusal::{Refusal, Step};
 use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::witness::Cosigned;
 use piaogen_verify::{document, merkle};
 use serde_json::{Value, json};
 
@@ -196,6 +198,15 @@ fn spoils_above() -> Vec<(&'static str, Step, Spoil)> {
             r.history = Some((c.headers[2], Vec::new()));
             r.certificate = c.certify(&c.headers[2], &[0, 1, 3]).encode();
         }),
+        ("change_that_ends_no_epoch", Step::Epoch, |c, r| {
+            let (header, next) = (c.headers[3], c.trust.validators.clone());
+            let certificate = c.certify(&header, &[0, 1, 3]).encode();
+            r.changes = vec![Change { header, certificate, next }];
+        }),
+        ("cosigned_log_of_nothing", Step::Witness, |_, r| {
+            let (size, root, proof) = (4, [0; 32], Vec::new());
+            r.cosigned = Some(Cosigned { size, root, proof, cosignatures: Vec::new() });
+        }),
         ("other_validators", Step::Validators, |c, r| {
             r.header.validators[0] ^= 1;
             r.history = None;
@@ -281,6 +292,7 @@ pub(crate) fn consistency(chain: &Chain) -> Value {
         newer: chain.headers[newer],
         proof: chain.history_proof(older, newer),
         certificate: chain.certify(&chain.headers[newer], &[1, 2, 3]).encode(),
+        changes: Vec::new(),
     };
     let changed = |spoil: fn(&mut Consistency)| {
         let mut consistency = good(1, 3);

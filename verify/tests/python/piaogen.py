@@ -3,7 +3,12 @@
 import base64
 import re
 
-from sm import key_id, sm2_verify, sm3
+from chain import (
+    after, changes_from_json, check_chain, check_final, check_history, check_witnesses,
+    cosigned_from_json, header_from_json, is_name, need, put_digests, read_certificate,
+    read_changes, read_cosigned, read_header, read_shard, Refused, sm2_verify_once,
+)
+from sm import key_id, sm3
 from values import (
     Bad, blob, check, check_opening, CONFLICTS, entries_of, exponent_in, fields_from_json,
     history_of, inclusion_root, interior, keys_of, leaf, opening_from_json, put_opening,
@@ -83,7 +88,7 @@ def totals(fields, tolerance, tolerance_tax):
 # --- records (section 4) ------------------------------------------------------------------------
 
 KINDS = {1: "issue", 2: "issue_red", 3: "import", 64: "register", 65: "rotate", 66: "revoke",
-         67: "delegate", 68: "delegate_end", 69: "policy"}
+         67: "delegate", 68: "delegate_end", 69: "policy", 70: "validators"}
 
 
 def read_kinds():
@@ -212,8 +217,8 @@ def subject_of_record(record, genesis):
     if record["kind"] == "revoke":
         name = fields.get(3005)
         name = None if name is None else name.hex().encode()
-    elif record["kind"] == "policy":
-        name = b"POLICY"
+    elif record["kind"] in ("policy", "validators"):
+        name = record["kind"].upper().encode()
     else:
         name = fields.get(3001)
     return None if name is None else subject_of(b"REGISTRY", None, name)
@@ -225,7 +230,8 @@ OUTCOMES = {0: "ACCEPTED", 1: "REPLAY", 2: "DUP_DIFFERENT", 10: "BAD_SIGNATURE",
             11: "NOT_REGISTERED", 12: "KEY_REVOKED", 13: "WRONG_ROLE", 14: "WRONG_ACTOR",
             20: "MALFORMED", 21: "LIMIT", 22: "TOTALS", 23: "CLOCK_SKEW",
             24: "TYPE_NOT_ACCEPTED", 25: "UNKNOWN_SCHEME", 26: "WRONG_PARTITION",
-            30: "PARTY_EXISTS", 31: "KEY_IN_USE", 32: "NOT_FOUND"}
+            30: "PARTY_EXISTS", 31: "KEY_IN_USE", 32: "NOT_FOUND", 33: "ALREADY_SIGNED",
+            34: "STALE_SET"}
 CAUSES = ["encoding", "unknown_tag", "order", "missing", "not_canonical", "not_allowed",
           "characters", "range", "sign", "check_digit", "unknown_kind"]
 
@@ -284,6 +290,8 @@ def read_detail(name, data):
         out["tag"] = r.uint(2)
     elif name == "WRONG_PARTITION":
         out["partition"] = r.uint(4)
+    elif name == "STALE_SET":
+        out["set"] = r.take(32).hex()
     r.end()
     return out
 
@@ -303,6 +311,8 @@ def put_detail(name, d):
         return bytes([d["rule"]]) + zint(int(d["difference"]))
     if name == "CLOCK_SKEW":
         return u16(d["tag"])
+    if name == "STALE_SET":
+        return unhex(d["set"], 32)
     return u32(d["partition"]) if name == "WRONG_PARTITION" else b""
 
 
@@ -389,102 +399,6 @@ def status_root(record, index, data):
     return hash_
 
 
-# --- headers and certificates (sections 7 and 8) ------------------------------------------------
-
-def read_shard(r):
-    raw = r.take(92)
-    s = Reader(raw)
-    return {"raw": raw, "shard": s.uint(4), "next_offset": s.uint(8), "log_size": s.uint(8),
-            "log_root": s.take(32), "invoices": s.uint(8), "status_root": s.take(32)}
-
-
-HASHES = ["parent", "cut", "shards_root", "history_root", "validators"]
-
-
-def read_header(r):
-    raw = r.take(232)
-    if raw[:4] != b"PH\x01\x00":
-        raise Bad("magic of a header")
-    h = Reader(raw[4:])
-    out = {"raw": raw, "chain": h.take(32), "height": h.uint(8), "epoch": h.uint(8),
-           "time_ms": h.i64()}
-    for name in HASHES:
-        out[name] = h.take(32)
-    out["shards"], out["records"] = h.uint(4), h.uint(8)
-    out["digest"] = sm3(b"\x0a", raw)
-    return out
-
-
-def read_certificate(data):
-    r = Reader(data)
-    out = {"epoch": r.vint(), "view": r.vint(), "parent": r.vint(), "payload": r.take(32)}
-    out["proposal"] = data[:r.at]
-    n = out["validators"] = r.uint(8)
-    if n > 1024:
-        raise Bad("validators")
-    bitmap = int.from_bytes(r.take((n + 7) // 8), "little")
-    if bitmap >> n:
-        raise Bad("unused bits")
-    out["signers"] = [i for i in range(n) if bitmap >> i & 1]
-    count = r.count(1024)
-    if count == 0 or count != len(out["signers"]):
-        raise Bad("count")
-    out["signatures"] = [r.take(64) for _ in range(count)]
-    r.end()
-    return out
-
-
-def vote_message(chain, certificate):
-    return blob(b"piaogen/order/1\n" + chain + b"_FINALIZE") + certificate["proposal"]
-
-
-class Refused(Exception):
-    def __init__(self, step):
-        super().__init__(step)
-        self.step = step
-
-
-def need(step, holds):
-    if not holds:
-        raise Refused(step)
-
-
-def read_trust_root(value):
-    keys_of(value, ["format", "chain_id", "chain", "validators"])
-    if value["format"] != "piaogen/trust-root/1":
-        raise Bad("format")
-    keys = sorted(unhex(key, 33) for key in value["validators"])
-    return {"chain_id": value["chain_id"], "chain": unhex(value["chain"], 32), "keys": keys,
-            "digest": sm3(b"\x0c", vint(len(keys)), *keys)}
-
-
-SEEN = {}
-
-
-def sm2_verify_once(key, message, signature):
-    known = (key, message, signature)
-    if known not in SEEN:
-        SEEN[known] = sm2_verify(*known)
-    return SEEN[known]
-
-
-def check_final(header, certificate, trust):
-    keys = trust["keys"]
-    need("validators", header["validators"] == trust["digest"])
-    need("quorum", certificate["payload"] == header["digest"])
-    need("quorum", certificate["epoch"] == header["epoch"])
-    need("quorum", certificate["validators"] == len(keys))
-    need("quorum", len(certificate["signers"]) >= len(keys) - (len(keys) - 1) // 3)
-    message = vote_message(header["chain"], certificate)
-    for i, signature in zip(certificate["signers"], certificate["signatures"]):
-        need("signature", sm2_verify_once(keys[i], message, signature))
-
-
-def check_history(older, newer, proof):
-    root = inclusion_root(leaf(older["digest"]), older["height"], newer["height"], proof)
-    need("history", root == newer["history_root"])
-
-
 # --- receipts (section 9) -----------------------------------------------------------------------
 
 def read_receipt(data):
@@ -506,8 +420,12 @@ def read_receipt(data):
     if mark > 1:
         raise Bad("mark of the history")
     out["history"] = (read_header(r), r.digests(64)) if mark else None
-    out["certificate_bytes"] = r.bytes(66000)
-    out["certificate"] = read_certificate(out["certificate_bytes"])
+    out["certificate"] = read_certificate(r.bytes(6600))
+    out["changes"] = read_changes(r)
+    mark = r.uint(1)
+    if mark > 1:
+        raise Bad("mark of the cosignatures")
+    out["cosigned"] = read_cosigned(r) if mark else None
     r.end()
     return out
 
@@ -531,13 +449,12 @@ def check_receipt(receipt, trust):
     root = inclusion_root(leaf(shard["raw"]), shard["shard"], header["shards"],
                           receipt["shard_proof"])
     need("shard", root == header["shards_root"])
-    need("chain", header["chain"] == trust["chain"])
-    last = header
+    last, proof = receipt["history"] or (header, None)
+    check_chain(trust, [header, last], receipt["changes"])
     if receipt["history"]:
-        last, proof = receipt["history"]
-        need("chain", last["chain"] == trust["chain"])
         check_history(header, last, proof)
-    check_final(last, receipt["certificate"], trust)
+    check_final(last, receipt["certificate"], after(trust, receipt["changes"]))
+    return check_witnesses(trust, last, receipt["cosigned"])
 
 
 def verdict(read, check_all, data, trust):
@@ -557,21 +474,9 @@ def verify_receipt(data, trust):
     return verdict(read_receipt, check_receipt, data, trust)
 
 
-def header_from_json(value):
-    keys_of(value, ["chain", "height", "epoch", "time_ms", *HASHES, "shards", "records"])
-    return (b"PH\x01\x00" + unhex(value["chain"], 32) + u64(value["height"]) + u64(value["epoch"])
-            + value["time_ms"].to_bytes(8, "big", signed=True)
-            + b"".join(unhex(value[name], 32) for name in HASHES)
-            + u32(value["shards"]) + u64(value["records"]))
-
-
-def put_digests(items):
-    return vint(len(items)) + b"".join(unhex(item, 32) for item in items)
-
-
 def receipt_from_json(value):
     keys_of(value, ["format", "fields", "entry", "log_index", "inclusion", "shard", "shard_proof",
-                    "header", "history", "certificate"])
+                    "header", "history", "certificate", "changes", "cosigned"])
     if value["format"] != "piaogen/receipt/1":
         raise Bad("format")
     fields = opening_from_json("document", value["fields"])
@@ -587,7 +492,10 @@ def receipt_from_json(value):
         out += put_digests(value["history"]["proof"])
     else:
         out += b"\x00"
-    return out + blob(unhex(value["certificate"]))
+    out += blob(unhex(value["certificate"])) + changes_from_json(value.get("changes", []))
+    if "cosigned" in value:
+        return out + b"\x01" + cosigned_from_json(value["cosigned"])
+    return out + b"\x00"
 
 
 # --- status documents (section 6.1) -------------------------------------------------------------
@@ -822,14 +730,14 @@ def verify_consistency(data, trust):
         if r.take(3) != b"PC\x01":
             raise Bad("magic")
         older, newer, proof = read_header(r), read_header(r), r.digests(64)
-        certificate = read_certificate(r.bytes(66000))
+        certificate, changes = read_certificate(r.bytes(6600)), read_changes(r)
         r.end()
     except Bad:
         return "decode"
     try:
-        need("chain", older["chain"] == newer["chain"] == trust["chain"])
+        check_chain(trust, [older, newer], changes)
         check_history(older, newer, proof)
-        check_final(newer, certificate, trust)
+        check_final(newer, certificate, after(trust, changes))
     except Refused as refusal:
         return refusal.step
     return None
@@ -864,6 +772,26 @@ def read_note(note):
     return match[1], text + "\n", signatures
 
 
+def cosignatures_of(signatures):
+    """Name, hint, time and signature of each line that is a cosignature."""
+    return [(name, data[:4], int.from_bytes(data[4:12], "big"), data[12:])
+            for name, data in signatures if len(data) == 76 and is_name(name)]
+
+
+def signers_of(trust, text, signatures):
+    """Places of the validators that signed a checkpoint."""
+    signers = []
+    for i, key in enumerate(trust["keys"]):
+        own = [data for name, data in signatures
+               if name == key.hex()[:16] and data[:4] == key_id(key)[:4]]
+        for data in own:
+            message = b"piaogen/ckpt/1\n" + text.encode()
+            need("signature", len(data) == 68 and sm2_verify_once(key, message, data[4:]))
+        if own:
+            signers.append(i)
+    return signers
+
+
 def verify_note(note, trust):
     """The step that refuses and the signers."""
     try:
@@ -872,14 +800,9 @@ def verify_note(note, trust):
         return "decode", None
     if chain_id != trust["chain_id"]:
         return "chain", None
-    signers = []
-    for i, key in enumerate(trust["keys"]):
-        own = [data for name, data in signatures
-               if name == key.hex()[:16] and data[:4] == key_id(key)[:4]]
-        for data in own:
-            message = b"piaogen/ckpt/1\n" + text.encode()
-            if len(data) != 68 or not sm2_verify(key, message, data[4:]):
-                return "signature", None
-        if own:
-            signers.append(i)
-    return (None, signers) if signers else ("quorum", None)
+    try:
+        signers = signers_of(trust, text, signatures)
+        need("quorum", signers)
+    except Refused as refusal:
+        return refusal.step, None
+    return None, signers

@@ -256,6 +256,9 @@ def check(kind, data):
     if kind == "history":
         history_of(data)
         return
+    if kind == "keys":
+        check_keys(data)
+        return
     fixed = {"date": 4, "time": 8, "currency": 4, "digest": 32, "key": 33}.get(kind)
     if fixed is not None and len(data) != fixed:
         raise Bad("length")
@@ -300,6 +303,20 @@ def check(kind, data):
             raise Bad("lines", None, (n, 10000))
     elif fixed is None:
         raise ValueError(f"FORMAT.md does not say what {kind} is")
+
+
+def check_keys(data):
+    r = Reader(data)
+    count = r.count(100)
+    if count == 0:
+        raise Bad("no keys", "range")
+    last = b""
+    for _ in range(count):
+        key = r.take(33)
+        if key <= last:
+            raise Bad("order", "order")
+        last = key
+    r.end()
 
 
 def history_of(data):
@@ -486,6 +503,8 @@ def value_from_json(kind, value, exponent):
         data = value["code"].encode() + bytes([value["exponent"]])
     elif kind in ("digest", "key"):
         data = unhex(value)
+    elif kind == "keys":
+        data = vint(len(value)) + b"".join(unhex(key, 33) for key in value)
     elif kind == "flag":
         if value is not True:
             raise Bad("flag")

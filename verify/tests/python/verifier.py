@@ -10,13 +10,17 @@ import json
 import sys
 from pathlib import Path
 
+from chain import (
+    advance, epochs_from_json, follow, read_certificate, read_trust_root, Refused, vote_message,
+    witnesses_of,
+)
+from evidence import evidence_from_json, verify_evidence
 from piaogen import (
-    commitment_of, digests_of, entry_from_json, history_from_json, partition_of, put_fields,
-    read_certificate, read_entry, read_kinds, read_outcomes, read_record, read_trust_root,
-    receipt_from_json, record_from_json, said_by, salt, shape, signed_of, status_digest,
-    status_from_json, status_proof_from_json, status_root, stirred, subject_of, subject_of_record,
-    totals, verify_consistency, verify_history, verify_note, verify_receipt, verify_status_proof,
-    vote_message, ZERO,
+    commitment_of, cosignatures_of, digests_of, entry_from_json, history_from_json, partition_of,
+    put_fields, read_entry, read_kinds, read_note, read_outcomes, read_record, receipt_from_json,
+    record_from_json, said_by, salt, shape, signed_of, status_digest, status_from_json,
+    status_proof_from_json, status_root, stirred, subject_of, subject_of_record, totals,
+    verify_consistency, verify_history, verify_note, verify_receipt, verify_status_proof, ZERO,
 )
 from sm import key_id, sm2_verify, sm3
 from values import (
@@ -105,7 +109,8 @@ def check_certificates(vectors):
         for name in ("epoch", "view", "parent", "validators", "signers"):
             same(name, found[name], case[name])
         same("payload", found["payload"].hex(), case["payload"])
-        same("signed", vote_message(unhex(vectors["chain"]), found).hex(), case["signed"])
+        signed = vote_message(unhex(vectors["chain"]), found["proposal"])
+        same("signed", signed.hex(), case["signed"])
     for case in vectors["bad"]:
         try:
             read_certificate(unhex(case["certificate"]))
@@ -221,6 +226,63 @@ def check_histories(vectors):
     return len(vectors["cases"])
 
 
+def check_epochs(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["cases"]:
+        data = unhex(case["proof"])
+        step, advanced = advance(data, trust)
+        same(case["name"], step, case["step"])
+        if "json" in case:
+            same(case["name"], epochs_from_json(case["json"]).hex(), data.hex())
+            same(case["name"], advanced, read_trust_root(case["advanced"]))
+    return len(vectors["cases"])
+
+
+def check_links(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    links = [unhex(link) for link in vectors["links"]]
+    same("links", follow(links, trust), (None, vectors["final"]))
+    for case in vectors["cases"]:
+        step, _ = follow(links[:case["at"]] + [unhex(case["link"])], trust)
+        same(case["name"], step, case["step"])
+    return 1 + len(vectors["cases"])
+
+
+def check_later_receipts(vectors):
+    trusts = {name: read_trust_root(root) for name, root in vectors["trust_roots"].items()}
+    for case in vectors["cases"]:
+        data = unhex(case["receipt"])
+        same(case["name"], verify_receipt(data, trusts[case["trust"]]), case["step"])
+        if "json" in case:
+            same(case["name"], receipt_from_json(case["json"]).hex(), data.hex())
+    return len(vectors["cases"])
+
+
+def check_cosignatures(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["cases"]:
+        _, text, signatures = read_note(case["note"])
+        found = cosignatures_of(signatures)
+        same(case["name"], [time for _, _, time, _ in found], case["times"])
+        try:
+            witnesses, step = witnesses_of(trust, text, found), None
+        except Refused as refusal:
+            witnesses, step = None, refusal.step
+        same(case["name"], (witnesses, step), (case.get("witnesses"), case.get("step")))
+    return len(vectors["cases"])
+
+
+def check_evidence(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["cases"]:
+        data = unhex(case["evidence"])
+        found = verify_evidence(data, trust)
+        same(case["name"], found, (case["step"], case.get("proves")))
+        if "json" in case:
+            same(case["name"], evidence_from_json(case["json"]).hex(), data.hex())
+    return len(vectors["cases"])
+
+
 def check_partitions(vectors):
     for case in vectors:
         seller = None if case["seller"] is None else case["seller"].encode()
@@ -235,7 +297,9 @@ CHECKS = {"documents": check_documents, "records": check_records, "entries": che
           "consistency": check_consistency, "checkpoint": check_checkpoints,
           "status": check_statuses, "partition": check_partitions, "events": check_events,
           "statuses": check_status_documents, "status_proofs": check_status_proofs,
-          "histories": check_histories}
+          "histories": check_histories, "epochs": check_epochs, "links": check_links,
+          "receipts_later": check_later_receipts, "cosignatures": check_cosignatures,
+          "evidence": check_evidence}
 
 
 def main(document, folder):

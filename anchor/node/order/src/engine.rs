@@ -22,6 +22,7 @@ use commonware_consensus::Viewable;
 use commonware_consensus::simplex::elector::RoundRobin;
 use commonware_consensus::simplex::{Config, Engine, Floor, ForwardPolicy, SkipBudget, SkipPolicy};
 use commonware_consensus::types::{Epoch, ViewDelta};
+use commonware_cryptography::certificate::Scheme as _;
 use commonware_p2p::{Address, Blocker};
 use commonware_parallel::Sequential;
 use commonware_resolver::p2p as resolver;
@@ -154,20 +155,33 @@ fn checked(
     }
     let validators = finalization::sorted(&config.validators)?;
     let count = validators.len();
-    let key = Key::from(secret.public_key()).to_string();
-    let scheme = Scheme::signer(&config.namespace, validators, secret.clone())
-        .ok_or(Refused::NotAValidator { key })?;
-    if count == 1 {
+    let own = secret.public_key();
+    let key = Key::from(own.clone()).to_string();
+    let signer = Scheme::signer(&config.namespace, validators.clone(), secret.clone());
+    let scheme = match (signer, &config.network) {
+        (Some(scheme), _) => scheme,
+        // Who is named as a peer only follows; any other key is a mistake.
+        (None, Some(network)) if network.peers.iter().any(|(peer, _)| *peer == own) => {
+            Scheme::verifier(&config.namespace, validators)
+        }
+        (None, _) => return Err(Refused::NotAValidator { key }),
+    };
+    if alone(&scheme) {
         return Ok((scheme, Vec::new()));
     }
     let network = config.network.as_ref().ok_or(Refused::NoNetwork { count })?;
-    let peers = network::addresses(config, network, &Key::from(secret.public_key()))?;
+    let peers = network::addresses(config, network, &Key::from(own))?;
     // Bound here, so that an address in use is an error of the start.
     std::net::TcpListener::bind(network.listen).map_err(|error| Refused::Listen {
         address: network.listen.to_string(),
         reason: error.to_string(),
     })?;
     Ok((scheme, peers))
+}
+
+/// Whether this validator is the whole set, so that there is nobody to talk to.
+fn alone(scheme: &Scheme) -> bool {
+    scheme.me().is_some() && scheme.participants().len() == 1
 }
 
 /// Two processes that vote with one key could fork the chain: only one gets the folder.
@@ -216,6 +230,12 @@ fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
 /// Reads the journal, brings the application up to it, and finds where to go on.
 async fn prepare(context: &runtime::Context, plan: &Plan) -> Result<Resume, OrderError> {
     let Plan { config, scheme, known, application, .. } = plan;
+    if scheme.me().is_none() {
+        // Nothing was ever signed here in this epoch.
+        let epoch = config.epoch;
+        tracing::info!(epoch, "not of the set of this epoch: its blocks are followed");
+        return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
+    }
     let (context, partition) = (context.child("recall"), journal::partition(config.epoch));
     let memory = journal::recall(context, &partition, scheme, &config.directory).await?;
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
@@ -312,11 +332,20 @@ async fn run(
         partition: journal::partition(config.epoch),
     };
     let parts = context.child("set");
-    let (mut engine, exchange) = match &config.network {
+    let (engine, exchange) = match &config.network {
         Some(network) if !peers.is_empty() => {
             let links = network::connect(&parts, &config, network, peers, &secret);
             let seen = context.child("seen");
             *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
+            let links = match links.of_epoch(&parts, config.epoch).await {
+                Ok(links) => links,
+                Err(error) => {
+                    let reason = error.to_string();
+                    let failure = Fatal::Died { what: "the network", reason };
+                    let _ = started.send(Err(failure.into()));
+                    return;
+                }
+            };
             start_member(parts, &config, resume, member, links)
         }
         _ => {
@@ -325,12 +354,22 @@ async fn run(
         }
     };
     let _ = started.send(Ok(()));
+    let votes = engine.is_some();
+    let mut engine = Box::pin(async move {
+        match engine {
+            Some(engine) => engine.await,
+            // Nothing runs that could end.
+            None => std::future::pending().await,
+        }
+    });
     tokio::select! {
         () = status.told_to_stop() => {
             if let Err(error) = context.stop(0, Some(STOP_WAIT)).await {
                 tracing::warn!(%error, "the engine did not stop in time");
             }
-            let _ = tokio::time::timeout(STOP_WAIT, &mut engine).await;
+            if votes {
+                let _ = tokio::time::timeout(STOP_WAIT, &mut engine).await;
+            }
             // What the engine has reported is handed on before the queues go.
             let _ = tokio::time::timeout(STOP_WAIT, exchange).await;
         }
@@ -353,16 +392,18 @@ pub(crate) struct Member {
     pub(crate) partition: String,
 }
 
-/// Starts engine and exchange over these links, on any runtime.
-pub(crate) fn start_member<E, S, R, B, P>(
+/// Starts engine and exchange over these links, on any runtime; who only follows has no engine.
+pub(crate) fn start_member<E, V, W, S, R, B, P>(
     context: E,
     config: &OrderConfig,
     resume: Resume,
     member: Member,
-    links: Links<S, R, B, P>,
-) -> (Task<()>, Task<()>)
+    links: Links<V, W, S, R, B, P>,
+) -> (Option<Task<()>>, Task<()>)
 where
     E: Clock + CryptoRng + Spawner + Storage + Metrics,
+    V: Channel,
+    W: Source,
     S: Channel,
     R: Source,
     B: Block,
@@ -371,7 +412,7 @@ where
     let Member { application, calls, good, scheme, me, status, partition } = member;
     let (mailbox, orders) = mpsc::unbounded_channel();
     let (sender, pushed) = links.bodies;
-    let alone = config.validators.len() == 1;
+    let (alone, follows) = (alone(&scheme), scheme.me().is_none());
     let fetch = (!alone).then(|| {
         let settings = resolver::Config {
             peer_provider: links.peers,
@@ -399,6 +440,7 @@ where
         final_view: resume.floor.as_ref().map_or(0, |floor| floor.view().get()),
         backlog: resume.backlog,
         patience: config.leader_timeout / 2,
+        quiet: if follows { Duration::ZERO } else { config.certification_timeout },
         sender,
         blocker: links.blocker.clone(),
         fetch,
@@ -407,11 +449,14 @@ where
     let exchange = context.child("exchange").spawn(move |context| async move {
         Exchange::new(context, parts).run(orders, pushed).await;
     });
+    if follows {
+        return (None, exchange);
+    }
     let adapter = Adapter::new(mailbox, status);
     let settings =
         Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
     let engine = Engine::new(context.child("engine"), settings);
-    (engine.start(links.votes, links.certificates, links.views), exchange)
+    (Some(engine.start(links.votes, links.certificates, links.views)), exchange)
 }
 
 /// Settings of the engine.

@@ -37,8 +37,9 @@ pub enum Refused {
     },
     /// The secret key does not belong to the set.
     #[error(
-        "the key {key} of this node is not among order.validators; give the node the secret key \
-         of a validator, or correct the genesis file"
+        "the key {key} of this node is not among the validators of this epoch; give the node the \
+         secret key of one of them, have this key voted in, or name it in peers.addresses of every \
+         node to follow without a vote"
     )]
     NotAValidator {
         /// The key, compressed, in hexadecimal.
@@ -56,12 +57,6 @@ pub enum Refused {
     /// A validator has no address.
     #[error("peers.addresses has no address for the validator {key}; add it")]
     NoAddress {
-        /// The key, compressed, in hexadecimal.
-        key: String,
-    },
-    /// An address is given for somebody who is no validator.
-    #[error("peers.addresses names {key}, which is no validator of the genesis; remove it")]
-    NotAPeer {
         /// The key, compressed, in hexadecimal.
         key: String,
     },

@@ -13,6 +13,7 @@
 //! - A body is passed on only under the digest that the application finds in it.
 //! - Nothing is built on a block that is not final: where its finalization does not come, the same
 //!   block is proposed again (PROTOCOL section 5.1).
+//! - What is behind the end of the epoch is neither asked for nor believed: another set signs it.
 //! - Memory is bounded: `PUSHED_MAX` bodies of each peer, `KEPT` heights of others.
 
 mod bodies;
@@ -87,6 +88,9 @@ pub(crate) struct Parts<S, B> {
     pub(crate) final_view: u64,
     /// How long a leader waits for the finalization of a parent before it proposes it again.
     pub(crate) patience: Duration,
+    /// After how long without a final block peers are asked for the next one, whether or not anything
+    /// says that there is one: they may be in a later epoch, whose certificates do not come here.
+    pub(crate) quiet: Duration,
     /// Sends bodies to peers.
     pub(crate) sender: S,
     pub(crate) blocker: B,
@@ -121,6 +125,10 @@ pub(crate) struct Exchange<E, S, B> {
     finals: BTreeMap<u64, Finalization>,
     /// What peers are asked for.
     wanted: BTreeSet<Want>,
+    /// When there was a final block last.
+    moved: SystemTime,
+    /// Whether the last block of the epoch was handed on.
+    ended: bool,
 }
 
 impl<E, S, B> Exchange<E, S, B>
@@ -132,6 +140,7 @@ where
     pub(crate) fn new(context: E, mut parts: Parts<S, B>) -> Self {
         let backlog = std::mem::take(&mut parts.backlog);
         Self {
+            moved: context.current(),
             context,
             parts,
             bodies: Bodies::default(),
@@ -139,6 +148,7 @@ where
             waiting: Vec::new(),
             finals: backlog.into_iter().map(|one| (one.view().get(), one)).collect(),
             wanted: BTreeSet::new(),
+            ended: false,
         }
     }
 
@@ -207,7 +217,8 @@ where
         if self.waiting.len() != before {
             self.forget_wants();
         }
-        if !self.finals.is_empty() {
+        let quiet = self.moved + self.parts.quiet <= self.context.current();
+        if quiet || !self.finals.is_empty() {
             self.advance();
         }
         if let Calls::Inline(open, proposals) = &mut self.parts.calls {
@@ -367,7 +378,8 @@ where
             }
         }
         let behind = matches!(&self.parts.calls, Calls::Threads(workers) if workers.behind());
-        if !self.finals.is_empty() && !behind {
+        let quiet = self.moved + self.parts.quiet <= self.context.current();
+        if (quiet || !self.finals.is_empty()) && !behind && !self.ended {
             self.want(Want::Finals(self.parts.last.height + 1));
         }
     }
@@ -396,6 +408,8 @@ where
             }
         }
         self.parts.last = identity;
+        self.moved = self.context.current();
+        self.ended |= identity.closes;
         self.bodies.release(identity.height);
         self.forget_wants();
     }
@@ -439,7 +453,7 @@ where
     }
 
     async fn got_finals(&mut self, from: u64, bytes: Bytes) -> Outcome {
-        if from != self.parts.last.height + 1 {
+        if from != self.parts.last.height + 1 || self.ended {
             return Outcome::Ignored;
         }
         let (application, scheme) = (self.parts.application.clone(), self.parts.scheme.clone());
@@ -460,7 +474,7 @@ where
     }
 }
 
-/// The blocks of a batch, if each is final and follows the one before.
+/// The blocks of a batch up to the end of the epoch, if each is final and follows the one before.
 pub(crate) fn checked_batch(
     application: &dyn Application,
     scheme: &Scheme,
@@ -468,16 +482,24 @@ pub(crate) fn checked_batch(
     mut last: Identity,
     bytes: &[u8],
 ) -> Option<Vec<(Identity, FinalBlock)>> {
-    let blocks = read_batch(bytes)?.into_iter().map(|block| {
+    let mut blocks = Vec::new();
+    for block in read_batch(bytes)? {
         let identity = application.identify(&block.body)?;
         let finalization = finalization::decode(&block.finalization).ok()?;
         let follows = identity.parent == last.block && identity.height == last.height + 1;
         let certified = finalization.proposal.payload.0 == identity.block
             && finalization::verify(&finalization, epoch, scheme).is_ok();
+        if !follows || !certified {
+            return None;
+        }
         last = identity;
-        (follows && certified).then_some((identity, block))
-    });
-    blocks.collect()
+        blocks.push((identity, block));
+        if identity.closes {
+            // Those behind are for the engine of the next epoch, which knows who signs them.
+            break;
+        }
+    }
+    Some(blocks)
 }
 
 /// Hands answers of peers to the exchange.

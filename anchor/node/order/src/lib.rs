@@ -21,6 +21,14 @@
 //! in a later view, on top of itself, where a quorum's first votes were not followed by a
 //! finalization: nothing is ever built on a block that is not final.
 //!
+//! # Epochs
+//!
+//! An engine orders one epoch with one set; the application ends it and starts the next. Validators
+//! do not turn at one moment: votes and certificates travel under the number of their epoch, and
+//! those of another are passed over. Final blocks are fetched up to the end of the epoch, no
+//! further, since another set has signed those behind it. Whoever is not of the set, but has a
+//! network, follows: it fetches final blocks and signs nothing.
+//!
 //! # Restart
 //!
 //! Votes are written before they count, under [`OrderConfig::directory`] (`votes/` is the engine's,
@@ -99,6 +107,8 @@ pub struct Identity {
     pub parent: Digest,
     /// Its height, one above its parent's.
     pub height: u64,
+    /// Whether it is the last of its epoch.
+    pub closes: bool,
 }
 
 /// What the application says of a proposed block.
@@ -168,7 +178,8 @@ pub trait Application: Send + Sync + 'static {
 pub struct NetworkConfig {
     /// Where this validator listens for the others.
     pub listen: SocketAddr,
-    /// Where each of the others is reached, `host:port`.
+    /// Where each of the others is reached, `host:port`: all of the set, and those who are of an
+    /// earlier or a later one.
     pub peers: Vec<(PublicKey, String)>,
     /// Whether a peer may come from another address than that: names are used, or addresses are
     /// translated on the way. Its key is asked for either way.
@@ -190,7 +201,7 @@ pub struct OrderConfig {
     pub directory: PathBuf,
     /// Number of the validator set.
     pub epoch: u64,
-    /// Digest that the first block stands on.
+    /// Digest that the first block of the epoch stands on.
     pub genesis: Digest,
     /// Newest finalization that the application has recorded, as it was given to it.
     pub finalized: Option<Vec<u8>>,
@@ -232,7 +243,8 @@ impl OrderConfig {
 /// Starts ordering on a thread of its own, after recovery; see the crate's documentation.
 ///
 /// # Errors
-/// `Refused` when the configuration, the key or `finalized` is wrong, or the votes are missing;
+/// `Refused` when the configuration, the key or `finalized` is wrong, or the votes are missing; a key
+/// that is not of the set is wrong where there is no network;
 /// `Fatal` when the votes cannot be read or contradict the application.
 pub fn start(
     config: OrderConfig,

@@ -1,25 +1,28 @@
 //! Connects a validator with the others: authenticated by their SM2 keys, encrypted, limited.
 //!
-//! Built on `commonware-p2p` with a fixed set of peers. What authenticates and encrypts a
+//! Built on `commonware-p2p` with a fixed set of peers: those of the set, and those whom the
+//! configuration names besides, because they were of an earlier set or will be of a later one. What authenticates and encrypts a
 //! connection is chosen in one place, [`transport`]; another upgrade of a raw connection (TLCP)
 //! would be made there and nowhere else.
 //!
 //! Invariants
-//! - Only the validators of the set are peers; a key that is not theirs is refused in the
-//!   handshake, before anything else that it sends is read.
-//! - The longest message follows from the set and the bodies, so all validators have the same limit.
+//! - Only the keys that the configuration names are peers; another is refused in the handshake,
+//!   before anything else that it sends is read.
+//! - What the engine of another epoch sends reaches this one's not.
+//! - The longest message follows from the bodies, so all nodes of a chain have the same limit.
 
 use crate::digest::Digest;
 use crate::error::Refused;
 use crate::finalization::FINALIZATION_BYTES_MAX;
 use crate::key::{Key, Signature};
-use crate::scheme::Scheme;
+use crate::scheme::{Scheme, VALIDATORS_MAX};
 use crate::wire::{BATCH_BYTES, Want};
 use crate::{NetworkConfig, OrderConfig};
 use commonware_consensus::simplex::max_payload_size;
 use commonware_cryptography::{ChaCha20Poly1305, Signer};
 use commonware_math::algebra::Random;
 use commonware_p2p::authenticated::lookup;
+use commonware_p2p::utils::mux::{self, MuxHandle, Muxer, SubReceiver, SubSender};
 use commonware_p2p::{Address, AddressableManager as _, Blocker, Ingress, Provider};
 use commonware_p2p::{Receiver, Sender};
 use commonware_runtime::{Metrics as _, Quota, Supervisor as _, tokio as runtime};
@@ -43,19 +46,32 @@ const CLOCKS: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE: Duration = Duration::from_secs(10);
 
 /// The channels to the other validators, however they are made.
-pub(crate) struct Links<S, R, B, P> {
-    pub(crate) votes: (S, R),
-    pub(crate) certificates: (S, R),
-    pub(crate) views: (S, R),
+pub(crate) struct Links<V, W, S, R, B, P> {
+    pub(crate) votes: (V, W),
+    pub(crate) certificates: (V, W),
+    pub(crate) views: (V, W),
     pub(crate) bodies: (S, R),
     pub(crate) requests: (S, R),
     pub(crate) blocker: B,
     pub(crate) peers: P,
 }
 
-/// Links over this network.
+/// Messages that go out on a channel of this network.
+type Out = lookup::Sender<Key, runtime::Context>;
+/// Links over this network, as they are.
 pub(crate) type Connected = Links<
-    lookup::Sender<Key, runtime::Context>,
+    Out,
+    lookup::Receiver<Key>,
+    Out,
+    lookup::Receiver<Key>,
+    lookup::Oracle<Key>,
+    lookup::Oracle<Key>,
+>;
+/// Links over this network of which the engine's belong to one epoch.
+pub(crate) type OfEpoch = Links<
+    SubSender<Out>,
+    SubReceiver<Key>,
+    Out,
     lookup::Receiver<Key>,
     lookup::Oracle<Key>,
     lookup::Oracle<Key>,
@@ -127,15 +143,15 @@ fn transport(secret: &SecretKey) -> Transport {
     cups::Cups::new(handshake, cups::Version::V1)
 }
 
-/// Longest message between validators of this set.
-pub(crate) fn message_bytes_max(validators: u32, body_bytes_max: usize) -> u32 {
+/// Longest message between nodes of a chain with such bodies.
+pub(crate) fn message_bytes_max(body_bytes_max: usize) -> u32 {
     let batch = BATCH_BYTES.max(body_bytes_max + FINALIZATION_BYTES_MAX + 8);
     let answer = batch.max(Want::BYTES_MAX) + commonware_resolver::p2p::MAX_RESPONSE_OVERHEAD;
-    let votes = max_payload_size::<Scheme, Digest>(validators);
+    let votes = mux::prefixed(max_payload_size::<Scheme, Digest>(VALIDATORS_MAX));
     commonware_p2p::max_message_size(&[votes, body_bytes_max, answer])
 }
 
-/// Where all peers are, by key; the set without this validator, no more and no less.
+/// Where all peers are, by key: the others of the set, and whoever is named besides.
 pub(crate) fn addresses(
     config: &OrderConfig,
     network: &NetworkConfig,
@@ -144,9 +160,6 @@ pub(crate) fn addresses(
     let name = |key: &PublicKey| hex::encode(key.to_compressed());
     let mut known = Vec::new();
     for (key, address) in &network.peers {
-        if !config.validators.contains(key) {
-            return Err(Refused::NotAPeer { key: name(key) });
-        }
         if Key::from(key.clone()) != *me {
             let wrong = || Refused::Address { key: name(key), address: address.clone() };
             known.push((Key::from(key.clone()), parse(address).ok_or_else(wrong)?));
@@ -180,7 +193,6 @@ pub(crate) fn connect(
     secret: &SecretKey,
 ) -> Connected {
     let named = peers.iter().any(|(_, address)| matches!(address, Address::Asymmetric { .. }));
-    let count = u32::try_from(config.validators.len()).unwrap_or(u32::MAX);
     let (mut network, mut oracle) = lookup::Network::new(
         context.child("network"),
         lookup::Config {
@@ -197,8 +209,8 @@ pub(crate) fn connect(
                 transport(secret),
                 &config.namespace,
                 network.listen,
-                NonZeroUsize::new(config.validators.len()).unwrap_or(NonZeroUsize::MIN),
-                message_bytes_max(count, network.body_bytes_max),
+                NonZeroUsize::MIN.saturating_add(peers.len()),
+                message_bytes_max(network.body_bytes_max),
                 NZUsize!(1024),
             )
         },
@@ -218,6 +230,32 @@ pub(crate) fn connect(
     };
     network.start();
     links
+}
+
+impl Connected {
+    /// The same links, of which votes, certificates and views are those of one epoch.
+    pub(crate) async fn of_epoch(
+        self,
+        context: &runtime::Context,
+        epoch: u64,
+    ) -> Result<OfEpoch, mux::Error> {
+        let Links { votes, certificates, views, bodies, requests, blocker, peers } = self;
+        let part = async |name: &'static str, (sender, receiver): (Out, lookup::Receiver<Key>)| {
+            let (muxer, mut handle): (_, MuxHandle<Out>) =
+                Muxer::new(context.child(name), sender, receiver);
+            muxer.start();
+            handle.register(epoch).await
+        };
+        Ok(Links {
+            votes: part("votes", votes).await?,
+            certificates: part("certificates", certificates).await?,
+            views: part("views", views).await?,
+            bodies,
+            requests,
+            blocker,
+            peers,
+        })
+    }
 }
 
 /// Which peers are connected, and which are not listened to; keys in hexadecimal.

@@ -100,7 +100,7 @@ fn channel(from: &Key, messages: Vec<Vec<u8>>) -> (Nobody, Remembered) {
 pub(crate) fn links(
     me: &Key,
     certificates: Vec<Vec<u8>>,
-) -> Links<Nobody, Remembered, Nobody, Nobody> {
+) -> Links<Nobody, Remembered, Nobody, Remembered, Nobody, Nobody> {
     let silent = || channel(me, Vec::new());
     Links {
         votes: silent(),

@@ -153,9 +153,8 @@ impl World {
     async fn new(context: &Context, plan: Plan, secrets: Vec<SecretKey>) -> Self {
         let keys: Vec<PublicKey> = secrets.iter().map(SecretKey::public_key).collect();
         let names: Vec<Key> = keys.iter().cloned().map(Key::from).collect();
-        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let limits = simulated::Config {
-            max_size: message_bytes_max(count, plan.body_bytes_max),
+            max_size: message_bytes_max(plan.body_bytes_max),
             max_peers_per_set: NonZeroUsize::new(keys.len()).unwrap_or(NonZeroUsize::MIN),
             disconnect_on_block: true,
             tracked_peer_sets: NZUsize!(1),
@@ -287,7 +286,9 @@ impl World {
         Ok(context.child("tasks").spawn(move |context| async move {
             let (engine, exchange) =
                 start_member(context.child("set"), &all, resume, member, links);
-            let _ = engine.await;
+            if let Some(engine) = engine {
+                let _ = engine.await;
+            }
             let _ = exchange.await;
         }))
     }

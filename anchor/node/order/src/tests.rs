@@ -51,7 +51,7 @@ impl Default for Chain {
         let state = State {
             bodies: HashMap::new(),
             blocks: Vec::new(),
-            last: Identity { block: GENESIS, parent: [0; 32], height: 0 },
+            last: Identity { block: GENESIS, parent: [0; 32], height: 0, closes: false },
             idle: false,
             full: false,
             liar: false,
@@ -101,13 +101,15 @@ impl Chain {
     }
 }
 
+/// A block of the last view there is closes the epoch.
 fn identity(body: &[u8]) -> Option<Identity> {
     if body.len() != BODY {
         return None;
     }
     let parent = body[..32].try_into().unwrap();
     let height = u64::from_be_bytes(body[32..40].try_into().unwrap());
-    Some(Identity { block: sm3::hash(body), parent, height })
+    let closes = body[40..48] == [0xff; 8];
+    Some(Identity { block: sm3::hash(body), parent, height, closes })
 }
 
 /// Fails unless these are one chain from genesis, each block with a certificate of its own.

@@ -39,7 +39,7 @@ fn blocks(folder: &Path) -> HashMap<Digest, Vec<u8>> {
 fn identity(body: &[u8]) -> Identity {
     let parent = body[..32].try_into().unwrap();
     let height = u64::from_be_bytes(body[32..40].try_into().unwrap());
-    Identity { block: sm3::hash(body), parent, height }
+    Identity { block: sm3::hash(body), parent, height, closes: false }
 }
 
 /// Finalizations, with the place in the file where each ends.
@@ -72,7 +72,7 @@ impl Files {
         };
         let whole = fs::metadata(folder.join("blocks")).map_or(0, |meta| meta.len());
         let known = blocks(folder);
-        let genesis = Identity { block: GENESIS, parent: [0; 32], height: 0 };
+        let genesis = Identity { block: GENESIS, parent: [0; 32], height: 0, closes: false };
         let newest = finals(folder).pop();
         let last = newest.as_ref().map_or(genesis, |(bytes, _)| {
             identity(&known[&Finalized::decode(bytes).unwrap().block])

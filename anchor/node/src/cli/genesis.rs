@@ -7,7 +7,7 @@ use crate::run::chain::clock_ms;
 use crate::setup::{self, random_key, write_new};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
-use piaogen_verify::genesis::{FORMAT, Founder, GenesisFile};
+use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, GenesisFile};
 use piaogen_verify::scheme::usual;
 use std::path::PathBuf;
 
@@ -121,6 +121,8 @@ fn genesis_file(
         }],
         schemes: usual::all(),
         clock_skew_ms: 600_000,
+        epoch_blocks: EPOCH_BLOCKS,
+        authority_quorum: None,
     };
     let mut bytes = serde_json::to_vec_pretty(&file)?;
     bytes.push(b'\n');

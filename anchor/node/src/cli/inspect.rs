@@ -10,6 +10,7 @@ use piaogen_crypto::Digest;
 use piaogen_order::Finalized;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::entry::Entry;
+use piaogen_verify::header::Header;
 use piaogen_verify::json::record_to_json;
 use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::record;
@@ -180,15 +181,20 @@ fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
         "time_ms": header.time_ms, "parent": hex::encode(header.parent), "cut": cut.0,
         "shards_root": hex::encode(header.shards_root),
         "history_root": hex::encode(header.history_root),
-        "validators": hex::encode(header.validators), "shards": header.shards,
+        "validators": hex::encode(header.validators),
+        "next_validators": hex::encode(header.next_validators), "shards": header.shards,
         "records": header.records, "certificate": hex::encode(&block.finalization),
     });
     output.print(&json, || {
         let certificate = certificate.map_or("none".into(), |certificate| certificate.to_string());
         format!(
-            "block {height} {}\ntime {} ms, parent {}\n{} records in {} shards before it\nshards \
-             root  {}\nhistory root {}\ncut {:?}\ncertificate {certificate}",
+            "block {height} {}\nepoch {} of validators {}{}\ntime {} ms, parent {}\n{} records in \
+             {} shards before it\nshards root  {}\nhistory root {}\ncut {:?}\ncertificate \
+             {certificate}",
             hex::encode(header.digest()),
+            header.epoch,
+            hex::encode(header.validators),
+            next_of(&header),
             header.time_ms,
             hex::encode(header.parent),
             header.records,
@@ -198,6 +204,14 @@ fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {
             cut.0
         )
     })
+}
+
+/// The set of the next epoch, where the header names it.
+fn next_of(header: &Header) -> String {
+    match header.closes_epoch() {
+        true => format!("\nthe last of it, then {}", hex::encode(header.next_validators)),
+        false => String::new(),
+    }
 }
 
 fn leaf(folder: &Folder, shard: u32, index: u64, output: Output) -> Result<()> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Row, StoreReader};
+use piaogen_verify::checkpoint::{CHECKPOINT_MAX, Checkpoint};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::Document;
 use piaogen_verify::fields::{DOCUMENT, Tag, by_name, tag};
@@ -35,6 +36,9 @@ pub(super) struct Arguments {
     /// Fields to show, comma-separated; `all` shows all, nothing hides all.
     #[arg(long, value_delimiter = ',')]
     show: Vec<String>,
+    /// Carry the cosignatures of this checkpoint; the receipt's newest header must be in its log.
+    #[arg(long, value_name = "FILE")]
+    cosigned: Option<PathBuf>,
     /// Where it goes; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -114,15 +118,15 @@ impl Target {
 }
 
 /// A data folder at rest, opened for reading.
-pub(super) struct Folder {
-    pub(super) genesis: Genesis,
-    pub(super) reader: StoreReader,
-    pub(super) archive: Archive,
+pub(crate) struct Folder {
+    pub(crate) genesis: Genesis,
+    pub(crate) reader: StoreReader,
+    pub(crate) archive: Archive,
 }
 
 impl Folder {
     /// Opens what a configuration names.
-    pub(super) fn open(config: &Config) -> Result<Folder> {
+    pub(crate) fn open(config: &Config) -> Result<Folder> {
         let genesis = setup::genesis(&config.genesis)?;
         let reader = StoreReader::open(&config.dir)?;
         let archive = setup::archive_at_rest(config, Some(genesis.chain))?;
@@ -130,7 +134,7 @@ impl Folder {
     }
 
     /// The registry as of the last flush point.
-    pub(super) fn registry(&self) -> Result<Registry> {
+    pub(crate) fn registry(&self) -> Result<Registry> {
         let states = &self.reader.flushed().shards;
         let size = states.last().map_or(0, |state| state.log_size);
         crate::run::rebuild_registry(&self.genesis, &self.archive, &self.reader, size)
@@ -138,7 +142,7 @@ impl Folder {
 
     /// What answers from it.
     pub(super) fn prover(&self) -> Result<Prover<'_, StoreReader>> {
-        let provable = provable_at_rest(&self.reader)?;
+        let provable = provable_at_rest(&self.genesis, &self.archive, &self.reader)?;
         Ok(Prover { store: &self.reader, archive: &self.archive, provable })
     }
 }
@@ -161,7 +165,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     if let Some(height) = which.consistency {
         return consistency(arguments, &folder, &prover, height);
     }
-    let receipt = if let Some(path) = &which.renew {
+    let mut receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt
@@ -170,6 +174,11 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let row = prover.row(shard, index)?.context("the record is not provable yet")?;
         prover.receipt(shard, &row, &shown(&arguments.show)?)?
     };
+    if let Some(path) = &arguments.cosigned {
+        let note = read_text(path, CHECKPOINT_MAX as u64)?;
+        let checkpoint = Checkpoint::parse(&note)?;
+        prover.cosigned(&mut receipt, &checkpoint).with_context(|| path.display().to_string())?;
+    }
     write(arguments, &receipt, output)
 }
 
@@ -209,6 +218,7 @@ fn consistency(
         newer: prover.provable.header,
         proof: prover.history(height)?,
         certificate: prover.provable.finalization.clone(),
+        changes: prover.provable.changes(),
     };
     let bytes = if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() };
     put(arguments.out.as_deref(), bytes)

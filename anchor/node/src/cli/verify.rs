@@ -11,8 +11,10 @@
 
 mod words;
 
-use super::{DOCUMENT_MAX, No, Output, RECEIPT_MAX, read_file, read_text};
-use anyhow::{Context, Result};
+use super::{
+    DOCUMENT_MAX, No, Output, RECEIPT_MAX, in_either_form, read_file, read_text, read_trust_root,
+};
+use anyhow::{Context, Result, ensure};
 use piaogen_verify::consistency::{self, Consistency};
 use piaogen_verify::document::Document;
 use piaogen_verify::json;
@@ -34,6 +36,9 @@ pub(super) struct Arguments {
     /// What you trust beforehand: the chain's trust-root.json.
     #[arg(long, value_name = "FILE")]
     trust_root: PathBuf,
+    /// Demand the cosignatures of so many of the trust root's witnesses, whatever it says itself.
+    #[arg(long, value_name = "K")]
+    witness_quorum: Option<u32>,
     /// Compare this document with the receipt of the invoice, field by field.
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
@@ -99,24 +104,6 @@ impl Kind {
     }
 }
 
-/// Decodes either form of a proof.
-fn decode<T, D, J>(
-    bytes: &[u8],
-    compact: impl Fn(&[u8]) -> Result<T, D>,
-    text: impl Fn(&str) -> Result<T, J>,
-) -> Result<T, Refusal>
-where
-    Refusal: From<D>,
-    J: std::fmt::Display,
-{
-    if bytes.first() == Some(&b'P') {
-        return Ok(compact(bytes)?);
-    }
-    let refused = |why: String| Refusal::new(Step::Decode, why);
-    let json = std::str::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
-    text(json).map_err(|error| refused(error.to_string()))
-}
-
 /// Reads a receipt in either form.
 pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
     Ok(receipt_of(&read_file(path, RECEIPT_MAX)?))
@@ -124,7 +111,7 @@ pub(super) fn read_receipt(path: &Path) -> Result<Result<Receipt, Refusal>> {
 
 /// The receipt in these bytes.
 fn receipt_of(bytes: &[u8]) -> Result<Receipt, Refusal> {
-    decode(bytes, Receipt::decode, Receipt::from_json)
+    in_either_form(bytes, Receipt::decode, Receipt::from_json)
 }
 
 /// Checks the proof in these bytes, whatever kind it is.
@@ -136,27 +123,38 @@ fn verify(bytes: &[u8], trust: &TrustRoot) -> Result<Proved, Refusal> {
             Proved::Receipt(Box::new(receipt), verified)
         }
         Kind::Status => {
-            let proof = decode(bytes, StatusReceipt::decode, StatusReceipt::from_json)?;
+            let proof = in_either_form(bytes, StatusReceipt::decode, StatusReceipt::from_json)?;
             let verified = proof.verify(trust)?;
             Proved::Status(Box::new(proof), verified, None)
         }
         Kind::History => {
-            let history = decode(bytes, History::decode, History::from_json)?;
+            let history = in_either_form(bytes, History::decode, History::from_json)?;
             let verified = history.verify(trust)?;
             Proved::Status(Box::new(history.status), verified, Some(history.records.len()))
         }
         Kind::Consistency => {
-            let proof = decode(bytes, Consistency::decode, Consistency::from_json)?;
+            let proof = in_either_form(bytes, Consistency::decode, Consistency::from_json)?;
             proof.verify(trust)?;
             Proved::Consistency(Box::new(proof))
         }
     })
 }
 
+/// The trust root with another quorum of its witnesses.
+fn demand(mut trust: TrustRoot, witness_quorum: Option<u32>) -> Result<TrustRoot> {
+    if let Some(quorum) = witness_quorum {
+        let known = trust.witnesses.len();
+        ensure!(
+            quorum as usize <= known,
+            "--witness-quorum {quorum}: the trust root lists {known} witnesses; add them to it"
+        );
+        trust.witness_quorum = quorum;
+    }
+    Ok(trust)
+}
+
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
-    let trust = read_text(&arguments.trust_root, RECEIPT_MAX)?;
-    let trust = TrustRoot::from_json(&trust)
-        .with_context(|| format!("trust root {}", arguments.trust_root.display()))?;
+    let trust = demand(read_trust_root(&arguments.trust_root)?, arguments.witness_quorum)?;
     let document = match &arguments.document {
         None => None,
         Some(path) => {
@@ -228,12 +226,17 @@ fn of_receipt(receipt: &Receipt, verified: &Verified, trust: &TrustRoot) -> (Val
         "verified": true, "kind": "receipt", "outcome": outcome, "explanation": explained,
         "scheme": scheme, "number": number, "height": verified.height,
         "time_ms": verified.time_ms, "certified_height": verified.certified_height,
-        "signers": verified.signers,
+        "signers": verified.signers, "epoch": verified.epoch, "witnesses": verified.witnesses,
     });
     let text = format!(
         "VERIFIED: {scheme} {number}: {outcome} {explained}\nin chain {} by block {} of {} ms, \
-         signed by {} validator(s)\n",
-        trust.chain_id, verified.height, verified.time_ms, verified.signers
+         signed by {} validator(s) of epoch {}, cosigned by {} known witness(es)\n",
+        trust.chain_id,
+        verified.height,
+        verified.time_ms,
+        verified.signers,
+        verified.epoch,
+        verified.witnesses
     );
     (json, text)
 }

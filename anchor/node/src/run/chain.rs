@@ -7,10 +7,13 @@
 //! Invariants
 //! - A block is on disk before it is voted for, and final on disk before it is executed.
 //! - A header is made or voted for only over roots that this node computed itself.
-//! - When the roots of a final header differ from our own, the node stops.
+//! - When the roots of a final header differ from our own, the node stops; when the set that it
+//!   names does, too.
 //! - What is provable has a certificate of its own, and is executed.
+//! - Nothing is made or voted for in another epoch than the one whose engine runs.
 
 use super::body::{Body, differences};
+use super::epochs::{RECEIPT_CHANGES_MAX, Turn, change_at, links};
 use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::metrics::Metrics;
@@ -20,7 +23,9 @@ use piaogen_anchor::log::Log;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_storage::{Block, Store, StoreError};
-use piaogen_verify::header::{Cut, Header, ShardEntry, shards_root};
+use piaogen_verify::epoch::Change;
+use piaogen_verify::follow::Link;
+use piaogen_verify::header::{Cut, Header, NO_SET, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -49,6 +54,19 @@ pub struct Provable {
     pub finalization: Vec<u8>,
     /// The shard entries; the registry last.
     pub shards: Vec<ShardEntry>,
+    /// What leads from the genesis to the set that signed the certificate.
+    pub changes: Arc<Vec<Change>>,
+}
+
+impl Provable {
+    /// The changes that a receipt carries: none where there are too many, since then a trust root
+    /// that was advanced serves the holder better.
+    pub fn changes(&self) -> Vec<Change> {
+        match self.changes.len() {
+            0..=RECEIPT_CHANGES_MAX => self.changes.to_vec(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +79,13 @@ struct State {
     /// The last final blocks, for peers that ask, and for the shards that they were proposed with.
     recent: VecDeque<(Digest, Vec<u8>)>,
     history: Log,
+    /// The set of the epoch of the block after the tip, and the header on which that epoch stands.
+    set: ValidatorSet,
+    ground: Digest,
+    /// What leads from the genesis to that set.
+    changes: Arc<Vec<Change>>,
+    /// The epoch whose engine runs.
+    engine: u64,
     last_final: Instant,
     failure: Option<String>,
     stopping: bool,
@@ -75,6 +100,8 @@ pub struct Chain {
     metrics: Arc<Metrics>,
     policy: BlockPolicy,
     lanes: Lanes,
+    /// The set of the genesis.
+    genesis: ValidatorSet,
     state: Mutex<State>,
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
@@ -92,12 +119,14 @@ fn provable(
     store: &Store,
     header: &Header,
     shards: Vec<ShardEntry>,
+    changes: &Arc<Vec<Change>>,
 ) -> Result<Option<Provable>, StoreError> {
     let block = store.block(header.height)?;
     Ok(block.filter(|block| !block.finalization.is_empty()).map(|block| Provable {
         header: *header,
         finalization: block.finalization,
         shards,
+        changes: changes.clone(),
     }))
 }
 
@@ -116,6 +145,14 @@ pub struct Start {
     pub last: Header,
     /// The log over the digests of all final headers.
     pub history: Log,
+    /// The set of the epoch of the block after the tip.
+    pub set: ValidatorSet,
+    /// The digest of the header on which that epoch stands.
+    pub ground: Digest,
+    /// What leads from the genesis to that set.
+    pub changes: Vec<Change>,
+    /// The set of the genesis.
+    pub genesis: ValidatorSet,
 }
 
 impl Chain {
@@ -131,8 +168,9 @@ impl Chain {
     ) -> Result<Chain, StoreError> {
         // The last block changed nothing: its header speaks of the present state.
         let idle = shards_root(&start.tip.shards) == start.tip.header.shards_root;
+        let changes = Arc::new(start.changes);
         let newest = match idle {
-            true => provable(&store, &start.tip.header, start.tip.shards.clone())?,
+            true => provable(&store, &start.tip.header, start.tip.shards.clone(), &changes)?,
             false => None,
         };
         let last = start.last;
@@ -144,6 +182,10 @@ impl Chain {
             provable: newest,
             recent: VecDeque::new(),
             history: start.history,
+            set: start.set,
+            ground: start.ground,
+            changes,
+            engine: 0,
             last_final: Instant::now(),
             failure: None,
             stopping: false,
@@ -155,6 +197,7 @@ impl Chain {
             metrics,
             policy,
             lanes,
+            genesis: start.genesis,
             state: Mutex::new(state),
             changed: Condvar::new(),
             finals: Mutex::new(Some(finals)),
@@ -229,25 +272,46 @@ impl Chain {
         if own != header.shards_root {
             return Err(self.diverged(&before, header, own));
         }
+        let named = before.next_set.as_ref().map_or(NO_SET, ValidatorSet::digest);
+        if named != header.next_validators {
+            let (height, theirs) = (header.height, header.next_validators);
+            return Err(ExecuteError::OtherSet { height, own: named, theirs });
+        }
+        let change = match &before.next_set {
+            Some(set) => Some(self.change(header, set)?),
+            None => None,
+        };
         let begun = Instant::now();
-        let shards = executor.execute(&before, header, cut)?;
+        let done = executor.execute(&before, header, cut)?;
         self.metrics.execution(begun.elapsed().as_secs_f64());
         let mut state = lock(&self.state);
         let digest = merkle::leaf(&header.digest());
         let levels = state.history.append(self.lanes, vec![digest]);
         let size = state.history.size();
         self.store.history_append(&levels, size)?;
-        self.metrics.stands(header.height, &shards_root(&shards));
-        state.tip =
-            Tip { header: *header, cut: cut.clone(), shards, history_root: state.history.root() };
+        self.metrics.stands(header.height, &shards_root(&done.shards));
+        state.tip = Tip {
+            header: *header,
+            cut: cut.clone(),
+            shards: done.shards,
+            history_root: state.history.root(),
+            next_set: done.next_set,
+        };
+        if let Some(change) = change {
+            state.ground = header.digest();
+            if change.next != state.set {
+                state.set = change.next.clone();
+                Arc::make_mut(&mut state.changes).push(change);
+            }
+        }
         // Where this node is behind, the header that proves the block was final before. Read under the
         // lock: a block that is recorded later finds the tip that was just set.
         if let Some(next) = self.store.block(header.height + 1)? {
             let (header, _) = parse_block(&next).map_err(ExecuteError::Stored)?;
             let finalization = next.finalization;
             if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
-                let shards = state.tip.shards.clone();
-                state.provable = Some(Provable { header, finalization, shards });
+                let (shards, changes) = (state.tip.shards.clone(), state.changes.clone());
+                state.provable = Some(Provable { header, finalization, shards, changes });
             }
         }
         drop(state);
@@ -268,6 +332,52 @@ impl Chain {
             theirs: header.shards_root,
             shards: differences(&before.shards, theirs.as_deref()),
         }
+    }
+
+    /// The change that a final block is which names this set.
+    fn change(&self, header: &Header, set: &ValidatorSet) -> Result<Change, ExecuteError> {
+        change_at(&*self.store, header.height, set).map_err(ExecuteError::Stored)
+    }
+
+    /// The epoch of the next block, as far as blocks are executed.
+    pub fn turn(&self, finalized: Option<Vec<u8>>) -> Turn {
+        let state = lock(&self.state);
+        let (epoch, _) = state.tip.header.next_epoch();
+        Turn { epoch, set: state.set.clone(), ground: state.ground, finalized }
+    }
+
+    /// The epoch after this one, once its last block is executed; waits at most so long.
+    pub fn turn_after(&self, epoch: u64, at_most: Duration) -> Option<Turn> {
+        let state = lock(&self.state);
+        let same = |state: &mut State| !state.stopping && state.tip.header.next_epoch().0 == epoch;
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, at_most, same)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let ended = !state.stopping && state.tip.header.next_epoch().0 != epoch;
+        drop(state);
+        ended.then(|| self.turn(None))
+    }
+
+    /// Executed blocks from a height on, as they are handed to witnesses.
+    pub fn links(&self, height: u64, count: u64) -> anyhow::Result<Vec<Link>> {
+        let (end, sets) = {
+            let state = lock(&self.state);
+            let sets = state.changes.iter().map(|change| change.next.clone());
+            let sets: Vec<ValidatorSet> = sets.chain([self.genesis.clone()]).collect();
+            (state.tip.header.height + 1, sets)
+        };
+        links(&*self.store, &sets, height..end.min(height.saturating_add(count)))
+    }
+
+    /// Says that the engine of this epoch runs from now on, and no other.
+    pub fn begin_epoch(&self, epoch: u64) {
+        lock(&self.state).engine = epoch;
+    }
+
+    /// Whether the block after this one is for the engine that runs.
+    fn in_epoch(&self, tip: &Tip) -> bool {
+        lock(&self.state).engine == tip.header.next_epoch().0
     }
 
     /// Waits until the block `parent` is executed, at most so long.
@@ -351,7 +461,8 @@ impl Chain {
         // Else it is provable when its parent is executed.
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone();
-            state.provable = Some(Provable { header, finalization: finalization.to_vec(), shards });
+            let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
+            state.provable = Some(Provable { header, finalization, shards, changes });
         }
         drop(state);
         if let Some(finals) = lock(&self.finals).as_ref() {
@@ -374,7 +485,16 @@ impl Chain {
     fn judge(&self, body: &Body, bytes: &[u8]) -> Result<Verdict, ExecuteError> {
         let header = &body.header;
         let digest = header.digest();
-        if header.height <= lock(&self.state).last.height {
+        let (last, engine) = {
+            let state = lock(&self.state);
+            (state.last.height, state.engine)
+        };
+        if header.epoch != engine {
+            let (height, epoch) = (header.height, header.epoch);
+            tracing::warn!(height, epoch, engine, "a block of another epoch is proposed");
+            return Ok(Verdict::Bad);
+        }
+        if header.height <= last {
             // Final in the meantime, or passed over: then nobody asks for long.
             let stored = self.store.block(header.height)?;
             let same = stored.is_some_and(|block| block.header == header.encode());
@@ -447,11 +567,17 @@ impl Application for Chain {
     fn identify(&self, body: &[u8]) -> Option<Identity> {
         let Body { header, .. } = Body::decode(body)?;
         let (block, parent, height) = (header.digest(), header.parent, header.height);
-        (header.chain == self.chain).then_some(Identity { block, parent, height })
+        let closes = header.closes_epoch();
+        (header.chain == self.chain).then_some(Identity { block, parent, height, closes })
     }
 
     fn propose(&self, _view: u64, parent: Digest) -> Option<Digest> {
         let tip = self.executed(&parent, Duration::from_secs(1))?;
+        if !self.in_epoch(&tip) {
+            // The epoch is over, and its engine is about to be stopped.
+            std::thread::sleep(Duration::from_millis(20));
+            return None;
+        }
         match self.make(&tip) {
             Ok(digest) => digest,
             Err(error) => {
@@ -490,7 +616,8 @@ impl Application for Chain {
 
     fn last(&self) -> Identity {
         let last = lock(&self.state).last;
-        Identity { block: last.digest(), parent: last.parent, height: last.height }
+        let (block, closes) = (last.digest(), last.closes_epoch());
+        Identity { block, parent: last.parent, height: last.height, closes }
     }
 
     fn finals(&self, from: u64, most: usize, bytes: usize) -> Vec<FinalBlock> {

@@ -19,7 +19,7 @@ use piaogen_storage::{IdPlace, RowChunk, ShardEffects, ShardState, Store, StoreE
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::fields::tag;
-use piaogen_verify::header::{Cut, Header, ShardEntry};
+use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet};
 use piaogen_verify::record;
 use piaogen_verify::scheme::Scheme;
 use piaogen_verify::status::Status;
@@ -48,6 +48,21 @@ pub enum ExecuteError {
         theirs: Digest,
         /// In which shards, and how.
         shards: String,
+    },
+    /// The set of the next epoch is not the one that the validators agreed on.
+    #[error(
+        "the header of height {height} is final and names the validator set {}, this node computed \
+         {}: its stream or its state is not the chain's. Nothing more is written: keep the data \
+         folder for an inquiry and run `piaogen fsck`",
+        hex::encode(.theirs), hex::encode(.own)
+    )]
+    OtherSet {
+        /// The height of the header.
+        height: u64,
+        /// The digest of the set that this node computed; zeros where it computed none.
+        own: Digest,
+        /// The digest that the final header has.
+        theirs: Digest,
     },
     /// A stored block cannot be read.
     #[error("a stored block: {0:#}")]
@@ -119,6 +134,15 @@ pub struct ExecutorParts {
     pub alerts: Alerts,
     /// The threads that run shards.
     pub pool: Arc<rayon::ThreadPool>,
+}
+
+/// Where a block leads.
+#[derive(Debug)]
+pub struct Executed {
+    /// The shards after it, the registry last.
+    pub shards: Vec<ShardEntry>,
+    /// Where the next block is the last of its epoch, the set that it must name.
+    pub next_set: Option<ValidatorSet>,
 }
 
 /// The numbers and statuses that a shard of a store knows.
@@ -203,13 +227,13 @@ impl Executor {
         }
     }
 
-    /// Executes a block on top of `before`; returns the shards after it.
+    /// Executes a block on top of `before`.
     pub fn execute(
         &mut self,
         before: &Tip,
         header: &Header,
         cut: &Cut,
-    ) -> Result<Vec<ShardEntry>, ExecuteError> {
+    ) -> Result<Executed, ExecuteError> {
         let taken: Vec<Option<Taken>> = (0..cut.0.len())
             .map(|shard| match cut.0[shard] == before.cut.0[shard] {
                 true => Some(Taken::default()),
@@ -220,9 +244,9 @@ impl Executor {
             taken.into_iter().collect::<Option<_>>().ok_or(ExecuteError::Stopped)?;
         self.observe(&taken);
         let registered = cut.0.last() != before.cut.0.last();
-        let mut after = if registered { self.registry.clone() } else { Registry::default() };
+        let mut after = registered.then(|| self.registry.clone());
         let pool = self.pool.clone();
-        let done = pool.install(|| self.run(before, header, cut, &taken, &mut after))?;
+        let done = pool.install(|| self.run(before, header, cut, &taken, after.as_mut()))?;
         let (effects, found): (Vec<ShardEffects>, Vec<Found>) = done.into_iter().unzip();
         // In the outbox before a flush point can cover the block.
         let found = found.into_iter().map(|one| {
@@ -232,12 +256,15 @@ impl Executor {
         self.alerts.block(header, self.store.flushed()?.height, found)?;
         self.apply(header.height, effects)?;
         let (batch, _) = &taken[taken.len() - 1];
-        if registered {
+        if let Some(after) = after {
             self.keys.add(fresh_keys(batch));
             self.registry = after;
             self.metrics.participants(self.registry.len());
         }
-        Ok(self.shards.iter().map(|shard| lock(shard).entry()).collect())
+        Ok(Executed {
+            shards: self.shards.iter().map(|shard| lock(shard).entry()).collect(),
+            next_set: self.registry.governance().next_set(header.height + 1),
+        })
     }
 
     fn observe(&self, taken: &[Taken]) {
@@ -253,7 +280,7 @@ impl Executor {
         header: &Header,
         cut: &Cut,
         taken: &[Taken],
-        after: &mut Registry,
+        after: Option<&mut Registry>,
     ) -> Result<Vec<(ShardEffects, Found)>, ExecuteError> {
         let context = Context {
             chain: &self.chain,
@@ -283,7 +310,7 @@ impl Executor {
             })
             .filter_map(Result::transpose)
             .collect::<Result<_, StoreError>>()?;
-        if cut.0[registry] != before.cut.0[registry] {
+        if let Some(after) = after {
             let mut state = lock(&self.shards[registry]);
             let first = state.entry().log_size;
             let batch = &taken[registry].0;

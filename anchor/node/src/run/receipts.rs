@@ -7,23 +7,30 @@
 //! - A receipt is made against one provable header; everything in it is of that header's sizes.
 
 use super::chain::Provable;
+use super::epochs;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StatusPath, StoreReader, View};
+use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
+use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Header, ShardEntry, shards_root};
 use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::opening;
 use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::record;
+use piaogen_verify::witness::{Cosigned, WITNESSES_MAX};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// What receipts are read from: the store of a running node, or a folder at rest.
 pub trait Reads {
     /// A hash of a record log.
     fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>>;
+    /// How many headers the log over them holds.
+    fn headers(&self) -> Result<u64>;
     /// A hash of the log over the headers.
     fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>>;
     /// Rows that are not sealed.
@@ -44,6 +51,9 @@ const ROWS_BYTES: u64 = 16 << 20;
 impl<S: Deref<Target = View>> Reads for S {
     fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
         Ok(View::log_hash(self, shard, level, index)?)
+    }
+    fn headers(&self) -> Result<u64> {
+        Ok(View::history_size(self)?)
     }
     fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
         Ok(View::history_hash(self, level, index)?)
@@ -190,6 +200,8 @@ impl<R: Reads> Prover<'_, R> {
             header: self.provable.header,
             history: None,
             certificate: self.provable.finalization.clone(),
+            changes: self.provable.changes(),
+            cosigned: None,
         })
     }
 
@@ -200,6 +212,33 @@ impl<R: Reads> Prover<'_, R> {
         let proof = self.history(old)?;
         receipt.history = Some((self.provable.header, proof));
         receipt.certificate = self.provable.finalization.clone();
+        receipt.changes = self.provable.changes();
+        receipt.cosigned = None;
+        Ok(())
+    }
+
+    /// Puts the cosignatures of a checkpoint into a receipt whose newest header is in its log.
+    pub fn cosigned(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
+        let last = receipt.history.as_ref().map_or(&receipt.header, |(newer, _)| newer);
+        let (height, size) = (last.height, checkpoint.size);
+        ensure!(
+            height < size,
+            "the checkpoint is over {size} headers, and the receipt ends with block {height}: let \
+             the witness catch up"
+        );
+        let known = self.store.headers()?;
+        ensure!(size <= known, "the checkpoint is over {size} headers, here are {known}");
+        let history = HistoryHashes(self.store);
+        let root = merkle::root(&history, size)?;
+        ensure!(root == checkpoint.root, "the checkpoint is of another history than this folder's");
+        let cosignatures = checkpoint.cosignatures();
+        ensure!(
+            (1..=WITNESSES_MAX as usize).contains(&cosignatures.len()),
+            "the checkpoint has {} cosignatures, a receipt carries 1 to {WITNESSES_MAX}",
+            cosignatures.len()
+        );
+        let proof = merkle::prove_inclusion(&history, height, size)?;
+        receipt.cosigned = Some(Cosigned { size, root, proof, cosignatures });
         Ok(())
     }
 
@@ -232,7 +271,11 @@ fn fields(bytes: &[u8], show: &Show) -> Vec<OpenedField> {
 }
 
 /// The newest header of a folder at rest that carries the roots of its flush point.
-pub fn provable_at_rest(reader: &StoreReader) -> Result<Provable> {
+pub fn provable_at_rest(
+    genesis: &Genesis,
+    archive: &Archive,
+    reader: &StoreReader,
+) -> Result<Provable> {
     let point: &FlushPoint = reader.flushed();
     let shards = super::shard_entries(&point.shards);
     let root = shards_root(&shards);
@@ -240,7 +283,11 @@ pub fn provable_at_rest(reader: &StoreReader) -> Result<Provable> {
         let Some(block) = reader.block(height)? else { continue };
         let (header, _): (Header, _) = super::parse_block(&block)?;
         if header.shards_root == root && !block.finalization.is_empty() {
-            return Ok(Provable { header, finalization: block.finalization, shards });
+            let size = shards.last().map_or(0, |shard| shard.log_size);
+            let registry = super::rebuild_registry(genesis, archive, reader, size)?;
+            let sets = registry.governance().sets(height.saturating_sub(1));
+            let changes = Arc::new(epochs::changes(reader, &sets)?);
+            return Ok(Provable { header, finalization: block.finalization, shards, changes });
         }
     }
     bail!(

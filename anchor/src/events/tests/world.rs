@@ -16,7 +16,7 @@ use piaogen_verify::document::Fields;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::event::check_event;
 use piaogen_verify::fields::{Tag, tag};
-use piaogen_verify::genesis::{FORMAT, Founder, Genesis, GenesisFile, ROLES};
+use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, Genesis, GenesisFile, ROLES};
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::opening;
 use piaogen_verify::policy::Policy;
@@ -68,6 +68,8 @@ static FOUNDED: LazyLock<(Registry, HashMap<String, Digest>)> = LazyLock::new(||
         participants: ACTORS.iter().map(founder).collect(),
         schemes: usual::all(),
         clock_skew_ms: 10,
+        epoch_blocks: EPOCH_BLOCKS,
+        authority_quorum: None,
     };
     let genesis = Genesis::parse(&serde_json::to_vec(&file).unwrap()).unwrap();
     let id_of = |actor: &str| (actor.to_owned(), key_of(actor).public_key().key_id());

@@ -6,9 +6,10 @@
 //! Invariants
 //! - A header is compared with the shards as they are after the cut of the block before it.
 //! - A wrong header stops the comparison with rows, not the checks of rows.
+//! - A set certifies what its digest is in; that digest follows from the header before.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use piaogen_verify::Digest;
 use piaogen_verify::certificate::{Certificate, verify_final};
@@ -16,9 +17,9 @@ use piaogen_verify::encoding::Reader;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::Genesis;
-use piaogen_verify::header::{Header, ShardEntry};
+use piaogen_verify::header::{Header, ShardEntry, ValidatorSet};
 use piaogen_verify::trust_root::TrustRoot;
-use piaogen_verify::{merkle, record};
+use piaogen_verify::{merkle, record, value};
 use rayon::prelude::*;
 
 use super::shard::{BlockPart, Frontier, Keys, ShardAudit};
@@ -50,6 +51,8 @@ struct Chain<'a> {
     audit: &'a Audit<'a>,
     trust: &'a TrustRoot,
     genesis: Option<&'a Genesis>,
+    /// Every set that the genesis, the registry or the trust root names, by its digest.
+    sets: Sets,
     history: Frontier,
     history_broken: bool,
     last: Option<Block>,
@@ -66,7 +69,7 @@ pub(super) fn check(
     trust: &TrustRoot,
     genesis: Option<&Genesis>,
 ) -> Result<Covered> {
-    let keys = if audit.options.signatures { collect_keys(audit, genesis)? } else { Keys::new() };
+    let (keys, sets) = collect_keys(audit, trust, genesis)?;
     let mut blocks = audit.archive.blocks(0).peekable();
     let shards_archived = audit.archive.shards().last().map_or(0, |last| last + 1);
     // The number of shards is known from the first header; without blocks nothing is covered.
@@ -86,6 +89,7 @@ pub(super) fn check(
         audit,
         trust,
         genesis,
+        sets,
         history: Frontier::default(),
         history_broken: false,
         last: None,
@@ -184,6 +188,10 @@ impl Chain<'_> {
                 if header.parent != before.header.digest() {
                     wrong(Check::Header, "it does not follow the header before".into());
                 }
+                if (header.epoch, header.validators) != before.header.next_epoch() {
+                    let what = "its epoch or validators do not follow from the header before";
+                    wrong(Check::Header, what.into());
+                }
                 let pairs = before.archived.cut.0.iter().zip(&archived.cut.0);
                 if pairs.into_iter().any(|(old, new)| old > new) {
                     wrong(Check::Cut, "an offset is behind that of the cut before".into());
@@ -207,7 +215,15 @@ impl Chain<'_> {
         let held = Certificate::decode(&block.archived.certificate)
             .map_err(|error| format!("it does not decode: {error}"))
             .and_then(|certificate| {
-                verify_final(&block.header, &certificate, &self.trust.validators)
+                let named = &block.header.validators;
+                let trusted = block.header.epoch == self.trust.epoch;
+                if trusted && *named != self.trust.validators.digest() {
+                    return Err("its validators are not those of the trust root".into());
+                }
+                let set = self.sets.get(named).ok_or_else(|| {
+                    format!("no record of the registry names the set {}", hex::encode(named))
+                })?;
+                verify_final(&block.header, &certificate, set)
                     .map_err(|refusal| refusal.to_string())
             });
         match held {
@@ -305,10 +321,20 @@ impl Chain<'_> {
     }
 }
 
-/// The public keys of all who ever took part, from the genesis and the registry's rows.
-fn collect_keys(audit: &Audit<'_>, genesis: Option<&Genesis>) -> Result<Keys> {
+/// Validator sets by their digests.
+type Sets = HashMap<Digest, ValidatorSet>;
+
+/// The public keys of all who ever took part, and all validator sets, from the genesis and the
+/// registry's rows. That a set is known says nothing: headers say which is whose.
+fn collect_keys(
+    audit: &Audit<'_>,
+    trust: &TrustRoot,
+    genesis: Option<&Genesis>,
+) -> Result<(Keys, Sets)> {
     let mut keys = Keys::new();
-    let Some(genesis) = genesis else { return Ok(keys) };
+    let mut sets = Sets::from([(trust.validators.digest(), trust.validators.clone())]);
+    let Some(genesis) = genesis else { return Ok((keys, sets)) };
+    sets.insert(genesis.validators.digest(), genesis.validators.clone());
     for (.., key) in &genesis.participants {
         keys.insert(key.key_id(), key.clone());
     }
@@ -326,6 +352,10 @@ fn collect_keys(audit: &Audit<'_>, genesis: Option<&Genesis>) -> Result<Keys> {
         {
             keys.insert(key.key_id(), key);
         }
+        let set = record.get(tag::VALIDATORS).and_then(|bytes| value::keys_of(bytes).ok());
+        if let Some(set) = set.and_then(|keys| ValidatorSet::of_compressed(&keys)) {
+            sets.insert(set.digest(), set);
+        }
     }
-    Ok(keys)
+    Ok((keys, sets))
 }

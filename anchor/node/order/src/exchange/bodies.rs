@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn identity(n: u8) -> Identity {
-        Identity { block: [n; 32], parent: [n - 1; 32], height: n.into() }
+        Identity { block: [n; 32], parent: [n - 1; 32], height: n.into(), closes: false }
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         bodies.release(28);
         assert!(!has(&bodies, 1) && !has(&bodies, 28) && has(&bodies, 29) && has(&bodies, 3));
         for n in 0..=KEPT as u64 {
-            let identity = Identity { block: [200; 32], parent: [0; 32], height: 1_000 + n };
+            let identity = Identity { height: 1_000 + n, ..identity(200) };
             bodies.keep(identity, Vec::new());
         }
         assert!(!has(&bodies, 3));

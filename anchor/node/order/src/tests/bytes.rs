@@ -161,10 +161,15 @@ fn a_notarize_vote_is_no_finalize_vote() {
 
 /// A block of height `height` on `parent`, final in view `height`.
 fn final_block(parent: piaogen_crypto::Digest, height: u64) -> FinalBlock {
+    made_final(parent, height, height, 0)
+}
+
+/// Such a block of an epoch that says that it was proposed in view `said`.
+fn made_final(parent: piaogen_crypto::Digest, height: u64, said: u64, epoch: u64) -> FinalBlock {
     let (secrets, keys) = committee();
-    let numbers = [height, height].map(u64::to_be_bytes).concat();
+    let numbers = [height, said].map(u64::to_be_bytes).concat();
     let body = [&parent[..], &numbers, &root(&parent)].concat();
-    let round = Round::new(Epoch::new(0), View::new(height));
+    let round = Round::new(Epoch::new(epoch), View::new(height));
     let block = Digest(identity(&body).unwrap().block);
     let proposal = Proposal::new(round, View::new(height - 1), block);
     let vote = |i: usize| Finalize::sign(&scheme(&secrets[i], &keys), proposal.clone()).unwrap();
@@ -172,6 +177,26 @@ fn final_block(parent: piaogen_crypto::Digest, height: u64) -> FinalBlock {
     let scheme = scheme(&secrets[0], &keys);
     let made = Finalization::from_owned_finalizes(&scheme, votes, &Sequential).unwrap();
     FinalBlock { body, finalization: made.encode().to_vec() }
+}
+
+#[test]
+fn a_batch_is_believed_up_to_the_end_of_the_epoch() {
+    let (_, keys) = committee();
+    let scheme = Scheme::verifier(NAMESPACE, sorted(&keys).unwrap());
+    let chain = Chain::default();
+    let block = |one: &FinalBlock| identity(&one.body).unwrap().block;
+    let first = final_block(GENESIS, 1);
+    let taken = |last: &FinalBlock, epoch: u64| {
+        let next = made_final(block(last), 3, 3, epoch);
+        let batch = write_batch(&[first.clone(), last.clone(), next]);
+        checked_batch(&chain, &scheme, 0, chain.last(), &batch).map(|blocks| blocks.len())
+    };
+    let closing = made_final(block(&first), 2, u64::MAX, 0);
+    assert_eq!(taken(&closing, 1), Some(2));
+    assert_eq!(taken(&closing, 0), Some(2));
+    // Nothing of another epoch stands on a block that is not the last.
+    let other = final_block(block(&first), 2);
+    assert_eq!((taken(&other, 0), taken(&other, 1)), (Some(3), None));
 }
 
 #[test]

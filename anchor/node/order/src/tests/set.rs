@@ -256,7 +256,9 @@ fn garbage(four: &Four, channel: usize, enough: impl Fn() -> bool) -> bool {
                     _ => &mut links.requests.0,
                 };
                 while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    sender.send(Recipients::All, vec![0xff; 100], true);
+                    // Of this epoch, where the engine's messages name one.
+                    let bytes = [vec![0], vec![0xff; 100]].concat();
+                    sender.send(Recipients::All, bytes, true);
                     context.sleep(Duration::from_millis(20)).await;
                 }
             });

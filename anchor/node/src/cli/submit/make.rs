@@ -11,6 +11,7 @@ use piaogen_crypto::sm2::PublicKey;
 use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::fields::{REGISTRY, by_tag, tag};
 use piaogen_verify::genesis::ROLES;
+use piaogen_verify::header::{VALIDATORS_MAX, ValidatorSet};
 use piaogen_verify::json;
 use piaogen_verify::opening;
 use piaogen_verify::policy::Policy;
@@ -153,6 +154,22 @@ pub(super) enum RegistryChange {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Propose who finalizes blocks from the next epoch on, or sign what another authority
+    /// proposed: with the same arguments, since the same content is the same proposal.
+    Validators {
+        /// All validators of the new set: their public keys, SPKI in PEM or DER.
+        #[arg(long, value_name = "FILE", required = true)]
+        public: Vec<PathBuf>,
+        /// The digest of the set in whose place it comes, in hex; `inspect block` shows it.
+        #[arg(long, value_name = "HEX")]
+        base: String,
+        /// Blocks in an epoch from then on; as it is where left out.
+        #[arg(long)]
+        epoch_blocks: Option<u64>,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Set the policy from a height on: all parameters, the defaults where nothing is said.
     Policy {
         /// The first height.
@@ -199,6 +216,17 @@ impl RegistryChange {
                 fields.set_text(tag::PARTY, party);
                 fields.set_text(tag::REASON, reason.as_deref().unwrap_or(""));
                 RecordKind::DelegateEnd
+            }
+            RegistryChange::Validators { public, base, epoch_blocks, reason } => {
+                let base = hex::decode(base).map_err(|_| anyhow::anyhow!("--base is not hex"))?;
+                ensure!(base.len() == 32, "--base has {} bytes, not 32", base.len());
+                fields.set(tag::BASE, base);
+                fields.set(tag::VALIDATORS, validators(public)?);
+                if let Some(blocks) = epoch_blocks {
+                    fields.set(tag::EPOCH_BLOCKS, value::uint(*blocks));
+                }
+                fields.set_text(tag::REASON, reason.as_deref().unwrap_or(""));
+                RecordKind::Validators
             }
             RegistryChange::Policy { from_height, set } => {
                 fields.set(tag::EFFECTIVE_HEIGHT, value::uint(*from_height));
@@ -267,6 +295,18 @@ fn policy(set: &[String], fields: &mut Fields) -> Result<()> {
         fields.set(*tag, value::uint(number.parse().with_context(|| one.clone())?));
     }
     Ok(())
+}
+
+/// The keys of a validator set.
+fn validators(files: &[PathBuf]) -> Result<Vec<u8>> {
+    let keys = files.iter().map(|file| {
+        PublicKey::from_spki(&read_file(file, 64 << 10)?)
+            .with_context(|| format!("public key {}", file.display()))
+    });
+    let set = ValidatorSet::new(keys.collect::<Result<_>>()?)
+        .with_context(|| format!("a set has 1 to {VALIDATORS_MAX} different keys"))?;
+    let keys: Vec<[u8; 33]> = set.keys().iter().map(PublicKey::to_compressed).collect();
+    Ok(value::keys(&keys))
 }
 
 fn public_key(path: &Path) -> Result<Vec<u8>> {

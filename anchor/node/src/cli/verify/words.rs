@@ -25,6 +25,7 @@ pub(super) fn of_status(
         "verified": true, "kind": kind(proved, records), "scheme": scheme, "number": number,
         "height": block.height, "time_ms": block.time_ms,
         "certified_height": block.certified_height, "signers": block.signers,
+        "epoch": block.epoch, "witnesses": block.witnesses,
         "untouched": proved.untouched(), "no_lien": proved.no_lien(),
         "no_booking": proved.no_booking(), "shown": names(&shown), "hidden": names(&hidden),
     });
@@ -35,12 +36,15 @@ pub(super) fn of_status(
         json["records"] = records.into();
     }
     let text = format!(
-        "VERIFIED: {scheme} {number}: {}\nin chain {}, {}, signed by {} validator(s)\nthis is \
-         what stood at block {}; it says nothing of later blocks\n",
+        "VERIFIED: {scheme} {number}: {}\nin chain {}, {}, signed by {} validator(s) of epoch {}, \
+         cosigned by {} known witness(es)\nthis is what stood at block {}; it says nothing of \
+         later blocks\n",
         said(proved, records).join("; "),
         trust.chain_id,
         proved.as_of(),
         block.signers,
+        block.epoch,
+        block.witnesses,
         block.height,
     );
     (json, text)

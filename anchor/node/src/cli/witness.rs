@@ -1,0 +1,70 @@
+//! `piaogen witness`: follows the headers of a chain and signs that they are one history.
+
+use super::{No, Output, read_trust_root};
+use crate::run::chain::clock_ms;
+use crate::setup;
+use crate::witness::{Followed, Witness, open_source};
+use anyhow::{Result, ensure};
+use piaogen_verify::witness::is_witness_name;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The witness's own folder: what it followed and signed. Never copy it, never restore it from
+    /// a backup: a witness that forgot what it signed is worse than none.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where headers come from: http://HOST:PORT of a node, a chain's folder, or a file of links.
+    #[arg(long, value_name = "URL|DIR|FILE")]
+    from: String,
+    /// The witness's secret key, PKCS#8 PEM. Used for nothing else.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The witness's name in checkpoints and trust roots, best a host: witness.example.org.
+    #[arg(long)]
+    name: String,
+    /// The chain's trust root, that of the genesis.
+    #[arg(long, value_name = "FILE")]
+    trust_root: PathBuf,
+    /// Go on, with so many seconds between; once where it is left out.
+    #[arg(long, value_name = "SECONDS")]
+    every: Option<u64>,
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
+    ensure!(
+        is_witness_name(&arguments.name),
+        "--name must be 1 to 64 bytes without white space and +"
+    );
+    let trust = read_trust_root(&arguments.trust_root)?;
+    let key = setup::secret_key(&arguments.key)?;
+    let mut witness = Witness::open(&arguments.dir, &trust)?;
+    loop {
+        let mut source = open_source(&arguments.from)?;
+        match witness.follow(&mut *source)? {
+            Followed::Extended(new) => {
+                let seconds = u64::try_from(clock_ms() / 1_000).unwrap_or(0);
+                let checkpoint = witness.cosign(&arguments.name, &key, seconds)?;
+                let json = serde_json::json!({
+                    "size": checkpoint.size, "root": hex::encode(checkpoint.root), "new": new,
+                    "checkpoint": checkpoint.to_note(),
+                });
+                output.print(&json, || checkpoint.to_note())?;
+            }
+            Followed::Split(evidence) => {
+                let verdict = evidence.verify(&trust)?;
+                let path = witness.keep(&evidence)?;
+                let json = serde_json::json!({
+                    "split": true, "kind": verdict.kind, "what": verdict.what,
+                    "evidence": path, "size": witness.size(),
+                });
+                output.print(&json, || format!("SPLIT VIEW: {}", verdict.what))?;
+                let why = format!("nothing was signed; the evidence is in {}", path.display());
+                return Err(No(why).into());
+            }
+        }
+        let Some(seconds) = arguments.every else { return Ok(()) };
+        std::thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
+}

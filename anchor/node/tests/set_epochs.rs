@@ -1,0 +1,131 @@
+//! A set that changes over the network: one validator leaves and follows on, one joins that followed
+//! before, and one is away while epochs end.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod common;
+
+use common::{Set, TIME_MS, generator, send_registrations};
+use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_node::members;
+use piaogen_node::sinks::HttpReceipts;
+use piaogen_verify::document::Fields;
+use piaogen_verify::fields::tag;
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::header::ValidatorSet;
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::record::{Draft, RecordKind};
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Blocks in an epoch: a few, so that a test sees many.
+const EPOCH_BLOCKS: u64 = 10;
+const ALL: [usize; 5] = [0, 1, 2, 3, 4];
+
+/// Five nodes that know each other, of which the first four are the validators of the genesis.
+fn five(dir: &Path) -> Set {
+    let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
+        flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
+    let mut set = Set::create(dir, 5, 2, frequent);
+    let mut file = set.keys.genesis.file.clone();
+    let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
+    file.validators = (0..4).map(key).collect();
+    file.epoch_blocks = EPOCH_BLOCKS;
+    let bytes = serde_json::to_vec(&file).unwrap();
+    let genesis = Genesis::parse(&bytes).unwrap();
+    for index in ALL {
+        let folder = members::folder(dir, index);
+        std::fs::write(folder.join("genesis.json"), &bytes).unwrap();
+        let trust = TrustRoot::of_genesis(&genesis).to_json();
+        std::fs::write(folder.join("trust-root.json"), trust).unwrap();
+        let path = folder.join("node.toml");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        let toml = toml.replacen("[peers]\n", "[peers]\nleader_timeout_ms = 1000\n", 1);
+        std::fs::write(path, toml).unwrap();
+    }
+    (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
+    set
+}
+
+/// The record that makes these the validators.
+fn change(set: &Set, new: &[usize]) -> Vec<u8> {
+    let keys: Vec<[u8; 33]> = new.iter().map(|i| set.members[*i].key.to_compressed()).collect();
+    let mut fields = Fields::new();
+    fields.set(tag::VALIDATORS, value::keys(&keys));
+    fields.set(tag::BASE, set.keys.genesis.validators.digest().to_vec());
+    let (kind, fields) = (RecordKind::Validators, fields.pairs());
+    let draft = Draft { kind, signed_at: TIME_MS, secret: [0; 16], fields };
+    draft.sign(&set.keys.genesis.chain, &set.keys.authority)
+}
+
+/// A receipt of the first registration, once there is one of this height or later.
+fn receipt(set: &Set, node: usize, height: u64) -> Receipt {
+    let mut receipts = HttpReceipts::new(&set.members[node].http);
+    let partitions = set.keys.genesis.file.partitions;
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = receipts.receipt(partitions, 0).map(|bytes| Receipt::decode(&bytes).unwrap());
+        match found {
+            Some(receipt) if receipt.header.height >= height => return receipt,
+            _ => assert!(Instant::now() < until, "no receipt of node {node} at {height}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_set_changes_while_it_runs_and_who_was_away_comes_through_the_epochs() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = five(root.path());
+    let chain = set.chain(0);
+    let mut records = generator(&chain, 20).registrations(&chain.keys.authority);
+    let new = [0, 1, 2, 4];
+    records.push(change(&set, &new));
+    send_registrations(&chain, &records);
+    ALL.into_iter().for_each(|index| set.start(index));
+    // Through two boundaries; the fifth has followed, and is a validator from the second epoch on.
+    set.grow(&ALL, 2 * EPOCH_BLOCKS + 2);
+    let joined = |set: &Set| set.log(4).contains("not of the set of this epoch");
+    assert!(joined(&set), "{}", set.log(4));
+    let left = |set: &Set| set.log(3).contains("not of the set of this epoch");
+    set.wait("the fourth follows", left);
+    // Three of the new set are a quorum, and the one that joined is needed for it.
+    set.kill(1);
+    set.grow(&[0, 2, 3, 4], 3 * EPOCH_BLOCKS);
+    set.start(1);
+    set.kill(2);
+    set.grow(&[0, 1, 3, 4], 2 * EPOCH_BLOCKS);
+    set.start(2);
+    set.grow(&ALL, 2);
+    let trust = TrustRoot::of_genesis(&set.keys.genesis);
+    let keys = new.map(|index| set.members[index].key.clone()).to_vec();
+    for node in ALL {
+        let receipt = receipt(&set, node, 5 * EPOCH_BLOCKS);
+        assert!(receipt.verify(&trust).unwrap().signers >= 3);
+        assert_eq!(receipt.changes.len(), 1);
+        assert_eq!(receipt.changes[0].next, ValidatorSet::new(keys.clone()).unwrap());
+    }
+    for index in ALL {
+        assert_eq!(set.end(index), Some(0), "{}", set.log(index));
+    }
+    for index in ALL {
+        assert_eq!(set.chain(index).check(), records.len() as u64, "node {index}");
+        assert_eq!(set.chain(index).shards(), set.chain(0).shards(), "node {index}");
+    }
+}
+
+#[test]
+fn who_is_neither_of_the_set_nor_a_peer_ends_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = five(root.path());
+    let path = set.chain(4).dir.join("node.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    let own = hex::encode(set.members[4].key.to_compressed());
+    let others: Vec<&str> = toml.lines().filter(|line| !line.starts_with(&own)).collect();
+    std::fs::write(&path, others.join("\n")).unwrap();
+    set.start(4);
+    assert_ne!(set.ended(4), Some(0));
+    assert!(set.log(4).contains("is not among the validators of this epoch"), "{}", set.log(4));
+}

@@ -1,0 +1,339 @@
+//! Witnesses: they follow a chain, sign it, and prove when it shows two histories.
+//!
+//! The chain is made of headers alone, with the keys of all four validators, so that a quorum of
+//! liars can certify a second history. A source is a file of links, or an HTTP node.
+
+#![allow(clippy::unwrap_used)]
+
+use piaogen_loadgen::genesis::{DemoChain, demo_chain};
+use piaogen_node::setup;
+use piaogen_node::witness::{CHECKPOINT, Followed, Witness, open_source};
+use piaogen_verify::certificate::Certificate;
+use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::evidence::Evidence;
+use piaogen_verify::follow::Link;
+use piaogen_verify::header::{Header, NO_SET};
+use piaogen_verify::merkle;
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::witness as cosigning;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const TIME_MS: i64 = 1_790_000_000_000;
+
+/// Four validators; epochs of ten blocks in which the set stays.
+struct Chain {
+    keys: DemoChain,
+    headers: Vec<Header>,
+}
+
+impl Chain {
+    fn new(blocks: usize) -> Chain {
+        let keys = demo_chain(7, 2, 4, TIME_MS);
+        let headers = vec![keys.genesis.header()];
+        let mut chain = Chain { keys, headers };
+        chain.grow(blocks, 0);
+        chain
+    }
+
+    /// Another history from a height on.
+    fn fork(&self, at: usize, blocks: usize) -> Chain {
+        let mut fork = Chain { keys: self.keys.clone(), headers: self.headers[..at].to_vec() };
+        fork.grow(blocks, 1);
+        fork
+    }
+
+    fn grow(&mut self, to: usize, late_ms: i64) {
+        while self.headers.len() <= to {
+            let last = self.headers[self.headers.len() - 1];
+            let leaves: Vec<_> = self.headers.iter().map(Header::leaf).collect();
+            let (epoch, validators) = last.next_epoch();
+            let height = last.height + 1;
+            let closes = height.is_multiple_of(10);
+            self.headers.push(Header {
+                height,
+                epoch,
+                validators,
+                time_ms: last.time_ms + 1_000 + late_ms,
+                parent: last.digest(),
+                history_root: merkle::root_of_leaves(&leaves),
+                next_validators: if closes { validators } else { NO_SET },
+                ..last
+            });
+        }
+    }
+
+    fn root(&self, size: usize) -> [u8; 32] {
+        let leaves: Vec<_> = self.headers[..size].iter().map(Header::leaf).collect();
+        merkle::root_of_leaves(&leaves)
+    }
+
+    /// The link of a height; `bare` of them have no certificate of their own.
+    fn link(&self, height: usize, bare: fn(usize) -> bool) -> Link {
+        let header = self.headers[height];
+        let next = header.closes_epoch().then(|| self.keys.genesis.validators.clone());
+        if height == 0 || (bare(height) && next.is_none()) {
+            return Link { header, certificate: Vec::new(), next };
+        }
+        let mut certificate = Certificate {
+            epoch: header.epoch,
+            view: 2 * header.height,
+            parent: 2 * header.height - 1,
+            payload: header.digest(),
+            validators: 4,
+            signers: vec![0, 1, 2],
+            signatures: Vec::new(),
+        };
+        let message = certificate.signed(&header.chain);
+        let keys = &self.keys.validators[..3];
+        certificate.signatures = keys.iter().map(|key| key.sign(&message)).collect();
+        Link { header, certificate: certificate.encode(), next }
+    }
+
+    /// Writes a file of links up to a height.
+    fn export(&self, path: &Path, to: usize, bare: fn(usize) -> bool) -> String {
+        let mut bytes = Vec::new();
+        for height in 0..=to {
+            let link = self.link(height, bare).encode();
+            bytes.extend_from_slice(&(link.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(&link);
+        }
+        std::fs::write(path, bytes).unwrap();
+        path.to_str().unwrap().into()
+    }
+
+    fn trust(&self) -> TrustRoot {
+        TrustRoot::of_genesis(&self.keys.genesis)
+    }
+}
+
+const NONE: fn(usize) -> bool = |_| false;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(chain: &Chain) -> Place {
+        let place = Place { dir: tempfile::tempdir().unwrap() };
+        let key = setup::random_key().unwrap();
+        let pem = key.to_pkcs8_pem();
+        setup::write_new(&place.path("witness.pem"), pem.as_bytes(), true).unwrap();
+        std::fs::write(place.path("trust-root.json"), chain.trust().to_json()).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().into()
+    }
+
+    fn witness(&self, from: &str) -> Output {
+        let (dir, key) = (self.text("witness"), self.text("witness.pem"));
+        let trust = self.text("trust-root.json");
+        piaogen(&[
+            "witness",
+            "--dir",
+            &dir,
+            "--from",
+            from,
+            "--key",
+            &key,
+            "--name",
+            "w.example",
+            "--trust-root",
+            &trust,
+        ])
+    }
+
+    /// The trust root that knows this witness and demands it.
+    fn watched(&self, chain: &Chain) -> TrustRoot {
+        let key = setup::secret_key(&self.path("witness.pem")).unwrap().public_key();
+        let witness = cosigning::Witness { name: "w.example".into(), key };
+        TrustRoot { witnesses: vec![witness], witness_quorum: 1, ..chain.trust() }
+    }
+
+    fn evidence(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path("witness")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let named = |path: &PathBuf| path.to_str().unwrap().contains("evidence-");
+        paths.filter(named).collect()
+    }
+}
+
+fn piaogen(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_piaogen")).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// The note that a witness wrote, whose cosignature holds.
+fn checked(place: &Place, chain: &Chain) -> Checkpoint {
+    let note = std::fs::read_to_string(place.path("witness").join(CHECKPOINT)).unwrap();
+    let checkpoint = Checkpoint::parse(&note).unwrap();
+    let trust = place.watched(chain);
+    assert_eq!(trust.witnesses_of(&checkpoint, &checkpoint.cosignatures()), Ok(vec![0]));
+    assert_eq!(checkpoint.root, chain.root(checkpoint.size as usize));
+    checkpoint
+}
+
+#[test]
+fn a_witness_follows_and_signs_what_is_final_and_only_more() {
+    let chain = Chain::new(45);
+    let place = Place::new(&chain);
+    let from = place.path("links");
+    for (to, size) in [(3, 4), (20, 21), (20, 21), (44, 43), (45, 46)] {
+        // Blocks 43 and 44 have no certificate of their own.
+        let from = chain.export(&from, to, |height| height == 43 || height == 44);
+        let output = place.witness(&from);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(checked(&place, &chain).size, size, "up to {to}");
+    }
+    // A source that is behind is no fork, and nothing shorter is signed.
+    let from = chain.export(&from, 30, NONE);
+    let output = place.witness(&from);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(checked(&place, &chain).size, 46);
+    assert!(place.evidence().is_empty());
+}
+
+#[test]
+fn a_quorum_that_lies_is_proved_by_both_headers() {
+    let chain = Chain::new(45);
+    // Where both sides are certified at one height, and where they are at different ones.
+    let cases: [(fn(usize) -> bool, &str); 3] =
+        [(NONE, "fork"), (|height| height < 27, "rewrite"), (|height| height == 25, "rewrite")];
+    for (bare, kind) in cases {
+        let place = Place::new(&chain);
+        let from = chain.export(&place.path("links"), 35, NONE);
+        assert!(place.witness(&from).status.success());
+        let signed = checked(&place, &chain);
+        let fork = chain.fork(25, 45);
+        let from = fork.export(&place.path("fork"), 45, bare);
+        let output = place.witness(&from);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains("SPLIT VIEW"), "{}", said(&output));
+        // Nothing new was signed, and the evidence holds for everybody.
+        assert_eq!(checked(&place, &chain), signed);
+        let files = place.evidence();
+        assert_eq!(files.len(), 1);
+        let evidence = Evidence::from_json(&std::fs::read_to_string(&files[0]).unwrap()).unwrap();
+        assert_eq!(evidence.kind(), kind);
+        let verdict = evidence.verify(&chain.trust()).unwrap();
+        assert_eq!((verdict.first.len(), verdict.second.len()), (3, 3));
+        assert_eq!(verdict.liars_min, 2, "f + 1 of four");
+        let trust = place.text("trust-root.json");
+        let file = files[0].to_str().unwrap();
+        let output = piaogen(&["evidence", "verify", file, "--trust-root", &trust]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains("PROVED"), "{}", said(&output));
+        // The honest source is still followed.
+        let from = chain.export(&place.path("links"), 45, NONE);
+        assert!(place.witness(&from).status.success());
+        assert_eq!(checked(&place, &chain).size, 46);
+    }
+}
+
+#[test]
+fn evidence_that_proves_nothing_is_refused_with_its_step() {
+    let chain = Chain::new(12);
+    let place = Place::new(&chain);
+    let trust = place.text("trust-root.json");
+    let certified = |chain: &Chain| piaogen_verify::evidence::Certified {
+        header: chain.headers[12],
+        certificate: chain.link(12, NONE).certificate,
+        changes: Vec::new(),
+    };
+    let same = Evidence::Fork { first: certified(&chain), second: certified(&chain) };
+    std::fs::write(place.path("same"), same.encode()).unwrap();
+    let output = piaogen(&["evidence", "verify", &place.text("same"), "--trust-root", &trust]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("`conflict`"), "{}", said(&output));
+    std::fs::write(place.path("junk"), b"{}").unwrap();
+    let output = piaogen(&["evidence", "verify", &place.text("junk"), "--trust-root", &trust]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("`decode`"), "{}", said(&output));
+}
+
+#[test]
+fn a_fork_that_nobody_certified_is_an_error_and_no_evidence() {
+    let chain = Chain::new(30);
+    let place = Place::new(&chain);
+    let from = chain.export(&place.path("links"), 30, NONE);
+    assert!(place.witness(&from).status.success());
+    let fork = chain.fork(26, 30);
+    let from = fork.export(&place.path("fork"), 29, |height| height >= 26);
+    let output = place.witness(&from);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(place.evidence().is_empty());
+    assert_eq!(checked(&place, &chain).size, 31);
+}
+
+/// What a crash leaves at any byte of the headers is either kept whole or cut off.
+#[test]
+fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
+    let chain = Chain::new(12);
+    let place = Place::new(&chain);
+    let trust = chain.trust();
+    let dir = place.path("state");
+    let follow = |to: usize| {
+        let from = chain.export(&place.path("links"), to, |height| height == 6);
+        let mut witness = Witness::open(&dir, &trust).unwrap();
+        let followed = witness.follow(&mut *open_source(&from).unwrap()).unwrap();
+        assert!(matches!(followed, Followed::Extended(_)));
+        witness
+    };
+    drop(follow(5));
+    let before = std::fs::read(dir.join("headers")).unwrap();
+    drop(follow(9));
+    let after = std::fs::read(dir.join("headers")).unwrap();
+    // Six and seven come together, since six has no certificate of its own.
+    let mut sizes = Vec::new();
+    for end in before.len()..=after.len() {
+        std::fs::write(dir.join("headers"), &after[..end]).unwrap();
+        let size = Witness::open(&dir, &trust).unwrap().size();
+        if sizes.last() != Some(&size) {
+            sizes.push(size);
+        }
+        let kept = std::fs::metadata(dir.join("headers")).unwrap().len();
+        assert!(kept <= end as u64 && kept >= before.len() as u64);
+    }
+    assert_eq!(sizes, [6, 8, 9, 10]);
+    // Once something was signed, a file that does not hold it is not used.
+    let key = setup::random_key().unwrap();
+    let witness = follow(9);
+    let note = witness.cosign("w.example", &key, 100).unwrap();
+    assert_eq!((note.size, note.root), (10, chain.root(10)));
+    let again = witness.cosign("w.example", &key, 50).unwrap();
+    assert_eq!(again.cosignatures()[0].time, 100, "a clock that goes back is not followed");
+    drop(witness);
+    for bytes in [&before[..], b"", &after[..after.len() - 1]] {
+        std::fs::write(dir.join("headers"), bytes).unwrap();
+        let error = Witness::open(&dir, &trust).unwrap_err();
+        assert!(error.to_string().contains("never start it again"), "{error}");
+        assert!(error.downcast_ref::<piaogen_node::run::Fatal>().is_some());
+    }
+    // Nor is one of another history, though it is as long and each header of it is certified.
+    let fork = chain.fork(4, 12);
+    fork.export(&dir.join("headers"), 9, NONE);
+    assert!(Witness::open(&dir, &trust).is_err());
+    std::fs::write(dir.join("headers"), &after).unwrap();
+    assert_eq!(Witness::open(&dir, &trust).unwrap().size(), 10);
+}
+
+#[test]
+fn one_folder_is_for_one_witness_at_a_time() {
+    let chain = Chain::new(3);
+    let place = Place::new(&chain);
+    let first = Witness::open(&place.path("state"), &chain.trust()).unwrap();
+    let error = Witness::open(&place.path("state"), &chain.trust()).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    drop(first);
+    Witness::open(&place.path("state"), &chain.trust()).unwrap();
+}
