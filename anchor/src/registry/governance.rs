@@ -204,8 +204,11 @@ mod tests {
         }
     }
 
+    /// At which height which set is planned, and which length.
+    type Planned = (u64, u8, Option<u64>);
+
     /// What the headers say when each block's changes are counted block by block.
-    fn naive(blocks: u64, changes: &[(u64, u8, Option<u64>)], heights: u64) -> Vec<Digest> {
+    fn naive(blocks: u64, changes: &[Planned], heights: u64) -> Vec<Digest> {
         let (mut length, mut planned_length, mut planned) = (blocks, blocks, set(1));
         let (mut last, mut out) = (length, vec![NO_SET]);
         for height in 1..=heights {
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn epochs_that_are_counted_off_late_are_those_that_are_counted_block_by_block() {
-        let cases: [(u64, &[(u64, u8, Option<u64>)]); 7] = [
+        let cases: [(u64, &[Planned]); 7] = [
             (5, &[]),
             (5, &[(1, 2, None)]),
             (5, &[(4, 2, None), (5, 3, None)]),
