@@ -11,7 +11,7 @@
 mod commit;
 mod signatures;
 
-pub use self::signatures::Signatures;
+pub use self::signatures::{Signatures, Verifier};
 
 use commit::{Commitments, Hashed};
 use piaogen_crypto::sm2::{Job, PublicKey};
@@ -71,7 +71,7 @@ pub struct CheckContext {
 pub struct Checker {
     context: CheckContext,
     lanes: Lanes,
-    signatures: Arc<Signatures>,
+    signatures: Arc<dyn Verifier>,
     commitments: Commitments,
     hashed: Vec<Hashed>,
     ranges: Vec<Range<u32>>,
@@ -80,8 +80,8 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A worker for records of this chain. It shares the tables of keys with others.
-    pub fn new(context: CheckContext, lanes: Lanes, signatures: Arc<Signatures>) -> Checker {
+    /// A worker for records of this chain. It shares what verifies signatures with others.
+    pub fn new(context: CheckContext, lanes: Lanes, signatures: Arc<dyn Verifier>) -> Checker {
         Checker {
             context,
             lanes,

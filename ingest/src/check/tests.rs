@@ -5,6 +5,8 @@ use piaogen_verify::fields::Tag;
 use piaogen_verify::opening;
 use piaogen_verify::record::{Draft, RecordKind};
 use piaogen_verify::scheme::RedSign;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 const CHAIN: Digest = [5; 32];
 
@@ -48,6 +50,15 @@ fn record(fields: &Fields) -> Vec<u8> {
 }
 
 fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
+    check_with(Arc::new(Signatures::new(Lanes::portable(), 1 << 20)), shard, records, known)
+}
+
+fn check_with(
+    signatures: Arc<dyn Verifier>,
+    shard: u32,
+    records: &[Vec<u8>],
+    known: bool,
+) -> CheckedBatch {
     let context = CheckContext {
         chain: CHAIN,
         schemes: Arc::new(vec![scheme()]),
@@ -66,7 +77,6 @@ fn check(shard: u32, records: &[Vec<u8>], known: bool) -> CheckedBatch {
         arena.extend_from_slice(record);
         places.push((offset, begin..arena.len() as u32));
     }
-    let signatures = Arc::new(Signatures::new(Lanes::portable(), 1 << 20));
     Checker::new(context, Lanes::portable(), signatures).check(
         shard,
         arena,
@@ -161,4 +171,83 @@ fn each_class_has_its_topic() {
         |shard| check(shard, &records, true).records.iter().map(|c| c.early).collect::<Vec<_>>();
     assert_eq!(early(0), [None, None, refused]);
     assert_eq!(early(1), [refused, refused, None]);
+}
+
+/// What one call brings to a device, in memory of its own, and where its verdicts go.
+type Load = (Vec<(PublicKey, Vec<u8>, piaogen_crypto::sm2::Signature)>, Sender<Vec<bool>>);
+
+/// As a card would be driven: calls leave their jobs in a queue and wait; a thread takes what
+/// several of them left as one batch, and hands the verdicts back.
+#[derive(Debug)]
+struct Card(Mutex<Sender<Load>>);
+
+impl Card {
+    /// One that waits for `calls` calls each time; and how many jobs it had at once.
+    fn start(calls: usize) -> (Arc<Card>, Receiver<usize>) {
+        let (loads, queue) = channel::<Load>();
+        let (sizes, had) = channel();
+        std::thread::spawn(move || {
+            loop {
+                let loads: Vec<Load> = queue.iter().take(calls).collect();
+                if loads.len() < calls {
+                    return;
+                }
+                let jobs: Vec<Job<'_>> = loads
+                    .iter()
+                    .flat_map(|(jobs, _)| jobs)
+                    .map(|(key, message, signature)| Job { key, message, signature })
+                    .collect();
+                let mut verdicts = vec![false; jobs.len()];
+                Lanes::detect().sm2_verify(&jobs, &mut verdicts);
+                sizes.send(jobs.len()).unwrap();
+                let mut rest = &verdicts[..];
+                for (jobs, answer) in &loads {
+                    let (own, others) = rest.split_at(jobs.len());
+                    answer.send(own.to_vec()).unwrap();
+                    rest = others;
+                }
+            }
+        });
+        (Arc::new(Card(Mutex::new(loads))), had)
+    }
+}
+
+impl Verifier for Card {
+    fn verify(&self, jobs: &[Job<'_>], out: &mut [bool]) {
+        let (answer, verdicts) = channel();
+        let jobs = jobs.iter().map(|job| (job.key.clone(), job.message.to_vec(), *job.signature));
+        self.0.lock().unwrap().send((jobs.collect(), answer)).unwrap();
+        out.copy_from_slice(&verdicts.recv().unwrap());
+    }
+}
+
+#[test]
+fn a_device_takes_the_batches_of_several_workers_at_once() {
+    let batches: Vec<Vec<Vec<u8>>> = (0..3)
+        .map(|worker| {
+            let mut records: Vec<Vec<u8>> =
+                (0..5).map(|i| record(&fields(&format!("{worker}-{i}")))).collect();
+            // The last byte is of the signature.
+            *records[worker].last_mut().unwrap() ^= 1;
+            records
+        })
+        .collect();
+    let (card, had) = Card::start(batches.len());
+    let found: Vec<CheckedBatch> = std::thread::scope(|scope| {
+        let workers: Vec<_> = batches
+            .iter()
+            .map(|records| scope.spawn(|| check_with(card.clone(), 0, records, true)))
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    assert_eq!(had.recv().unwrap(), 15, "one batch for all workers");
+    for (worker, (found, records)) in found.iter().zip(&batches).enumerate() {
+        let lanes = check(0, records, true);
+        for (i, (found, lanes)) in found.records.iter().zip(&lanes.records).enumerate() {
+            assert_eq!(found.signature, lanes.signature, "worker {worker}, record {i}");
+            let expected =
+                if i == worker { SignatureCheck::Invalid } else { SignatureCheck::Valid };
+            assert_eq!(found.signature, expected, "worker {worker}, record {i}");
+        }
+    }
 }
