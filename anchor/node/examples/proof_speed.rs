@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     let trust = TrustRoot::of_genesis(&genesis);
     let reader = StoreReader::open(&config.dir)?;
     let archive = setup::archive_at_rest(&config, Some(genesis.chain))?;
-    let provable = provable_at_rest(&reader)?;
+    let provable = provable_at_rest(&genesis, &archive, &reader)?;
     let shards = provable.shards.clone();
     let records: u64 = shards.iter().map(|shard| shard.log_size).sum();
     let prover = Prover { store: &reader, archive: &archive, provable };
