@@ -129,6 +129,7 @@ async fn alone(
         backlog: Vec::new(),
         final_view: 0,
         patience,
+        quiet: Duration::from_secs(3_600),
         sender: links.bodies.0,
         blocker: links.blocker,
         fetch: None,
