@@ -228,5 +228,6 @@ fn the_bytes_of_a_seed_do_not_change_between_versions() {
 }
 
 /// The signatures are for the demo chain, whose genesis lists the usual schemes, with slips and
-/// deductible types of CN-EINV: another list there is another chain, and another digest here.
-const FROZEN: &str = "33e3f91a078d2286cf73b8a03272a8aea36263c3924c7b4538a4b1668714f80d";
+/// deductible types of CN-EINV, and whose header has room for the next epoch's validators: another
+/// genesis is another chain, and another digest here.
+const FROZEN: &str = "8e4dd15cf8a0bdc0b9523e17bea79cc64b8a24364f246012600213dc00b4b4a3";

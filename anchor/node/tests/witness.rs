@@ -207,7 +207,8 @@ fn a_witness_follows_and_signs_what_is_final_and_only_more() {
 fn a_quorum_that_lies_is_proved_by_both_headers() {
     let chain = Chain::new(45);
     // Where both sides are certified at one height, and where they are at different ones.
-    let cases: [(fn(usize) -> bool, &str); 3] =
+    type Chosen = fn(usize) -> bool;
+    let cases: [(Chosen, &str); 3] =
         [(NONE, "fork"), (|height| height < 27, "rewrite"), (|height| height == 25, "rewrite")];
     for (bare, kind) in cases {
         let place = Place::new(&chain);
