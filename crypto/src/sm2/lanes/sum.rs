@@ -6,8 +6,8 @@
 //! without division: five multiplications and a square for an addition.
 //!
 //! A sum of many points is a tree: neighbours are added, then the sums of neighbours, and so on.
-//! All additions of one level share one inversion, so a signature's 65 points take seven levels and
-//! a batch needs not be large.
+//! All additions of one level share one inversion, so a signature's 63 points take six levels and a
+//! batch needs not be large.
 //!
 //! Two points of one x poison the shared product: it becomes zero, and who holds a key can make
 //! that happen. Nothing is compared for it in the normal case. A product of zero says that it
@@ -206,7 +206,7 @@ fn invert_all<V: Vector, I: Invert>(elements: &[Fe<V>; CHAINS]) -> [Fe<V>; CHAIN
 pub(super) fn invert_lanes<V: Vector, I: Invert>(fe: &Fe<V>) -> Fe<V> {
     let token = fe.token();
     let steps = V::LANES.ilog2() as usize;
-    // What each step multiplied by, for 2^4 lanes at the most.
+    // What each step multiplied by.
     let mut moved = [*fe; MAX_LANES.ilog2() as usize];
     let mut product = *fe;
     for (step, moved) in moved.iter_mut().enumerate().take(steps) {

@@ -24,7 +24,7 @@ const CHUNK: usize = 128;
 /// Signatures whose few points are then added together: what is left takes so much less memory
 /// that more can share the inversions.
 const WIDE_CHUNK: usize = 512;
-/// See [`CHUNK`]: three levels of seven.
+/// See [`CHUNK`]: after three levels of six.
 const FEW: usize = 8;
 
 /// One verification, with e given.
