@@ -8,7 +8,7 @@ use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::{Ack, SendError, Sink};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,7 @@ fn take_ahead(
         let receipts = match fetch() {
             Ok(receipts) => receipts,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "receipts are not to be had now");
+                tracing::debug!(error = format!("{error:#}"), "receipts are not to be had now");
                 return None;
             }
         };
@@ -151,25 +151,31 @@ pub struct HttpReceipts {
     address: String,
     connection: Option<TcpStream>,
     ahead: BTreeMap<u32, Ahead>,
+    /// It did not answer, and is not asked before.
+    away_until: Option<Instant>,
 }
+
+/// How long a node that did not answer is left alone.
+const AWAY: Duration = Duration::from_millis(250);
 
 impl HttpReceipts {
     /// Receipts of the node at `host:port`.
     pub fn new(address: &str) -> HttpReceipts {
         let address = address.trim_start_matches("http://").trim_end_matches('/').to_string();
-        HttpReceipts { address, connection: None, ahead: BTreeMap::new() }
+        HttpReceipts { address, connection: None, ahead: BTreeMap::new(), away_until: None }
     }
 }
 
 impl ReceiptSource for HttpReceipts {
     fn receipt(&mut self, partition: u32, offset: u64) -> Option<Vec<u8>> {
-        let HttpReceipts { address, connection, ahead } = self;
+        let HttpReceipts { address, connection, ahead, away_until } = self;
+        if away_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
         take_ahead(ahead, partition, offset, || {
             let path = format!("/v1/receipts/{partition}/{offset}?count={AHEAD}");
             let answer = get(address, connection, &path);
-            if answer.is_err() {
-                *connection = None;
-            }
+            *away_until = answer.is_err().then(|| Instant::now() + AWAY);
             split(&answer?)
         })
     }
@@ -178,13 +184,26 @@ impl ReceiptSource for HttpReceipts {
 /// Most bytes of an answer: as many receipts as are asked for, each at its limit.
 const BODY_MAX: usize = 256 << 20;
 
+/// A machine that is cut off does not even refuse.
+const CONNECT: Duration = Duration::from_secs(2);
+
+fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// One GET on a connection that is kept. Only what our own server answers is understood.
 fn get(address: &str, connection: &mut Option<TcpStream>, path: &str) -> Result<Vec<u8>> {
     let mut stream = match connection.take() {
         Some(stream) => stream,
         None => {
-            let stream =
-                TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+            let stream = connect(address).with_context(|| format!("connecting to {address}"))?;
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;
             stream.set_nodelay(true)?;
             stream

@@ -1,19 +1,24 @@
-//! `piaogen devnet`: several validators on this machine, each a process of its own, over one stream.
+//! `piaogen devnet`: several validators, observers and witnesses on this machine, each a process of
+//! its own, over one stream.
 //!
 //! It makes the chain, starts the processes, sends records, checks every receipt, shows what each
-//! validator sees, and ends them in order. What it leaves is a folder to look at.
+//! sees, and ends them in order; with `--trouble` it kills and cuts off meanwhile. What it leaves is
+//! a folder to look at.
 //!
 //! Invariants
 //! - No process outlives the command, however it ends.
+
+mod processes;
+mod sight;
+mod trouble;
 
 use super::{No, Output};
 use crate::config::Config;
 use crate::members::{self, Member};
 use crate::run::chain::clock_ms;
-use crate::setup;
-use crate::sinks::{self, HttpReceipts, StreamSink};
-use anyhow::{Context, Result, bail, ensure};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use crate::setup::{self, random_key, write_new};
+use crate::sinks::{HttpReceipts, StreamSink};
+use anyhow::{Context, Result, ensure};
 use piaogen_loadgen::drive::{Answers, Plan, drive};
 use piaogen_loadgen::generator::{Generator, GeneratorConfig};
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
@@ -22,10 +27,14 @@ use piaogen_loadgen::pace::Schedule;
 use piaogen_loadgen::send::Sink;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
+use processes::{GLANCE, Kind, Namespace, PATIENCE, Post, Processes};
+use sight::{Seen, Sight, Table};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use trouble::{Incident, Trouble};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -35,6 +44,9 @@ pub(super) struct Arguments {
     /// How many validators.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     validators: u32,
+    /// How many witnesses.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4))]
+    witnesses: u32,
     /// How many invoices are sent.
     #[arg(long, default_value_t = 20_000)]
     records: u64,
@@ -50,37 +62,112 @@ pub(super) struct Arguments {
     /// Kafka brokers; without them the embedded log carries the stream to all validators.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
+    /// While records are sent, kill each process in turn, then more validators than may fail; then
+    /// compare all histories and execute the stream again. Wants four validators.
+    #[arg(long)]
+    trouble: bool,
+    /// Kill the broker too: a program that does so when it is called with `kill`, and starts it
+    /// again when it is called with `start`. deploy/kafka is one.
+    #[arg(long, value_name = "PROGRAM", requires = "trouble", requires = "kafka")]
+    broker: Option<PathBuf>,
+    /// A network namespace in which a validator runs, once for each; trouble then cuts the last one
+    /// off. The host's end of its link has its name, and only root may do this: deploy/devnet does.
+    #[arg(long, value_name = "NAME=ADDRESS", requires = "trouble")]
+    namespace: Vec<Namespace>,
 }
 
-/// Longer than anything takes that has not failed.
-const PATIENCE: Duration = Duration::from_secs(120);
-const GLANCE: Duration = Duration::from_millis(250);
 /// Prefix of the topics in Kafka.
 const TOPICS: &str = "devnet";
+/// In a namespace of its own, a validator has all ports.
+const NAMESPACE_PORTS: [u16; 2] = [9_465, 9_464];
+/// Seconds between two looks of a witness.
+const WITNESS_EVERY: &str = "1";
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let dir = &arguments.dir;
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let occupied = std::fs::read_dir(dir)?.next().is_some();
     ensure!(!occupied, "{} is not empty: name a new folder with --dir", dir.display());
+    ensure!(!arguments.trouble || arguments.validators >= 4, "--trouble wants four validators");
+    let all = arguments.namespace.is_empty()
+        || arguments.namespace.len() == arguments.validators as usize;
+    ensure!(all, "--namespace is named once for each validator, or not at all");
     let chain = demo_chain(arguments.seed, arguments.partitions, arguments.validators, clock_ms());
     let (genesis, members) = write(arguments, &chain)?;
     let config = Config::load(&members::folder(dir, 0).join("node.toml"))?;
     if arguments.kafka.is_some() {
         setup::create_topics(&config, &genesis, 1)?;
     }
-    let set = Set::start(dir, members)?;
-    let table = Table::new(&set);
-    let report = load(arguments, &chain, &config, &set, &table)?;
-    let sights = set.wait("all validators stand at one root", |sights| {
-        table.show(sights);
-        let first = &sights[0];
-        sights.iter().all(|one| one.lag == 0 && one.root == first.root)
-    })?;
+    let processes = Processes::new(posts(arguments, &members)?)?;
+    let table = Table::new(processes.posts.len());
+    for index in 0..processes.posts.len() {
+        processes.start(index)?;
+    }
+    let end = play(arguments, &chain, &config, &processes, &table)?;
     table.clear();
-    let ended = set.end();
-    finish(arguments, &report, &sights, output)?;
-    ended
+    processes.end()?;
+    if arguments.trouble {
+        fsck(&processes)?;
+    }
+    finish(arguments, &end, output)
+}
+
+/// What a run came to.
+struct End {
+    report: Report,
+    incidents: Vec<Incident>,
+    /// How many blocks all nodes agree on, where that was compared.
+    blocks: Option<u64>,
+    sights: Vec<Sight>,
+}
+
+fn play(
+    arguments: &Arguments,
+    chain: &DemoChain,
+    config: &Config,
+    processes: &Processes,
+    table: &Table,
+) -> Result<End> {
+    let trust = TrustRoot::of_genesis(&chain.genesis);
+    let mut sink = register(arguments, chain, config, processes, table)?;
+    let loaded = AtomicBool::new(true);
+    let trouble = Trouble {
+        processes,
+        table,
+        validators: arguments.validators as usize,
+        broker: arguments.broker.as_deref(),
+        loaded: &loaded,
+    };
+    let (report, troubled) = std::thread::scope(|scope| {
+        let troubled = arguments.trouble.then(|| scope.spawn(|| trouble.run()));
+        let report = load(arguments, chain, &mut sink, processes, table);
+        loaded.store(false, Ordering::SeqCst);
+        let troubled = troubled.map(|running| running.join());
+        anyhow::Ok((report?, troubled))
+    })?;
+    let troubled =
+        troubled.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    let troubled = troubled.transpose()?;
+    let sights = processes.wait("all stand at one root", |sights| {
+        table.show(sights);
+        together(sights)
+    })?;
+    let (mut incidents, mut blocks) = (Vec::new(), None);
+    if let Some((proved, happened)) = troubled {
+        blocks = Some(trouble::after(processes, &trust, &proved)?);
+        incidents = happened;
+    }
+    Ok(End { report, incidents, blocks, sights })
+}
+
+/// Whether all nodes have executed everything and stand at one root, and all witnesses signed.
+fn together(sights: &[Sight]) -> bool {
+    let root = sights.first().and_then(Sight::node).map(|node| node.root);
+    sights.iter().all(|sight| match &sight.seen {
+        Seen::Silent => false,
+        Seen::Node(node) => node.lag == 0 && Some(node.root) == root,
+        Seen::Witness { .. } => true,
+    })
 }
 
 /// Writes the folders, on ports that nobody uses.
@@ -91,9 +178,12 @@ fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Membe
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<std::io::Result<Vec<_>>>()
         .context("finding free ports")?;
-    for (member, pair) in members.iter_mut().zip(held.chunks_exact(2)) {
-        member.address = pair[0].local_addr()?.to_string();
-        member.http = pair[1].local_addr()?.to_string();
+    for (index, (member, pair)) in members.iter_mut().zip(held.chunks_exact(2)).enumerate() {
+        let places = match arguments.namespace.get(index) {
+            Some(namespace) => NAMESPACE_PORTS.map(|port| format!("{}:{port}", namespace.address)),
+            None => [pair[0].local_addr()?.to_string(), pair[1].local_addr()?.to_string()],
+        };
+        [member.address, member.http] = places;
     }
     drop(held);
     let stream = match &arguments.kafka {
@@ -109,17 +199,57 @@ fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Membe
     Ok((genesis, members))
 }
 
-/// Sends everything, and checks every receipt of the first validator.
-fn load(
+/// The processes to be, and the witnesses' folders.
+fn posts(arguments: &Arguments, members: &[Member]) -> Result<Vec<Post>> {
+    let text = |path: &Path| path.display().to_string();
+    let mut posts = Vec::new();
+    for (index, member) in members.iter().enumerate() {
+        let folder = members::folder(&arguments.dir, index);
+        let kind =
+            Kind::Node { http: member.http.clone(), key: hex::encode(member.key.to_compressed()) };
+        let arguments_of_node = ["node", "--log", "info", "--dir"].map(String::from);
+        posts.push(Post {
+            name: format!("validator-{}", index + 1),
+            kind,
+            arguments: arguments_of_node.into_iter().chain([text(&folder)]).collect(),
+            folder,
+            namespace: arguments.namespace.get(index).cloned(),
+        });
+    }
+    let from = format!("http://{}", members[members.len() - 1].http);
+    for number in 1..=arguments.witnesses {
+        let name = format!("witness-{number}");
+        let folder = arguments.dir.join(&name);
+        std::fs::create_dir(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let key = folder.join("witness.pem");
+        write_new(&key, random_key()?.to_pkcs8_pem().as_bytes(), true)?;
+        let trust = arguments.dir.join("trust-root.json");
+        let options = [
+            ("--dir", text(&folder)),
+            ("--from", from.clone()),
+            ("--key", text(&key)),
+            ("--name", format!("{name}.example")),
+            ("--trust-root", text(&trust)),
+            ("--every", WITNESS_EVERY.into()),
+        ];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_string(), value]);
+        let arguments = std::iter::once("witness".to_string()).chain(options).collect();
+        posts.push(Post { name, kind: Kind::Witness, folder, arguments, namespace: None });
+    }
+    Ok(posts)
+}
+
+/// Registers the participants, and waits until every node knows them.
+fn register(
     arguments: &Arguments,
     chain: &DemoChain,
     config: &Config,
-    set: &Set,
+    processes: &Processes,
     table: &Table,
-) -> Result<Report> {
+) -> Result<StreamSink> {
     let (records, registry) = setup::streams(config, &chain.genesis)?;
     let mut sink = StreamSink::open(&*records, &*registry)?;
-    let generator = Generator::new(GeneratorConfig::new(arguments.seed, &chain.genesis));
+    let generator = generator(arguments, chain);
     let registrations = generator.registrations(&chain.authority);
     for (token, record) in (0..).zip(&registrations) {
         sink.send(arguments.partitions, record, token)?;
@@ -127,47 +257,93 @@ fn load(
     sink.flush()?;
     sink.poll_acks(&mut Vec::new())?;
     let registered = registrations.len() as u64;
-    set.wait("the participants are registered", |sights| {
+    processes.wait("the participants are registered", |sights| {
         table.show(sights);
-        sights.iter().all(|one| one.executed_records >= registered)
+        let nodes = sights.iter().filter_map(Sight::node);
+        let here = nodes.filter(|node| node.executed_records >= registered).count();
+        here == processes.posts.iter().filter(|post| matches!(post.kind, Kind::Node { .. })).count()
     })?;
+    Ok(sink)
+}
+
+fn generator(arguments: &Arguments, chain: &DemoChain) -> Generator {
+    Generator::new(GeneratorConfig::new(arguments.seed, &chain.genesis))
+}
+
+/// Sends everything, and checks every receipt of the first validator.
+fn load(
+    arguments: &Arguments,
+    chain: &DemoChain,
+    sink: &mut StreamSink,
+    processes: &Processes,
+    table: &Table,
+) -> Result<Report> {
     let plan = Plan {
         schedule: Schedule::Fixed { per_second: arguments.rate },
         patience: PATIENCE,
         ..Plan::new(arguments.records)
     };
     let checker = Checker::new(TrustRoot::of_genesis(&chain.genesis));
-    let mut receipts = HttpReceipts::new(&set.members[0].http);
+    let http = match &processes.posts[0].kind {
+        Kind::Node { http, .. } => http.as_str(),
+        Kind::Witness => "",
+    };
+    let mut receipts = HttpReceipts::new(http);
     let answers = Answers { source: &mut receipts, checker: &checker, watch: None };
     let mut shown = Instant::now();
-    let report = drive(&generator, &plan, &mut sink, Some(answers), &mut |_, _| {
+    let generator = generator(arguments, chain);
+    let report = drive(&generator, &plan, sink, Some(answers), &mut |_, _| {
         if shown.elapsed() >= GLANCE {
-            table.show(&set.look());
+            table.show(&processes.look());
             shown = Instant::now();
         }
     })?;
     Ok(report)
 }
 
-fn finish(arguments: &Arguments, report: &Report, sights: &[Sight], output: Output) -> Result<()> {
+/// Executes the stream again for each node, now at rest.
+fn fsck(processes: &Processes) -> Result<()> {
+    let program = std::env::current_exe().context("finding this program")?;
+    for post in &processes.posts {
+        let Kind::Node { .. } = post.kind else { continue };
+        let mut command = Command::new(&program);
+        let status =
+            command.arg("fsck").arg("--dir").arg(&post.folder).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "{}: `piaogen fsck` found something ({status})", post.name);
+    }
+    Ok(())
+}
+
+fn finish(arguments: &Arguments, end: &End, output: Output) -> Result<()> {
+    let End { report, incidents, blocks, sights } = end;
     let json = serde_json::json!({
         "validators": arguments.validators, "records": report.sent,
         "receipts_verified": report.checked, "mismatched": report.mismatched,
         "unanswered": report.unanswered, "seconds": report.total.as_secs_f64(),
+        "to_receipt_p99_ms": report.to_receipt.value_at_percentile(99.0) / 1_000,
+        "incidents": incidents.iter().map(Incident::json).collect::<Vec<_>>(),
+        "blocks_compared": blocks,
         "sights": sights.iter().map(Sight::json).collect::<Vec<_>>(),
     });
     output.print(&json, || {
-        let mut text = format!("{}\n", Sight::HEAD);
-        sights.iter().for_each(|sight| text.push_str(&format!("{}\n", sight.line())));
-        text.push_str(&format!(
-            "\n{} records sent, {} receipts verified in {:.1} s; all validators stand at one root\n\
-             look next:\n  piaogen fsck --dir {}\n",
+        let mut lines: Vec<String> = incidents.iter().map(Incident::line).collect();
+        if let Some(blocks) = blocks {
+            lines.push(format!(
+                "{blocks} blocks are the same and certified everywhere; the first receipt still \
+                 verifies;\nthe stream executed again gives every node's state\n"
+            ));
+        }
+        lines.push(Sight::HEAD.into());
+        lines.extend(sights.iter().map(Sight::line));
+        lines.push(format!(
+            "\n{} records sent, {} receipts verified in {:.1} s; all nodes stand at one root\n\
+             look next:\n  piaogen fsck --dir {}",
             report.sent,
             report.checked,
             report.total.as_secs_f64(),
             members::folder(&arguments.dir, 0).display()
         ));
-        text
+        lines.join("\n")
     })?;
     match report.is_good() {
         true => Ok(()),
@@ -176,220 +352,5 @@ fn finish(arguments: &Arguments, report: &Report, sights: &[Sight], output: Outp
             report.mismatched, report.unanswered
         ))
         .into()),
-    }
-}
-
-/// What a validator says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Sight {
-    name: String,
-    running: bool,
-    height: u64,
-    view: u64,
-    executed_records: u64,
-    lag: u64,
-    /// First 48 bits of the root over its shards.
-    root: u64,
-    votes: u64,
-    connected: u64,
-}
-
-impl Sight {
-    const HEAD: &str =
-        "validator      height    view   records     lag  root          votes  peers";
-
-    /// Takes what is needed from the text of `/metrics`.
-    fn read(name: &str, key: &str, text: &str) -> Sight {
-        let all = |series: &str, label: &str| -> u64 {
-            let of = |line: &str| {
-                let (name, value) = line.rsplit_once(' ')?;
-                let (name, labels) = name.split_once('{').unwrap_or((name, ""));
-                (name == series && labels.contains(label)).then(|| value.parse::<f64>().ok())?
-            };
-            // Counts and numbers of 48 bits are exact.
-            text.lines().filter_map(of).sum::<f64>() as u64
-        };
-        Sight {
-            name: name.into(),
-            running: true,
-            height: all("piaogen_block_height", ""),
-            view: all("piaogen_view", ""),
-            executed_records: all("piaogen_executed_records_total", ""),
-            lag: all("piaogen_lag_records", ""),
-            root: all("piaogen_executed_root", ""),
-            votes: all("piaogen_peer_votes_total", key),
-            connected: all("piaogen_peer_connected", ""),
-        }
-    }
-
-    fn line(&self) -> String {
-        if !self.running {
-            return format!("{:<12} does not answer", self.name);
-        }
-        format!(
-            "{:<12} {:>8} {:>7} {:>9} {:>7}  {:012x} {:>6} {:>6}",
-            self.name,
-            self.height,
-            self.view,
-            self.executed_records,
-            self.lag,
-            self.root,
-            self.votes,
-            self.connected
-        )
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "validator": self.name, "height": self.height, "view": self.view,
-            "records": self.executed_records, "lag": self.lag,
-            "root": format!("{:012x}", self.root), "votes": self.votes,
-            "connected": self.connected,
-        })
-    }
-}
-
-/// The validators, drawn on a terminal.
-struct Table {
-    screen: MultiProgress,
-    rows: Vec<ProgressBar>,
-}
-
-impl Table {
-    fn new(set: &Set) -> Table {
-        let screen = MultiProgress::new();
-        let style =
-            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-        let row = |text: &str| {
-            let bar = ProgressBar::new_spinner().with_style(style.clone());
-            screen.add(bar).with_message(text.to_string())
-        };
-        let head = row(Sight::HEAD);
-        let rows = std::iter::once(head).chain(set.members.iter().map(|_| row(""))).collect();
-        Table { screen, rows }
-    }
-
-    fn show(&self, sights: &[Sight]) {
-        self.rows[0].tick();
-        for (row, sight) in self.rows[1..].iter().zip(sights) {
-            row.set_message(sight.line());
-        }
-    }
-
-    fn clear(&self) {
-        // Fails where there is no terminal, and nothing to clear.
-        let _ = self.screen.clear();
-    }
-}
-
-/// The processes.
-struct Set {
-    folders: Vec<PathBuf>,
-    members: Vec<Member>,
-    nodes: std::cell::RefCell<Vec<Child>>,
-}
-
-impl Set {
-    fn start(dir: &Path, members: Vec<Member>) -> Result<Set> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let folders: Vec<PathBuf> =
-            (0..members.len()).map(|index| members::folder(dir, index)).collect();
-        let set = Set { folders, members, nodes: std::cell::RefCell::default() };
-        for folder in &set.folders {
-            let log = std::fs::File::create(folder.join("node.log"))?;
-            let node = Command::new(&program)
-                .args(["node", "--log", "info", "--dir"])
-                .arg(folder)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .with_context(|| format!("starting {}", program.display()))?;
-            set.nodes.borrow_mut().push(node);
-        }
-        Ok(set)
-    }
-
-    /// What each validator says of itself now.
-    fn look(&self) -> Vec<Sight> {
-        let sight = |(index, member): (usize, &Member)| {
-            let name = format!("validator-{}", index + 1);
-            let key = hex::encode(member.key.to_compressed());
-            match sinks::fetch(&member.http, "/metrics") {
-                Ok(text) => Sight::read(&name, &key, &text),
-                Err(_) => Sight { name, ..Sight::default() },
-            }
-        };
-        self.members.iter().enumerate().map(sight).collect()
-    }
-
-    /// Waits until what they say is as wanted; an error where one ended or it takes too long.
-    fn wait(&self, what: &str, done: impl Fn(&[Sight]) -> bool) -> Result<Vec<Sight>> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let sights = self.look();
-            if sights.iter().all(|sight| sight.running) && done(&sights) {
-                return Ok(sights);
-            }
-            for (node, folder) in self.nodes.borrow_mut().iter_mut().zip(&self.folders) {
-                if let Some(status) = node.try_wait()? {
-                    let log = folder.join("node.log");
-                    bail!("a validator ended ({status}); {} says why", log.display());
-                }
-            }
-            ensure!(Instant::now() < until, "waited {PATIENCE:?} in vain until {what}");
-            std::thread::sleep(GLANCE);
-        }
-    }
-
-    /// Tells all to end, and waits until they have written what they hold.
-    fn end(&self) -> Result<()> {
-        let mut nodes = std::mem::take(&mut *self.nodes.borrow_mut());
-        nodes.iter().for_each(tell);
-        let mut result = Ok(());
-        for (node, folder) in nodes.iter_mut().zip(&self.folders) {
-            let status = node.wait()?;
-            if !status.success() {
-                let log = folder.join("node.log");
-                result = Err(anyhow::anyhow!("a validator ended badly, see {}", log.display()));
-            }
-        }
-        result
-    }
-}
-
-/// Asks a process to end in order. The shell's `kill` needs no other program.
-fn tell(node: &Child) {
-    let command = format!("kill -TERM {}", node.id());
-    if let Err(error) = Command::new("sh").args(["-c", &command]).status() {
-        tracing::warn!(%error, "a validator could not be told to end");
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        for mut node in self.nodes.take() {
-            // It ended by itself, or it is ended here.
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_validator_says_is_read_from_its_series() {
-        let text = "# HELP piaogen_view x\npiaogen_view 7\npiaogen_lag_records{shard=\"0\"} 2\n\
-                    piaogen_lag_records{shard=\"1\"} 3\npiaogen_executed_root 281474976710655\n\
-                    piaogen_peer_votes_total{peer=\"02aa\"} 5\n\
-                    piaogen_peer_votes_total{peer=\"02bb\"} 9\n\
-                    piaogen_peer_connected{peer=\"02aa\"} 1\n";
-        let sight = Sight::read("validator-1", "02bb", text);
-        assert_eq!((sight.view, sight.lag, sight.votes, sight.connected), (7, 5, 9, 1));
-        assert!(sight.line().contains("ffffffffffff"), "{}", sight.line());
-        assert_eq!(Sight::default().line().trim(), "does not answer");
     }
 }

@@ -1,6 +1,7 @@
 //! `piaogen witness`: follows the headers of a chain and signs that they are one history.
 
 use super::{No, Output, read_trust_root};
+use crate::run::Fatal;
 use crate::run::chain::clock_ms;
 use crate::setup;
 use crate::witness::{Followed, Witness, open_source};
@@ -41,9 +42,16 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let key = setup::secret_key(&arguments.key)?;
     let mut witness = Witness::open(&arguments.dir, &trust)?;
     loop {
-        let mut source = open_source(&arguments.from)?;
-        match witness.follow(&mut *source)? {
-            Followed::Extended(new) => {
+        let followed =
+            open_source(&arguments.from).and_then(|mut source| witness.follow(&mut *source));
+        match followed {
+            // A source that is away for a while is asked again; what it says wrongly is said.
+            Err(error) if arguments.every.is_some() && !error.is::<Fatal>() => {
+                tracing::warn!(error = format!("{error:#}"), from = arguments.from, "nothing new");
+            }
+            Err(error) => return Err(error),
+            Ok(Followed::Extended(_)) if arguments.every.is_some() && witness.size() == 0 => {}
+            Ok(Followed::Extended(new)) => {
                 let seconds = u64::try_from(clock_ms() / 1_000).unwrap_or(0);
                 let checkpoint = witness.cosign(&arguments.name, &key, seconds)?;
                 let json = serde_json::json!({
@@ -52,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
                 });
                 output.print(&json, || checkpoint.to_note())?;
             }
-            Followed::Split(evidence) => {
+            Ok(Followed::Split(evidence)) => {
                 let verdict = evidence.verify(&trust)?;
                 let path = witness.keep(&evidence)?;
                 let json = serde_json::json!({
