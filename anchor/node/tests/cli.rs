@@ -223,12 +223,34 @@ fn a_devnet_of_four_processes_answers_every_record() {
     let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(answer["receipts_verified"], 1_000, "{said}");
     let sights = answer["sights"].as_array().unwrap();
-    assert_eq!(sights.len(), 4);
-    for sight in sights {
+    assert_eq!(sights.len(), 5);
+    for sight in &sights[..4] {
         assert_eq!(sight["root"], sights[0]["root"], "{said}");
         // Three agree without the fourth connection, which may still be on its way.
         assert!(sight["connected"].as_u64().unwrap() >= 3, "{said}");
         assert!(sight["votes"].as_u64().unwrap() > 0, "{said}");
     }
+    assert!(sights[4]["cosigned"].as_u64().unwrap() > 0, "{said}");
     run(dir, 0, &["fsck", "--dir", "d/validator-3"]);
+}
+
+#[test]
+fn a_devnet_in_trouble_stays_one_history() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let kafka = std::env::var("PIAOGEN_KAFKA").ok().filter(|broker| !broker.is_empty());
+    let mut arguments = vec!["devnet", "--dir", "d", "--trouble", "--json"];
+    arguments.extend(["--records", "20000", "--rate", "400"]);
+    arguments.extend(kafka.iter().flat_map(|broker| ["--kafka", broker.as_str()]));
+    let output = piaogen(dir, &arguments);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["receipts_verified"], 20_000, "{said}");
+    let incidents = answer["incidents"].as_array().unwrap();
+    let what: Vec<&str> = incidents.iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(what.len(), 6, "{said}");
+    assert_eq!(what[5], "2 of 4 validators are killed");
+    assert!(answer["blocks_compared"].as_u64().unwrap() > 40, "{said}");
 }
