@@ -29,8 +29,11 @@ pub struct Config {
     pub dir: PathBuf,
     /// The genesis file.
     pub genesis: PathBuf,
-    /// The validator's secret key, PKCS#8 PEM.
+    /// The node's secret key, PKCS#8 PEM: a validator's vote, an observer's name among its peers.
     pub key: PathBuf,
+    /// Whether it votes.
+    #[serde(default)]
+    pub role: Role,
     /// Where `/metrics`, `/health` and `/v1` are served; empty: nowhere.
     #[serde(default = "default::listen")]
     pub listen: String,
@@ -61,6 +64,30 @@ pub struct Config {
     /// The archive.
     #[serde(default)]
     pub archive: ArchiveConfig,
+}
+
+/// What a node is there for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Votes where its key is of the set, and follows where it is not.
+    #[default]
+    Validator,
+    /// Never votes: follows, and answers.
+    Observer,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 2] = [Role::Validator, Role::Observer];
+
+    /// Its name, as in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Validator => "validator",
+            Role::Observer => "observer",
+        }
+    }
 }
 
 /// Where records come from.
@@ -264,6 +291,7 @@ impl Config {
             dir: dir.join("data"),
             genesis: dir.join("genesis.json"),
             key: dir.join("validator.pem"),
+            role: Role::Validator,
             listen: String::new(),
             lanes: 0,
             pin_lanes: false,
@@ -338,7 +366,12 @@ impl Config {
         within("archive.threads", self.archive.threads as u64, 0, 256)?;
         self.address()?;
         self.backend()?;
-        self.peers()?;
+        let peers = self.peers()?;
+        ensure!(
+            self.role == Role::Validator || peers.is_some_and(|peers| !peers.peers.is_empty()),
+            "role = \"observer\" follows its peers, and there are none: say in [peers] where this \
+             node listens and where the validators are"
+        );
         Ok(())
     }
 
@@ -458,5 +491,7 @@ mod tests {
         let named = "[peers]\nlisten = \"0.0.0.0:1\"\n[peers.addresses]\n02ab = \"a:1\"";
         assert!(with(named).contains("02ab"));
         assert!(with("[peers]\nleader_timeout_ms = 1").contains("100 to 600000"));
+        assert!(with("role = \"observer\"").contains("follows its peers"));
+        assert!(with("role = \"voter\"").contains("voter"));
     }
 }

@@ -1,16 +1,20 @@
-//! Makes the folders of a chain with several validators: one for each, with its key, its
-//! configuration and how it reaches the others.
+//! Makes the folders of a chain with several nodes: one for each, with its key, its configuration
+//! and how it reaches the others.
 //!
 //! ```text
 //! <dir>/genesis.json  trust-root.json  authority.pem
 //!       stream/                            the embedded log, where there is no Kafka
 //!       validator-1/genesis.json  trust-root.json  node.toml  validator.pem
 //!       validator-2/…                      in the order of certificates
+//!       observer-1/genesis.json  trust-root.json  node.toml  observer.pem
 //! ```
+//!
+//! All have one table of peers, observers in it: a node talks to nobody else.
 //!
 //! Invariants
 //! - Nothing that exists is overwritten; a secret key is written into one folder only.
 
+use crate::config::Role;
 use crate::setup::{BASE_TOML, write_new};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
@@ -23,9 +27,11 @@ use std::path::{Path, PathBuf};
 const PEER_PORT: u16 = 9_500;
 const HTTP_PORT: u16 = 9_464;
 
-/// A validator to be.
+/// A node to be.
 #[derive(Clone, Debug)]
 pub struct Member {
+    /// What it is there for.
+    pub role: Role,
     /// Its key.
     pub key: PublicKey,
     /// Its secret key; nothing where it holds that itself.
@@ -43,44 +49,81 @@ fn port(first: u16, index: usize) -> Result<u16> {
 }
 
 impl Member {
-    /// The members with these keys on this machine, or at these addresses, in the order of
+    /// The validators with these keys on this machine, or at these addresses, in the order of
     /// certificates.
     pub fn all(
         mut keys: Vec<(PublicKey, Option<SecretKey>)>,
         addresses: &[String],
     ) -> Result<Vec<Member>> {
-        ensure!(
-            addresses.is_empty() || addresses.len() == keys.len(),
-            "{} addresses for {} validators: name one for each, or none",
-            addresses.len(),
-            keys.len()
-        );
         if addresses.is_empty() {
             keys.sort_by_key(|(key, _)| key.to_compressed());
         }
+        let mut members = Member::of_role(Role::Validator, keys, addresses, 0)?;
+        members.sort_by_key(|member| member.key.to_compressed());
+        Ok(members)
+    }
+
+    /// The observers with these keys on this machine, or at these addresses, in this order; on this
+    /// machine their ports follow those of so many other nodes.
+    pub fn observers(
+        keys: Vec<(PublicKey, Option<SecretKey>)>,
+        addresses: &[String],
+        others: usize,
+    ) -> Result<Vec<Member>> {
+        Member::of_role(Role::Observer, keys, addresses, others)
+    }
+
+    fn of_role(
+        role: Role,
+        keys: Vec<(PublicKey, Option<SecretKey>)>,
+        addresses: &[String],
+        others: usize,
+    ) -> Result<Vec<Member>> {
+        ensure!(
+            addresses.is_empty() || addresses.len() == keys.len(),
+            "{} addresses for {} {}s: name one for each, or none",
+            addresses.len(),
+            keys.len(),
+            role.name()
+        );
         let member = |(index, (key, secret)): (usize, (PublicKey, Option<SecretKey>))| {
             let (address, http) = match addresses.get(index) {
                 Some(address) => (address.clone(), format!("127.0.0.1:{HTTP_PORT}")),
                 None => (
-                    format!("127.0.0.1:{}", port(PEER_PORT, index)?),
-                    format!("127.0.0.1:{}", port(HTTP_PORT, index)?),
+                    format!("127.0.0.1:{}", port(PEER_PORT, others + index)?),
+                    format!("127.0.0.1:{}", port(HTTP_PORT, others + index)?),
                 ),
             };
-            Ok(Member { key, secret, address, http })
+            Ok(Member { role, key, secret, address, http })
         };
-        let mut members =
-            keys.into_iter().enumerate().map(member).collect::<Result<Vec<Member>>>()?;
-        members.sort_by_key(|member| member.key.to_compressed());
-        Ok(members)
+        keys.into_iter().enumerate().map(member).collect()
+    }
+
+    /// Name of its file with the secret key.
+    fn key_file(&self) -> String {
+        format!("{}.pem", self.role.name())
     }
 }
 
-/// The folder of a member, counted from 0.
+/// The folder of a validator, counted from 0.
 pub fn folder(dir: &Path, index: usize) -> PathBuf {
-    dir.join(format!("validator-{}", index + 1))
+    numbered(dir, Role::Validator, index)
 }
 
-/// Writes the files of a set into an empty folder. `more` is what each configuration says besides.
+fn numbered(dir: &Path, role: Role, index: usize) -> PathBuf {
+    dir.join(format!("{}-{}", role.name(), index + 1))
+}
+
+/// The folders of these members; validators and observers are counted each for themselves.
+pub fn folders(dir: &Path, members: &[Member]) -> Vec<PathBuf> {
+    let before = |at: usize, role| members[..at].iter().filter(|one| one.role == role).count();
+    let folder =
+        |(at, member): (usize, &Member)| numbered(dir, member.role, before(at, member.role));
+    members.iter().enumerate().map(folder).collect()
+}
+
+/// Writes the files of these nodes into an empty folder. `more` is what each configuration says
+/// besides.
 pub fn write(
     dir: &Path,
     bytes: &[u8],
@@ -91,13 +134,14 @@ pub fn write(
     let genesis = Genesis::parse(bytes)?;
     let trust = TrustRoot::of_genesis(&genesis).to_json();
     write_new(&dir.join("authority.pem"), authority.to_pkcs8_pem().as_bytes(), true)?;
-    let mut folders: Vec<PathBuf> = (0..members.len()).map(|i| folder(dir, i)).collect();
+    let mut folders = folders(dir, members);
     for (member, folder) in members.iter().zip(&folders) {
         std::fs::create_dir(folder).with_context(|| format!("creating {}", folder.display()))?;
         let toml = node_toml(member, members, more)?;
         write_new(&folder.join("node.toml"), toml.as_bytes(), false)?;
         if let Some(secret) = &member.secret {
-            write_new(&folder.join("validator.pem"), secret.to_pkcs8_pem().as_bytes(), true)?;
+            let path = folder.join(member.key_file());
+            write_new(&path, secret.to_pkcs8_pem().as_bytes(), true)?;
         }
     }
     folders.push(dir.into());
@@ -116,7 +160,14 @@ fn node_toml(member: &Member, members: &[Member], more: &str) -> Result<String> 
     let local = address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
     let listen = if local { host } else { "0.0.0.0" };
     // Keys of the file's top come before its first table.
-    let mut toml = format!("listen = {:?}\n{BASE_TOML}", member.http);
+    let mut toml = format!("listen = {:?}\n", member.http);
+    match member.role {
+        Role::Validator => toml.push_str(BASE_TOML),
+        Role::Observer => {
+            toml.push_str("role = \"observer\"\n");
+            toml.push_str(&BASE_TOML.replace("validator.pem", &member.key_file()));
+        }
+    }
     toml.push_str(&format!("\n[peers]\nlisten = \"{listen}:{port}\"\n\n[peers.addresses]\n"));
     for other in members {
         let key = hex::encode(other.key.to_compressed());
@@ -158,6 +209,25 @@ mod tests {
                 assert_eq!(parts.peers.unwrap().network.peers.len(), 4);
             }
         }
+        // Observers are known to all and have a key of their own.
+        let key = piaogen_crypto::sm2::SecretKey::from_bytes(&[9; 32]).unwrap();
+        let watching = vec![(key.public_key(), Some(key.clone()))];
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = members.clone();
+        all.extend(Member::observers(watching, &[], 4).unwrap());
+        write(dir.path(), &chain.bytes, &all, &chain.authority, more).unwrap();
+        let folders = folders(dir.path(), &all);
+        assert!(folders[4].ends_with("observer-1") && folders[0] == folder(dir.path(), 0));
+        for (folder, role) in
+            folders.iter().zip([Role::Validator; 4].iter().chain(&[Role::Observer]))
+        {
+            let config = Config::load(&folder.join("node.toml")).unwrap();
+            assert_eq!((config.role, config.peers().unwrap().unwrap().peers.len()), (*role, 5));
+        }
+        let config = Config::load(&folders[4].join("node.toml")).unwrap();
+        assert_eq!(config.address().unwrap().unwrap().port(), HTTP_PORT + 4);
+        let parts = crate::setup::node_parts(&config).unwrap();
+        assert_eq!(parts.key.public_key(), key.public_key());
         let named = ["a.example:1", "b.example:2"].map(String::from);
         let two: Vec<_> =
             chain.validators[..2].iter().map(|key| (key.public_key(), None)).collect();

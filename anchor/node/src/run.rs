@@ -26,6 +26,7 @@ use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
 use metrics::Metrics;
 
+use crate::config::Role;
 use anyhow::{Context, Result, bail, ensure};
 use archiver::{ArchivePolicy, Archiver};
 use piaogen_anchor::block::Tip;
@@ -66,8 +67,10 @@ pub struct NodeParts {
     pub dir: PathBuf,
     /// The chain.
     pub genesis: Genesis,
-    /// The key with which this validator votes.
+    /// The key with which this node votes, where it does, and which its peers know.
     pub key: SecretKey,
+    /// Whether it may vote.
+    pub role: Role,
     /// The topic of records.
     pub records: Arc<dyn Stream>,
     /// The topic of the registry.
@@ -124,6 +127,7 @@ pub struct Node {
     stopping: Arc<AtomicBool>,
     records: Arc<dyn Stream>,
     registry: Arc<dyn Stream>,
+    role: Role,
 }
 
 struct StoreLog<'a>(&'a Store, Option<u32>);
@@ -303,6 +307,7 @@ impl Node {
     pub fn start(parts: NodeParts) -> Result<Node> {
         let genesis = &parts.genesis;
         let metrics = Arc::new(Metrics::new().context("metrics")?);
+        metrics.role(parts.role);
         let store = Arc::new(Store::open(&parts.dir, parts.store.clone())?);
         for note in &store.recovered().notes {
             tracing::info!(%note, "recovered");
@@ -312,7 +317,10 @@ impl Node {
         let epoch = start.last.next_epoch().0;
         // Where an epoch ends among blocks that are executed again, its set is not known yet; who has
         // peers may follow without a vote, and ordering says whether.
-        if parts.peers.is_none() && start.tip.header.next_epoch().0 == epoch {
+        if parts.peers.is_none()
+            && parts.role == Role::Validator
+            && start.tip.header.next_epoch().0 == epoch
+        {
             ensure!(
                 start.set.contains(&parts.key.public_key()),
                 "the key of this node is not among the validators of epoch {epoch}: give it the \
@@ -431,6 +439,7 @@ impl Node {
             stopping,
             records: parts.records,
             registry: parts.registry,
+            role: parts.role,
         })
     }
 
@@ -453,6 +462,11 @@ impl Node {
     pub fn failure(&self) -> Option<String> {
         let ordering = self.ordering.as_ref().and_then(Epochs::failed);
         self.chain.failure().or_else(|| self.intake.failure()).or(ordering)
+    }
+
+    /// What the node is there for.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The validators of the set, as this one sees them; also measured.

@@ -25,6 +25,10 @@ impl Answers {
 }
 
 impl Source for Answers {
+    fn role(&self) -> &'static str {
+        self.0.role().name()
+    }
+
     fn metrics(&self) -> String {
         self.0.peers();
         self.0.metrics.text()

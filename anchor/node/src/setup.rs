@@ -3,7 +3,7 @@
 //! Invariants
 //! - Nothing that exists is overwritten.
 
-use crate::config::{Carrier, Config, ms};
+use crate::config::{Carrier, Config, Role, ms};
 use crate::run::archiver::ArchivePolicy;
 use crate::run::body::Body;
 use crate::run::chain::BlockPolicy;
@@ -134,10 +134,11 @@ pub fn create_topics(config: &Config, genesis: &Genesis, copies: u32) -> Result<
     }
 }
 
-/// Where alerts are carried to: a topic of Kafka, or nowhere.
+/// Where alerts are carried to: a topic of Kafka, or nowhere. Those of an observer are nobody's.
 fn alerts(config: &Config) -> Result<Option<Arc<dyn Stream>>> {
     let topic = &config.stream.alerts_topic;
-    if config.stream.carrier == Carrier::Embedded || topic.is_empty() {
+    let carries = config.stream.carrier == Carrier::Kafka && config.role == Role::Validator;
+    if !carries || topic.is_empty() {
         return Ok(None);
     }
     let stream = KafkaStream::open(&kafka_options(config), topic)
@@ -223,6 +224,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
     Ok(NodeParts {
         dir: config.dir.clone(),
         key,
+        role: config.role,
         records,
         registry,
         lanes: config.backend()?,
@@ -251,7 +253,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
     })
 }
 
-/// The part of node.toml that every chain in a folder of its own has.
+/// The part of node.toml that every chain in a folder of its own has; the key is a validator's.
 pub const BASE_TOML: &str = "# All keys with their defaults: piaogen config\ndir = \"data\"\n\
      genesis = \"genesis.json\"\nkey = \"validator.pem\"\n\n[archive]\nlocation = \"archive\"\n";
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `GET /metrics` | series in Prometheus' text format |
 //! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
-//! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason |
+//! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason; both say its role |
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
@@ -34,6 +34,8 @@ pub const RECEIPTS_MAX: u64 = 1_000;
 
 /// What the node tells.
 pub trait Source: Send + Sync + 'static {
+    /// What the node is there for: the word behind `ok` in its health.
+    fn role(&self) -> &'static str;
     /// All series.
     fn metrics(&self) -> String;
     /// Why the node no longer knows its own state, if so.
@@ -75,16 +77,16 @@ async fn metrics(State(source): Shared) -> Response {
 }
 
 async fn live(State(source): Shared) -> Response {
-    health(source.failure())
+    health(source.role(), source.failure())
 }
 
 async fn ready(State(source): Shared) -> Response {
-    health(source.failure().or_else(|| source.unready()))
+    health(source.role(), source.failure().or_else(|| source.unready()))
 }
 
-fn health(trouble: Option<String>) -> Response {
+fn health(role: &str, trouble: Option<String>) -> Response {
     match trouble {
-        None => "ok\n".into_response(),
+        None => format!("ok {role}\n").into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
@@ -142,6 +144,9 @@ mod tests {
     struct Fixed;
 
     impl Source for Fixed {
+        fn role(&self) -> &'static str {
+            "observer"
+        }
         fn metrics(&self) -> String {
             "x 1\n".into()
         }
@@ -206,6 +211,7 @@ mod tests {
             ["200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400",]
         );
         assert_eq!(answers[0].1, b"x 1\n");
+        assert_eq!(answers[1].1, b"ok observer\n");
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
         end.send(()).unwrap();

@@ -16,7 +16,7 @@ use crate::network::{self, Block, Channel, Links, Peers, Source};
 use crate::scheme::Scheme;
 use crate::silent;
 use crate::worker::{Good, LAG_MAX, Workers, last_words};
-use crate::{Application, Handle, Identity, OrderConfig, Status, held};
+use crate::{Application, Handle, Identity, NetworkConfig, OrderConfig, Status, held};
 use commonware_codec::Encode;
 use commonware_consensus::Viewable;
 use commonware_consensus::simplex::elector::RoundRobin;
@@ -65,7 +65,7 @@ struct Plan {
     scheme: Scheme,
     secret: SecretKey,
     me: Key,
-    /// Where the others are; none in a set of one.
+    /// Where the others are; none where nobody follows a set of one.
     peers: Vec<(Key, Address)>,
     known: Option<Finalization>,
     application: Arc<dyn Application>,
@@ -158,19 +158,27 @@ fn checked(
     let own = secret.public_key();
     let key = Key::from(own.clone()).to_string();
     let signer = Scheme::signer(&config.namespace, validators.clone(), secret.clone());
+    let named = |network: &NetworkConfig| network.peers.iter().any(|(peer, _)| *peer == own);
     let scheme = match (signer, &config.network) {
+        (Some(_), _) if !config.votes => return Err(Refused::Votes { key }),
         (Some(scheme), _) => scheme,
-        // Who is named as a peer only follows; any other key is a mistake.
-        (None, Some(network)) if network.peers.iter().any(|(peer, _)| *peer == own) => {
+        (None, None) if !config.votes => return Err(Refused::NobodyToFollow),
+        // An observer, and who is named as a peer, only follow; any other key is a mistake.
+        (None, Some(network)) if !config.votes || named(network) => {
             Scheme::verifier(&config.namespace, validators)
         }
         (None, _) => return Err(Refused::NotAValidator { key }),
     };
-    if alone(&scheme) {
-        return Ok((scheme, Vec::new()));
-    }
-    let network = config.network.as_ref().ok_or(Refused::NoNetwork { count })?;
+    let Some(network) = &config.network else {
+        return match alone(&scheme) {
+            true => Ok((scheme, Vec::new())),
+            false => Err(Refused::NoNetwork { count }),
+        };
+    };
     let peers = network::addresses(config, network, &Key::from(own))?;
+    if peers.is_empty() {
+        return Ok((scheme, peers));
+    }
     // Bound here, so that an address in use is an error of the start.
     std::net::TcpListener::bind(network.listen).map_err(|error| Refused::Listen {
         address: network.listen.to_string(),
@@ -179,7 +187,7 @@ fn checked(
     Ok((scheme, peers))
 }
 
-/// Whether this validator is the whole set, so that there is nobody to talk to.
+/// Whether this validator is the whole set, so that there is nobody to vote with.
 fn alone(scheme: &Scheme) -> bool {
     scheme.me().is_some() && scheme.participants().len() == 1
 }
@@ -318,7 +326,10 @@ async fn run(
     status: &Arc<Status>,
     started: &Started,
 ) {
-    let Plan { config, scheme, secret, me, peers, application, workers, good, .. } = plan;
+    let Plan { mut config, scheme, secret, me, peers, application, workers, good, .. } = plan;
+    if peers.is_empty() {
+        config.network = None;
+    }
     let view = resume.floor.as_ref().map_or(0, |finalization| finalization.view().get());
     let directory = config.directory.display();
     tracing::info!(view, %directory, peers = peers.len(), "ordering resumes");
@@ -333,22 +344,25 @@ async fn run(
     };
     let parts = context.child("set");
     let (engine, exchange) = match &config.network {
-        Some(network) if !peers.is_empty() => {
+        Some(network) => {
             let links = network::connect(&parts, &config, network, peers, &secret);
             let seen = context.child("seen");
             *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
-            let links = match links.of_epoch(&parts, config.epoch).await {
-                Ok(links) => links,
+            match links.of_epoch(&parts, config.epoch).await {
+                Ok(links) if alone(&member.scheme) => {
+                    let quiet = silent::links(&me, resume.due.clone());
+                    start_member(parts, &config, resume, member, links.without_votes(quiet))
+                }
+                Ok(links) => start_member(parts, &config, resume, member, links),
                 Err(error) => {
                     let reason = error.to_string();
                     let failure = Fatal::Died { what: "the network", reason };
                     let _ = started.send(Err(failure.into()));
                     return;
                 }
-            };
-            start_member(parts, &config, resume, member, links)
+            }
         }
-        _ => {
+        None => {
             let links = silent::links(&me, resume.due.clone());
             start_member(parts, &config, resume, member, links)
         }
@@ -412,8 +426,9 @@ where
     let Member { application, calls, good, scheme, me, status, partition } = member;
     let (mailbox, orders) = mpsc::unbounded_channel();
     let (sender, pushed) = links.bodies;
-    let (alone, follows) = (alone(&scheme), scheme.me().is_none());
-    let fetch = (!alone).then(|| {
+    let follows = scheme.me().is_none();
+    // Without a network there is nobody to ask, and nobody who asks.
+    let fetch = config.network.is_some().then(|| {
         let settings = resolver::Config {
             peer_provider: links.peers,
             blocker: links.blocker.clone(),

@@ -45,6 +45,22 @@ pub enum Refused {
         /// The key, compressed, in hexadecimal.
         key: String,
     },
+    /// Who never votes has a key that must.
+    #[error(
+        "the key {key} of this observer is among the validators of this epoch, which would wait for \
+         a vote that never comes; give the observer a key of its own (piaogen keygen), or run it as \
+         a validator"
+    )]
+    Votes {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+    },
+    /// Who never votes has nobody to follow.
+    #[error(
+        "an observer follows its peers, and nothing says where they are; give peers.listen and \
+         peers.addresses"
+    )]
+    NobodyToFollow,
     /// More than one validator, and no network between them.
     #[error(
         "order.validators has {count} keys, and nothing says how they reach each other; give \

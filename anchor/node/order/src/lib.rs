@@ -27,7 +27,8 @@
 //! do not turn at one moment: votes and certificates travel under the number of their epoch, and
 //! those of another are passed over. Final blocks are fetched up to the end of the epoch, no
 //! further, since another set has signed those behind it. Whoever is not of the set, but has a
-//! network, follows: it fetches final blocks and signs nothing.
+//! network, follows: it fetches final blocks and signs nothing. An observer does so always, and is
+//! refused a key of the set. A set of one votes with nobody, but answers who follows it.
 //!
 //! # Restart
 //!
@@ -211,8 +212,10 @@ pub struct OrderConfig {
     pub certification_timeout: Duration,
     /// How many views below the newest final one the engine remembers.
     pub view_retention: u64,
-    /// How the validators reach each other; unused in a set of one.
+    /// How the validators reach each other, and who only follows. A set of one needs none.
     pub network: Option<NetworkConfig>,
+    /// Whether this node may vote at all. One that may not is refused where its key is of the set.
+    pub votes: bool,
 }
 
 impl OrderConfig {
@@ -236,6 +239,7 @@ impl OrderConfig {
             certification_timeout: Duration::from_secs(patience + patience / 2),
             view_retention: 64,
             network: None,
+            votes: true,
         }
     }
 }
@@ -244,7 +248,7 @@ impl OrderConfig {
 ///
 /// # Errors
 /// `Refused` when the configuration, the key or `finalized` is wrong, or the votes are missing; a key
-/// that is not of the set is wrong where there is no network;
+/// that is not of the set is wrong where there is no network, one that is of it where it never votes;
 /// `Fatal` when the votes cannot be read or contradict the application.
 pub fn start(
     config: OrderConfig,

@@ -258,6 +258,19 @@ impl Connected {
     }
 }
 
+impl OfEpoch {
+    /// The same links for a set of one: its votes go where `quiet` takes them, to nobody, and what
+    /// others send as votes is read by nobody.
+    pub(crate) fn without_votes<V, W, S, R, B, P>(
+        self,
+        quiet: Links<V, W, S, R, B, P>,
+    ) -> Links<V, W, Out, lookup::Receiver<Key>, lookup::Oracle<Key>, lookup::Oracle<Key>> {
+        let Links { bodies, requests, blocker, peers, .. } = self;
+        let Links { votes, certificates, views, .. } = quiet;
+        Links { votes, certificates, views, bodies, requests, blocker, peers }
+    }
+}
+
 /// Which peers are connected, and which are not listened to; keys in hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {

@@ -2,6 +2,7 @@
 //! sockets.
 
 mod bytes;
+mod observer;
 mod recall;
 mod set;
 mod simulated;

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder; must be new or empty. It gets genesis.json, trust-root.json, the two secret keys
-    /// validator.pem and authority.pem, and node.toml. Of several validators, each gets a folder of
-    /// its own in it: validator-1, validator-2 and so on.
+    /// validator.pem and authority.pem, and node.toml. Of several nodes, each gets a folder of its
+    /// own in it: validator-1, validator-2, observer-1 and so on.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// Name of the chain: a-z, 0-9, hyphen.
@@ -35,6 +35,13 @@ pub(super) struct Arguments {
     /// this machine.
     #[arg(long, value_name = "HOST:PORT")]
     address: Vec<String>,
+    /// How many observers: nodes that never vote, but follow, execute and answer. All others know
+    /// them.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
+    observers: u32,
+    /// Where the other nodes reach an observer, once for each; without any, all are on this machine.
+    #[arg(long, value_name = "HOST:PORT")]
+    observer_address: Vec<String>,
     /// Party id of the first authority.
     #[arg(long, default_value = "AUTHORITY")]
     authority: String,
@@ -58,16 +65,22 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let keys = keys(arguments)?;
     let public: Vec<PublicKey> = keys.iter().map(|(key, _)| key.clone()).collect();
     let bytes = genesis_file(arguments, &public, &authority)?;
-    let stream = stream_toml(arguments, keys.len());
+    let named = [&arguments.address, &arguments.observer_address];
+    let alone = arguments.observers == 0 && named.iter().all(|addresses| addresses.is_empty());
+    let flat = alone && matches!(&keys[..], [(_, Some(_))]);
+    let stream = stream_toml(arguments, flat);
     let (genesis, first) = match &keys[..] {
-        [(_, Some(validator))] if arguments.address.is_empty() => {
+        [(_, Some(validator))] if flat => {
             let genesis = setup::write_chain(dir, &bytes, validator, &authority)?;
             let toml = format!("{}{stream}", setup::BASE_TOML);
             write_new(&dir.join("node.toml"), toml.as_bytes(), false)?;
             (genesis, dir.clone())
         }
         _ => {
-            let members = Member::all(keys, &arguments.address)?;
+            let mut members = Member::all(keys, &arguments.address)?;
+            let watching = made(arguments.observers)?;
+            let addresses = &arguments.observer_address;
+            members.extend(Member::observers(watching, addresses, members.len())?);
             let genesis = members::write(dir, &bytes, &members, &authority, &stream)?;
             (genesis, members::folder(dir, 0))
         }
@@ -79,9 +92,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let validators = genesis.validators.keys().len();
     let json = serde_json::json!({
         "chain_id": genesis.file.chain_id, "chain": chain, "dir": dir, "validators": validators,
+        "observers": arguments.observers,
     });
     output.print(&json, || {
-        let others = if validators == 1 { "" } else { ", and so on for each validator" };
+        let others = if flat { "" } else { ", and so on for each folder" };
         format!(
             "chain {} in {}\ndigest {chain}\nnext: piaogen node --dir {}{others}",
             genesis.file.chain_id,
@@ -97,8 +111,13 @@ fn keys(arguments: &Arguments) -> Result<Vec<(PublicKey, Option<SecretKey>)>> {
         let given = |path: &PathBuf| Ok((setup::public_key(path)?, None));
         return arguments.validator.iter().map(given).collect();
     }
+    made(arguments.validators)
+}
+
+/// So many new keys.
+fn made(count: u32) -> Result<Vec<(PublicKey, Option<SecretKey>)>> {
     let made = |_| random_key().map(|key| (key.public_key(), Some(key)));
-    (0..arguments.validators).map(made).collect()
+    (0..count).map(made).collect()
 }
 
 fn genesis_file(
@@ -129,7 +148,7 @@ fn genesis_file(
     Ok(bytes)
 }
 
-fn stream_toml(arguments: &Arguments, validators: usize) -> String {
+fn stream_toml(arguments: &Arguments, flat: bool) -> String {
     if let Some(brokers) = &arguments.kafka {
         let prefix = &arguments.topic_prefix;
         return format!(
@@ -137,7 +156,7 @@ fn stream_toml(arguments: &Arguments, validators: usize) -> String {
              \"{prefix}records\"\nregistry_topic = \"{prefix}registry\"\n"
         );
     }
-    // The folders of several validators lie beside the stream that they share.
-    let folder = if validators == 1 { "stream" } else { "../stream" };
+    // The folders of several nodes lie beside the stream that they share.
+    let folder = if flat { "stream" } else { "../stream" };
     format!("\n[stream]\ncarrier = \"embedded\"\nembedded_dir = \"{folder}\"\n")
 }

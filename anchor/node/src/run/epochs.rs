@@ -4,7 +4,8 @@
 //! its engine is stopped, and the next one begins on that block with the set that the block names.
 //!
 //! Where the node has peers, each engine gets a network of its own with the same peers: those of the
-//! set must be among them. A node that is not of the set follows until it is (`piaogen_order`).
+//! set must be among them. A node that is not of the set follows until it is (`piaogen_order`); an
+//! observer always does, and ends where its key is voted in.
 //!
 //! Invariants
 //! - Two engines never run at once: they would vote with one key.
@@ -13,6 +14,7 @@
 use super::chain::Chain;
 use super::receipts::Reads;
 use super::{NodeParts, PeersPolicy, lock};
+use crate::config::Role;
 use anyhow::{Context, Result};
 use piaogen_anchor::registry::SetChange;
 use piaogen_crypto::Digest;
@@ -86,6 +88,7 @@ pub struct Engines {
     directory: PathBuf,
     key: SecretKey,
     peers: Option<PeersPolicy>,
+    votes: bool,
 }
 
 impl Engines {
@@ -96,6 +99,7 @@ impl Engines {
             directory: parts.dir.join("order"),
             key: parts.key.clone(),
             peers: parts.peers.clone(),
+            votes: parts.role == Role::Validator,
         }
     }
 
@@ -104,6 +108,7 @@ impl Engines {
         let directory = self.directory.clone();
         let mut config = OrderConfig::new(self.namespace.clone(), keys, directory, turn.ground);
         config.epoch = turn.epoch;
+        config.votes = self.votes;
         config.finalized = turn.finalized;
         if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
             config.leader_timeout = leader_timeout;

@@ -3,6 +3,7 @@
 //! Invariants
 //! - Every series exists from the start, so that "none yet" and "not measured" differ.
 
+use crate::config::Role;
 use piaogen_anchor::alert::AlertKind;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::CacheStats;
@@ -41,6 +42,7 @@ pub struct Metrics {
     fingerprints: IntGauge,
     fingerprints_since: IntGauge,
     set: SetSeries,
+    role: IntGaugeVec,
 }
 
 /// Series about agreement with other validators, and about each of them.
@@ -166,6 +168,7 @@ impl Metrics {
                 "Fingerprints of blocks below this height were lost; 0: none was",
             )?,
             set: SetSeries::new(&r)?,
+            role: gauges("piaogen_role", "1: what this node is there for", "role")?,
             registry: r,
         };
         metrics.begin();
@@ -186,6 +189,14 @@ impl Metrics {
         for key in ["table", "no_table"] {
             self.signatures.with_label_values(&[key]);
         }
+        for role in Role::ALL {
+            self.role.with_label_values(&[role.name()]);
+        }
+    }
+
+    /// What this node is there for.
+    pub fn role(&self, role: Role) {
+        self.role.with_label_values(&[role.name()]).set(1);
     }
 
     /// A block has other roots than this node computed.

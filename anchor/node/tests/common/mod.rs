@@ -171,10 +171,24 @@ fn free(count: usize) -> Vec<String> {
 impl Set {
     /// Makes a chain of so many validators over one embedded log.
     pub fn create(dir: &Path, validators: u32, partitions: u32, more_toml: &str) -> Set {
+        Set::observed(dir, validators, 0, partitions, more_toml)
+    }
+
+    /// The same with observers, who stand behind the validators.
+    pub fn observed(
+        dir: &Path,
+        validators: u32,
+        observers: usize,
+        partitions: u32,
+        more_toml: &str,
+    ) -> Set {
         std::fs::create_dir_all(dir).unwrap();
         let keys = demo_chain(1, partitions, validators, TIME_MS);
         let pairs = keys.validators.iter().map(|key| (key.public_key(), Some(key.clone())));
         let mut members = Member::all(pairs.collect(), &[]).unwrap();
+        let watching = (0..observers).map(|_| setup::random_key().unwrap());
+        let watching = watching.map(|key| (key.public_key(), Some(key))).collect();
+        members.extend(Member::observers(watching, &[], members.len()).unwrap());
         let addresses = free(2 * members.len());
         for (member, pair) in members.iter_mut().zip(addresses.chunks_exact(2)) {
             (member.address, member.http) = (pair[0].clone(), pair[1].clone());
@@ -185,9 +199,10 @@ impl Set {
         Set { dir: dir.into(), keys, members, nodes }
     }
 
-    /// The chain as one validator has it.
+    /// The chain as one node has it.
     pub fn chain(&self, index: usize) -> Chain {
-        Chain { dir: members::folder(&self.dir, index), keys: self.keys.clone() }
+        let folder = members::folders(&self.dir, &self.members).swap_remove(index);
+        Chain { dir: folder, keys: self.keys.clone() }
     }
 
     pub fn start(&mut self, index: usize) {

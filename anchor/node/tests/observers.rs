@@ -1,0 +1,162 @@
+//! Nodes that never vote: two observers of four validators, killed and cut off; one of a lone
+//! validator; and one with a key that should vote.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod common;
+
+use common::{Set, generator, send_all, send_registrations};
+use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_node::sinks::{HttpReceipts, fetch};
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::trust_root::TrustRoot;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const FREQUENT: &str = "[blocks]\ninterval_ms = 100\n[store]\nflush_interval_ms = 300\n[limits]\n\
+    key_tables_mib = 16\nqueue_mib = 32\n";
+/// The observers of a set of four.
+const WATCHING: [usize; 2] = [4, 5];
+const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
+
+fn observed(dir: &Path, validators: u32, observers: usize) -> Set {
+    let set = Set::observed(dir, validators, observers, 2, FREQUENT);
+    for index in 0..set.members.len() {
+        let path = set.chain(index).dir.join("node.toml");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        let toml = toml.replacen("[peers]\n", "[peers]\nleader_timeout_ms = 1000\n", 1);
+        std::fs::write(path, toml).unwrap();
+    }
+    set
+}
+
+/// Fills the stream; how many records.
+fn fill(set: &Set, invoices: u64) -> u64 {
+    let chain = set.chain(0);
+    let source = generator(&chain, 20);
+    let registrations = source.registrations(&chain.keys.authority);
+    send_registrations(&chain, &registrations);
+    send_all(&chain, &source, invoices);
+    registrations.len() as u64 + invoices
+}
+
+/// A receipt of the first record of a partition.
+fn receipt(set: &Set, node: usize) -> Receipt {
+    let mut receipts = HttpReceipts::new(&set.members[node].http);
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(bytes) = receipts.receipt(0, 0) {
+            return Receipt::decode(&bytes).unwrap();
+        }
+        assert!(Instant::now() < until, "no receipt of node {node}: {}", set.log(node));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until these have executed everything, at one root.
+fn settle(set: &Set, who: &[usize]) {
+    set.wait("all have executed everything, at one root", |set| {
+        let root = |index: usize| set.series(index, "piaogen_executed_root");
+        let lag = |index: usize| set.series(index, "piaogen_lag_records");
+        who.iter().all(|i| lag(*i) == Some(0) && root(*i) == root(0))
+    });
+}
+
+#[test]
+fn observers_follow_whoever_is_killed_and_answer_like_validators() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = observed(root.path(), 4, 2);
+    let records = fill(&set, 2_000);
+    ALL.into_iter().for_each(|index| set.start(index));
+    set.grow(&ALL, 3);
+    for index in ALL {
+        let role = if index < 4 { "validator" } else { "observer" };
+        assert_eq!(
+            fetch(&set.members[index].http, "/health/ready").unwrap(),
+            format!("ok {role}\n")
+        );
+        let series = format!("piaogen_role{{role=\"{role}\"}} 1\n");
+        assert!(fetch(&set.members[index].http, "/metrics").unwrap().contains(&series));
+    }
+    // An observer is killed twice, once while a validator is away; nobody waits for it.
+    set.kill(4);
+    set.grow(&[0, 1, 2, 3, 5], 3);
+    set.kill(2);
+    set.start(4);
+    set.grow(&[0, 1, 3, 4, 5], 3);
+    set.kill(4);
+    set.start(2);
+    set.start(4);
+    set.grow(&ALL, 3);
+    // Without observers the set goes on; with two validators away nobody does.
+    WATCHING.into_iter().for_each(|index| set.kill(index));
+    set.grow(&[0, 1, 2, 3], 3);
+    WATCHING.into_iter().for_each(|index| set.start(index));
+    set.grow(&ALL, 2);
+    settle(&set, &ALL);
+    let trust = TrustRoot::of_genesis(&set.keys.genesis);
+    let entries = ALL.map(|index| {
+        let receipt = receipt(&set, index);
+        assert!(receipt.verify(&trust).unwrap().signers >= 3);
+        receipt.entry
+    });
+    assert!(entries.iter().all(|entry| *entry == entries[0]));
+    // Observers voted for nothing: only validators are known by their votes.
+    for index in ALL {
+        let text = fetch(&set.members[index].http, "/metrics").unwrap();
+        let votes = text.lines().filter(|line| line.starts_with("piaogen_peer_votes_total{"));
+        assert_eq!(votes.count(), 4, "{text}");
+    }
+    for index in ALL {
+        assert_eq!(set.end(index), Some(0), "{}", set.log(index));
+    }
+    let shards = set.chain(0).shards();
+    for index in ALL {
+        assert_eq!(set.chain(index).shards(), shards, "node {index}");
+    }
+    assert_eq!(set.chain(4).check(), records);
+}
+
+#[test]
+fn an_observer_of_a_lone_validator_follows_live() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = observed(root.path(), 1, 1);
+    fill(&set, 200);
+    set.start(0);
+    set.start(1);
+    set.grow(&[0, 1], 3);
+    set.kill(1);
+    set.grow(&[0], 3);
+    set.start(1);
+    set.grow(&[0, 1], 2);
+    set.kill(0);
+    set.start(0);
+    set.grow(&[0, 1], 2);
+    settle(&set, &[0, 1]);
+    let trust = TrustRoot::of_genesis(&set.keys.genesis);
+    receipt(&set, 1).verify(&trust).unwrap();
+    for index in [0, 1] {
+        assert_eq!(set.end(index), Some(0), "{}", set.log(index));
+    }
+    assert_eq!(set.chain(0).shards(), set.chain(1).shards());
+}
+
+#[test]
+fn an_observer_with_a_key_that_votes_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = observed(root.path(), 4, 1);
+    let key = set.chain(1).dir.join("validator.pem");
+    std::fs::copy(key, set.chain(4).dir.join("observer.pem")).unwrap();
+    set.start(4);
+    assert_eq!(set.ended(4), Some(2), "{}", set.log(4));
+    let log = set.log(4);
+    assert!(log.contains("this observer is among the validators"), "{log}");
+    // A copy of a validator's configuration without peers is no observer either.
+    let path = set.chain(0).dir.join("node.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    let alone = toml.split("\n[peers]").next().unwrap();
+    std::fs::write(&path, format!("role = \"observer\"\n{alone}")).unwrap();
+    set.start(0);
+    assert_eq!(set.ended(0), Some(2), "{}", set.log(0));
+    assert!(set.log(0).contains("follows its peers"), "{}", set.log(0));
+}
