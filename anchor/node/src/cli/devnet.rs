@@ -18,7 +18,7 @@ use crate::members::{self, Member};
 use crate::run::chain::clock_ms;
 use crate::setup::{self, random_key, write_new};
 use crate::sinks::{HttpReceipts, StreamSink};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use piaogen_loadgen::drive::{Answers, Plan, drive};
 use piaogen_loadgen::generator::{Generator, GeneratorConfig};
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
@@ -44,6 +44,9 @@ pub(super) struct Arguments {
     /// How many validators.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     validators: u32,
+    /// How many observers: nodes without a vote, of which the first is asked for the receipts.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=4))]
+    observers: u32,
     /// How many witnesses.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4))]
     witnesses: u32,
@@ -70,15 +73,15 @@ pub(super) struct Arguments {
     /// again when it is called with `start`. deploy/kafka is one.
     #[arg(long, value_name = "PROGRAM", requires = "trouble", requires = "kafka")]
     broker: Option<PathBuf>,
-    /// A network namespace in which a validator runs, once for each; trouble then cuts the last one
-    /// off. The host's end of its link has its name, and only root may do this: deploy/devnet does.
+    /// A network namespace in which a node runs, once for each, validators first; trouble then cuts
+    /// the last validator off. The host's end of its link has its name, and only root may do this: deploy/devnet does.
     #[arg(long, value_name = "NAME=ADDRESS", requires = "trouble")]
     namespace: Vec<Namespace>,
 }
 
 /// Prefix of the topics in Kafka.
 const TOPICS: &str = "devnet";
-/// In a namespace of its own, a validator has all ports.
+/// In a namespace of its own, a node has all ports.
 const NAMESPACE_PORTS: [u16; 2] = [9_465, 9_464];
 /// Seconds between two looks of a witness.
 const WITNESS_EVERY: &str = "1";
@@ -89,9 +92,9 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let occupied = std::fs::read_dir(dir)?.next().is_some();
     ensure!(!occupied, "{} is not empty: name a new folder with --dir", dir.display());
     ensure!(!arguments.trouble || arguments.validators >= 4, "--trouble wants four validators");
-    let all = arguments.namespace.is_empty()
-        || arguments.namespace.len() == arguments.validators as usize;
-    ensure!(all, "--namespace is named once for each validator, or not at all");
+    let nodes = (arguments.validators + arguments.observers) as usize;
+    let all = arguments.namespace.is_empty() || arguments.namespace.len() == nodes;
+    ensure!(all, "--namespace is named once for each of the {nodes} nodes, or not at all");
     let chain = demo_chain(arguments.seed, arguments.partitions, arguments.validators, clock_ms());
     let (genesis, members) = write(arguments, &chain)?;
     let config = Config::load(&members::folder(dir, 0).join("node.toml"))?;
@@ -174,6 +177,9 @@ fn together(sights: &[Sight]) -> bool {
 fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Member>)> {
     let keys = chain.validators.iter().map(|key| (key.public_key(), Some(key.clone()))).collect();
     let mut members = Member::all(keys, &[])?;
+    let made = |_| random_key().map(|key| (key.public_key(), Some(key)));
+    let observers = (0..arguments.observers).map(made).collect::<Result<_>>()?;
+    members.extend(Member::observers(observers, &[], members.len())?);
     let held = (0..2 * members.len())
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<std::io::Result<Vec<_>>>()
@@ -203,13 +209,13 @@ fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Membe
 fn posts(arguments: &Arguments, members: &[Member]) -> Result<Vec<Post>> {
     let text = |path: &Path| path.display().to_string();
     let mut posts = Vec::new();
-    for (index, member) in members.iter().enumerate() {
-        let folder = members::folder(&arguments.dir, index);
+    let folders = members::folders(&arguments.dir, members);
+    for (index, (member, folder)) in members.iter().zip(folders).enumerate() {
         let kind =
             Kind::Node { http: member.http.clone(), key: hex::encode(member.key.to_compressed()) };
         let arguments_of_node = ["node", "--log", "info", "--dir"].map(String::from);
         posts.push(Post {
-            name: format!("validator-{}", index + 1),
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             kind,
             arguments: arguments_of_node.into_iter().chain([text(&folder)]).collect(),
             folder,
@@ -270,7 +276,7 @@ fn generator(arguments: &Arguments, chain: &DemoChain) -> Generator {
     Generator::new(GeneratorConfig::new(arguments.seed, &chain.genesis))
 }
 
-/// Sends everything, and checks every receipt of the first validator.
+/// Sends everything, and checks every receipt of the first observer, or else validator.
 fn load(
     arguments: &Arguments,
     chain: &DemoChain,
@@ -284,9 +290,10 @@ fn load(
         ..Plan::new(arguments.records)
     };
     let checker = Checker::new(TrustRoot::of_genesis(&chain.genesis));
-    let http = match &processes.posts[0].kind {
-        Kind::Node { http, .. } => http.as_str(),
-        Kind::Witness => "",
+    let first_observer = arguments.validators as usize;
+    let asked = if arguments.observers > 0 { first_observer } else { 0 };
+    let Kind::Node { http, .. } = &processes.posts[asked].kind else {
+        bail!("{} serves no receipts", processes.posts[asked].name);
     };
     let mut receipts = HttpReceipts::new(http);
     let answers = Answers { source: &mut receipts, checker: &checker, watch: None };
