@@ -10,6 +10,7 @@
 
 use super::{PublicKey, SecretKey, Signature};
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// Why there is no signature: a device is away, or refuses. Holds nothing secret.
@@ -32,6 +33,11 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`SignError`] where the key is out of reach.
     fn try_sign(&self, message: &[u8]) -> Result<Signature, SignError>;
+
+    /// The key itself where it lies in memory, for lanes that make many signatures at once.
+    fn in_memory(&self) -> Option<&SecretKey> {
+        None
+    }
 }
 
 impl Signer for SecretKey {
@@ -41,5 +47,15 @@ impl Signer for SecretKey {
 
     fn try_sign(&self, message: &[u8]) -> Result<Signature, SignError> {
         Ok(self.sign(message))
+    }
+
+    fn in_memory(&self) -> Option<&SecretKey> {
+        Some(self)
+    }
+}
+
+impl From<&SecretKey> for Arc<dyn Signer> {
+    fn from(key: &SecretKey) -> Self {
+        Arc::new(key.clone())
     }
 }

@@ -2,6 +2,7 @@
 //! sockets.
 
 mod bytes;
+mod once;
 mod recall;
 mod set;
 mod simulated;
