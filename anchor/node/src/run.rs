@@ -32,7 +32,7 @@ use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_anchor::shard::Shard;
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::Signer;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
@@ -67,7 +67,9 @@ pub struct NodeParts {
     /// The chain.
     pub genesis: Genesis,
     /// The key with which this validator votes.
-    pub key: SecretKey,
+    pub key: Arc<dyn Signer>,
+    /// The folder that says how far each key has voted.
+    pub signed: PathBuf,
     /// The topic of records.
     pub records: Arc<dyn Stream>,
     /// The topic of the registry.
