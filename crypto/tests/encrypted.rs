@@ -133,8 +133,7 @@ fn other_schemes_are_named() {
     ))
     .unwrap();
     let data = scheme.encrypt(PASSPHRASE, &p256).unwrap();
-    let error =
-        SecretKey::from_pkcs8_encrypted(&document(scheme, &data), PASSPHRASE).unwrap_err();
+    let error = SecretKey::from_pkcs8_encrypted(&document(scheme, &data), PASSPHRASE).unwrap_err();
     assert_eq!(error, KeyError::SecretKeyDer { length: p256.len() });
 }
 

@@ -24,9 +24,7 @@ pub use self::uri::TokenUri;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Zeroizing;
 use piaogen_crypto::sm2::encrypted::is_encrypted;
-use piaogen_crypto::sm2::{
-    DOCUMENT_MAX, PublicKey, SecretKey, SignError, Signature, Signer,
-};
+use piaogen_crypto::sm2::{DOCUMENT_MAX, PublicKey, SecretKey, SignError, Signature, Signer};
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};

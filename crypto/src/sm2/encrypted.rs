@@ -12,12 +12,12 @@
 use super::key::{check_length, is_der};
 use super::{KeyError, SecretKey};
 use alloc::string::String;
-use pkcs8::der::pem::PemLabel;
-use pkcs8::{AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef};
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::pem::PemLabel;
 use pkcs8::der::{Decode, Document, Encode, SecretDocument};
 use pkcs8::pkcs5::pbes2::{EncryptionScheme as Cipher, Kdf, Parameters};
 use pkcs8::pkcs5::{EncryptionScheme, Error as Pkcs5Error, scrypt};
+use pkcs8::{AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef};
 
 /// Most iterations of PBKDF2 that are done for a document: seconds.
 pub const PBKDF2_ITERATIONS_MAX: u32 = 10_000_000;
@@ -98,7 +98,8 @@ impl SecretKey {
     /// randomness, never used before.
     #[must_use]
     pub fn to_pkcs8_encrypted(&self, passphrase: &[u8], random: &[u8; RANDOM_LENGTH]) -> String {
-        let params = scrypt::Params::new(SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P).expect("these are in range");
+        let params =
+            scrypt::Params::new(SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P).expect("these are in range");
         let (salt, iv) = random.split_at(16);
         let iv = iv.try_into().expect("half of 32 bytes");
         let document = Parameters::generate_scrypt_aes256cbc(params, salt, iv)

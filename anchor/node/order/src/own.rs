@@ -10,8 +10,8 @@
 //!   it is signed, and does not write it down when it is cast again. The process ends, and a restart
 //!   begins from what was written.
 
-use crate::key::Signature;
 use crate::held;
+use crate::key::Signature;
 use commonware_utils::union_unique;
 use piaogen_crypto::sm2::{PublicKey, SecretKey, SignError, Signer};
 use piaogen_crypto::{Digest, sm3};

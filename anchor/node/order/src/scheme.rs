@@ -46,11 +46,7 @@ impl Scheme {
     }
 
     /// A scheme that also signs; `None` when the key is not of the set.
-    pub fn signer(
-        namespace: &[u8],
-        validators: Set<Key>,
-        own: impl Into<Own>,
-    ) -> Option<Self> {
+    pub fn signer(namespace: &[u8], validators: Set<Key>, own: impl Into<Own>) -> Option<Self> {
         let own = own.into();
         let index = validators.index(&Key::from(own.public_key()))?;
         let mut scheme = Self::verifier(namespace, validators);

@@ -121,10 +121,8 @@ impl Kept {
     /// Opens the record of a key in this folder, or makes one; locks it.
     pub(crate) fn open(folder: &Path, key: &Key) -> Result<Kept, Refused> {
         let path = folder.join(format!("{key}.signed"));
-        let unusable = |error: io::Error| Refused::Record {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
+        let unusable =
+            |error: io::Error| Refused::Record { path: path.clone(), reason: error.to_string() };
         create_dir_all(folder).map_err(unusable)?;
         let fresh = !path.try_exists().map_err(unusable)?;
         if fresh {
@@ -325,9 +323,8 @@ mod tests {
         let scheme = Scheme::signer(b"ns", keys, secret).unwrap();
         let vote = |view| {
             let round = Round::new(Epoch::new(2), View::new(view));
-            let vote = Vote::<Scheme, Digest>::Nullify(
-                Nullify::sign::<Digest>(&scheme, round).unwrap(),
-            );
+            let vote =
+                Vote::<Scheme, Digest>::Nullify(Nullify::sign::<Digest>(&scheme, round).unwrap());
             IoBufs::from(vote.encode().to_vec())
         };
         let status = Arc::new(Status::default());

@@ -143,7 +143,9 @@ fn files_open_with_what_they_need() {
     }
     let closed = key.to_pkcs8_encrypted(b"open sesame", &[3; 32]);
     let closed = write("closed.pem", closed.as_bytes(), 0o644);
-    for (line, mode) in [("open sesame\n", 0o600), ("open sesame", 0o600), ("open sesame\r\n", 0o600)] {
+    for (line, mode) in
+        [("open sesame\n", 0o600), ("open sesame", 0o600), ("open sesame\r\n", 0o600)]
+    {
         let pass = write("pass", line.as_bytes(), mode);
         let source = parse(&format!("file:{closed}?passphrase-source={pass}")).unwrap();
         assert_eq!(source.public_key().unwrap(), key.public_key());

@@ -72,9 +72,9 @@ fn module(path: &Path) -> Result<Pkcs11> {
         return Ok(module.clone());
     }
     let place = path.display();
-    let module = Pkcs11::new(path)
-        .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("module {place} cannot be loaded; install it, or correct module-path"))?;
+    let module = Pkcs11::new(path).map_err(|error| anyhow!("{error}")).with_context(|| {
+        format!("module {place} cannot be loaded; install it, or correct module-path")
+    })?;
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
         Err(error) => bail!("module {place} does not start: {error}; see its own configuration"),
@@ -145,11 +145,19 @@ fn find(session: &Session, uri: &TokenUri, class: ObjectClass) -> Result<Vec<Obj
     Ok(session.find_objects(&template)?)
 }
 
+fn kind(class: ObjectClass) -> &'static str {
+    match class {
+        ObjectClass::PRIVATE_KEY => "private key",
+        ObjectClass::PUBLIC_KEY => "public key",
+        _ => "AES key",
+    }
+}
+
 /// The one key that the URI names.
 fn the_one(session: &Session, uri: &TokenUri, class: ObjectClass) -> Result<ObjectHandle> {
     match find(session, uri, class)?[..] {
         [key] => Ok(key),
-        [] => bail!("the token has no {class} {}; correct object= or id=", uri.key()),
+        [] => bail!("the token has no {} {}; correct object= or id=", kind(class), uri.key()),
         ref many => bail!("the token has {} keys {}; add id=", many.len(), uri.key()),
     }
 }
@@ -323,7 +331,8 @@ fn unwrap(uri: &TokenUri, path: &Path) -> Result<SecretKey> {
     let place = path.display();
     let text = std::fs::read(path).with_context(|| format!("reading {place}"))?;
     ensure!(text.len() <= WRAPPED_MAX, "{place} has more than {WRAPPED_MAX} bytes");
-    let text = String::from_utf8(text).map_err(|_| not_wrapped()).with_context(|| place.to_string())?;
+    let text =
+        String::from_utf8(text).map_err(|_| not_wrapped()).with_context(|| place.to_string())?;
     let pin = pin(uri)?;
     let session = login(&module(&uri.module)?, uri, &pin, false)?;
     let aes = the_one(&session, uri, ObjectClass::SECRET_KEY)?;
@@ -376,7 +385,8 @@ mod tests {
     #[test]
     fn wrapped_files_have_one_form() {
         let public = SecretKey::from_bytes(&[7; 32]).unwrap().public_key();
-        let text = format!("{}nonce {}\nsealed {}\n", head(&public), "0a".repeat(12), "ff".repeat(48));
+        let text =
+            format!("{}nonce {}\nsealed {}\n", head(&public), "0a".repeat(12), "ff".repeat(48));
         let (_, read, nonce, sealed) = read_wrapped(&text).unwrap();
         assert_eq!((read, nonce, sealed), (public, [10; 12], vec![0xff; 48]));
         for at in 0..text.len() {
