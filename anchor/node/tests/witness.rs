@@ -7,7 +7,6 @@
 
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_node::keys::KeySource;
-use piaogen_node::keys::KeySource;
 use piaogen_node::setup;
 use piaogen_node::witness::{CHECKPOINT, Followed, Witness, open_source};
 use piaogen_verify::certificate::Certificate;

@@ -149,7 +149,7 @@ fn check_cost(scheme: &EncryptionScheme) -> Result<(), KeyError> {
             Ok(())
         }
         Kdf::Scrypt(params) => {
-            let (n, r) = (u64::from(params.cost_parameter), u64::from(params.block_size));
+            let (n, r) = (params.cost_parameter, u64::from(params.block_size));
             if !n.is_power_of_two() || n < 2 || r == 0 || params.parallelization == 0 {
                 return Err(KeyError::Cipher);
             }

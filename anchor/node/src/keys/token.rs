@@ -254,7 +254,7 @@ fn sign(opened: &Opened, uri: &TokenUri, public: &PublicKey, message: &[u8]) -> 
     let mechanism = match uri.mechanism {
         None => Mechanism::Ecdsa,
         Some(number) => {
-            let kind = MechanismType::new_vendor_defined(number.try_into()?).map_err(|_| {
+            let kind = MechanismType::new_vendor_defined(number).map_err(|_| {
                 anyhow!("mechanism={number:#x} is no vendor's; those begin at 0x80000000")
             })?;
             Mechanism::VendorDefined(VendorDefinedMechanism::new::<()>(kind, None))
