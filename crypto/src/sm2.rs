@@ -8,16 +8,20 @@
 //! [`DEFAULT_ID`] here, and the public key.
 
 mod base;
+#[cfg(feature = "encrypted")]
+pub mod encrypted;
 mod key;
 pub(crate) mod lanes;
 mod nonce;
 mod signature;
+mod signer;
 #[cfg(test)]
 mod tests;
 
 pub use self::key::{DOCUMENT_MAX, KeyError, PublicKey, SecretKey};
 pub use self::lanes::{CacheStats, KeyTable, KeyTables, Plan};
 pub use self::signature::Signature;
+pub use self::signer::{SignError, Signer};
 
 use crate::{Digest, sm3};
 use ::sm2::elliptic_curve::ops::{MulByGeneratorVartime, Reduce};

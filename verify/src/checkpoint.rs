@@ -13,7 +13,7 @@ use crate::witness::Cosignature;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
-use piaogen_crypto::sm2::{PublicKey, SecretKey, Signature};
+use piaogen_crypto::sm2::{PublicKey, SecretKey, SignError, Signature, Signer};
 use piaogen_crypto::{Digest, sm2};
 
 const DOMAIN: &[u8; 15] = b"piaogen/ckpt/1\n";
@@ -72,6 +72,18 @@ impl Checkpoint {
         let mut bytes = public.key_id()[..4].to_vec();
         bytes.extend_from_slice(&key.sign(&self.signed()).0);
         self.signatures.push(SignatureLine { name: name_of(&public), bytes });
+    }
+
+    /// As [`Checkpoint::sign`], with a key that may be out of reach.
+    ///
+    /// # Errors
+    /// What the key's device said.
+    pub fn sign_by(&mut self, key: &dyn Signer) -> Result<(), SignError> {
+        let public = key.public_key();
+        let mut bytes = public.key_id()[..4].to_vec();
+        bytes.extend_from_slice(&key.try_sign(&self.signed())?.0);
+        self.signatures.push(SignatureLine { name: name_of(&public), bytes });
+        Ok(())
     }
 
     /// The signed note.

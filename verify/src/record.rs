@@ -14,7 +14,7 @@ use crate::fields::{DOCUMENT, EVENT, Field, REGISTRY, Tag, by_tag, tag};
 use crate::scheme::Scheme;
 use crate::value::{self, Cause, Flaw};
 use alloc::vec::Vec;
-use piaogen_crypto::sm2::{SecretKey, Signature};
+use piaogen_crypto::sm2::{SecretKey, SignError, Signature, Signer};
 use piaogen_crypto::{Digest, sm3};
 
 /// Most bytes of a record.
@@ -534,6 +534,15 @@ impl<V: AsRef<[u8]>> Draft<'_, V> {
     pub fn sign(&self, chain: &Digest, key: &SecretKey) -> Vec<u8> {
         let message = signed(chain, self.kind, self.signed_at, &self.commitment());
         self.encode(&key.public_key().key_id(), &key.sign(&message))
+    }
+
+    /// As [`Draft::sign`], with a key that may be out of reach.
+    ///
+    /// # Errors
+    /// What the key's device said.
+    pub fn sign_by(&self, chain: &Digest, key: &dyn Signer) -> Result<Vec<u8>, SignError> {
+        let message = signed(chain, self.kind, self.signed_at, &self.commitment());
+        Ok(self.encode(&key.public_key().key_id(), &key.try_sign(&message)?))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use piaogen_crypto::sm2::{PublicKey, SecretKey, Signature};
+use piaogen_crypto::sm2::{PublicKey, SecretKey, SignError, Signature, Signer};
 use piaogen_crypto::{Digest, sm2};
 
 const DOMAIN: &[u8; 16] = b"piaogen/cosig/1\n";
@@ -78,12 +78,23 @@ impl Cosignature {
     /// Signs a checkpoint. Whoever calls this has seen that its history extends all that the key
     /// signed before.
     pub fn sign(name: &str, key: &SecretKey, checkpoint: &Checkpoint, time: u64) -> Cosignature {
-        Cosignature {
-            name: name.to_string(),
-            hint: hint_of(&key.public_key()),
-            time,
-            signature: key.sign(&message(&checkpoint.text(), time)),
-        }
+        let signature = key.sign(&message(&checkpoint.text(), time));
+        Cosignature { name: name.to_string(), hint: hint_of(&key.public_key()), time, signature }
+    }
+
+    /// As [`Cosignature::sign`], with a key that may be out of reach.
+    ///
+    /// # Errors
+    /// What the key's device said.
+    pub fn sign_by(
+        name: &str,
+        key: &dyn Signer,
+        checkpoint: &Checkpoint,
+        time: u64,
+    ) -> Result<Cosignature, SignError> {
+        let signature = key.try_sign(&message(&checkpoint.text(), time))?;
+        let (name, hint) = (name.to_string(), hint_of(&key.public_key()));
+        Ok(Cosignature { name, hint, time, signature })
     }
 
     /// The line of a signed note.

@@ -6,6 +6,7 @@
 //! Invariants
 //! - Unknown keys are refused; units are in the names; limits are checked before anything starts.
 
+use crate::keys::KeySource;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::PublicKey;
@@ -29,11 +30,14 @@ pub struct Config {
     pub dir: PathBuf,
     /// The genesis file.
     pub genesis: PathBuf,
-    /// The node's secret key, PKCS#8 PEM: a validator's vote, an observer's name among its peers.
-    pub key: PathBuf,
+    /// Where the node's secret key is: a validator's vote, an observer's name among its peers.
+    pub key: KeySource,
     /// Whether it votes.
     #[serde(default)]
     pub role: Role,
+    /// Where it is kept how far each key has voted; empty: `signed` in the data folder.
+    #[serde(default)]
+    pub signed: String,
     /// Where `/metrics`, `/health` and `/v1` are served; empty: nowhere.
     #[serde(default = "default::listen")]
     pub listen: String,
@@ -290,8 +294,9 @@ impl Config {
         Config {
             dir: dir.join("data"),
             genesis: dir.join("genesis.json"),
-            key: dir.join("validator.pem"),
+            key: dir.join("validator.pem").into(),
             role: Role::Validator,
+            signed: String::new(),
             listen: String::new(),
             lanes: 0,
             pin_lanes: false,
@@ -318,8 +323,12 @@ impl Config {
         let mut config =
             Config::parse(&text).with_context(|| format!("configuration {}", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
-        for path in [&mut config.dir, &mut config.genesis, &mut config.key] {
+        for path in [&mut config.dir, &mut config.genesis] {
             *path = base.join(&*path);
+        }
+        config.key = config.key.beside(base);
+        if !config.signed.is_empty() {
+            config.signed = base.join(&config.signed).display().to_string();
         }
         for path in [&mut config.stream.embedded_dir, &mut config.archive.location] {
             if !path.is_empty() && !path.contains("://") {
@@ -438,6 +447,14 @@ impl Config {
         match self.archive.threads {
             0 => self.lanes().min(SEAL_THREADS),
             threads => threads,
+        }
+    }
+
+    /// The folder that says how far each key has voted.
+    pub fn signed_dir(&self) -> PathBuf {
+        match self.signed.as_str() {
+            "" => self.dir.join("signed"),
+            dir => dir.into(),
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod keys;
 pub mod members;
 pub mod run;
 pub mod serve;

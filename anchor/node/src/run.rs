@@ -33,7 +33,7 @@ use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_anchor::shard::Shard;
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::Signer;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
@@ -68,9 +68,11 @@ pub struct NodeParts {
     /// The chain.
     pub genesis: Genesis,
     /// The key with which this node votes, where it does, and which its peers know.
-    pub key: SecretKey,
+    pub key: Arc<dyn Signer>,
     /// Whether it may vote.
     pub role: Role,
+    /// The folder that says how far each key has voted.
+    pub signed: PathBuf,
     /// The topic of records.
     pub records: Arc<dyn Stream>,
     /// The topic of the registry.

@@ -10,8 +10,8 @@ use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
 use crate::run::{NodeParts, PeersPolicy};
 use anyhow::{Context, Result, ensure};
+use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
-use piaogen_crypto::{Digest, Zeroizing};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Stream, StreamError};
@@ -30,14 +30,6 @@ pub fn genesis(path: &Path) -> Result<Genesis> {
     let bytes =
         std::fs::read(path).with_context(|| format!("reading genesis {}", path.display()))?;
     Genesis::parse(&bytes).with_context(|| path.display().to_string())
-}
-
-/// Reads a secret key in PKCS#8, PEM or DER.
-pub fn secret_key(path: &Path) -> Result<SecretKey> {
-    let document = std::fs::read(path)
-        .map(Zeroizing::new)
-        .with_context(|| format!("reading secret key {}", path.display()))?;
-    SecretKey::from_pkcs8(&document).with_context(|| format!("secret key {}", path.display()))
 }
 
 /// Reads a public key in SPKI, PEM or DER.
@@ -215,7 +207,7 @@ fn block_policy(config: &Config, genesis: &Genesis, peers: Option<&PeersPolicy>)
 /// Everything that a node of this configuration needs.
 pub fn node_parts(config: &Config) -> Result<NodeParts> {
     let genesis = genesis(&config.genesis)?;
-    let key = secret_key(&config.key)?;
+    let key = config.key.open()?;
     std::fs::create_dir_all(&config.dir)
         .with_context(|| format!("creating {}", config.dir.display()))?;
     let (records, registry) = streams(config, &genesis)?;
@@ -223,6 +215,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
     let peers = peers_policy(config, &genesis)?;
     Ok(NodeParts {
         dir: config.dir.clone(),
+        signed: config.signed_dir(),
         key,
         role: config.role,
         records,

@@ -19,7 +19,7 @@ pub use source::{Source, open as open_source};
 use crate::run::Fatal;
 use crate::setup::replace;
 use anyhow::{Context, Result, ensure};
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::Signer;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::{Final, Follower, LINK_MAX, Link};
@@ -226,7 +226,7 @@ impl Witness {
     }
 
     /// Signs the log of what is kept. `clock` is the time in seconds since 1970.
-    pub fn cosign(&self, name: &str, key: &SecretKey, clock: u64) -> Result<Checkpoint> {
+    pub fn cosign(&self, name: &str, key: &dyn Signer, clock: u64) -> Result<Checkpoint> {
         let log = self.follower.newest_final().context("no final block was followed yet")?;
         let before = self.signed()?;
         // A clock that was set back must not make an older statement look newer.
@@ -239,7 +239,7 @@ impl Witness {
         let signed = Signed { size: log.size, root: hex::encode(log.root), time };
         replace(&self.dir.join(SIGNED), &serde_json::to_vec_pretty(&signed)?)?;
         let mut checkpoint = Checkpoint::new(&self.trust.chain_id, log.size, log.root);
-        let cosignature = Cosignature::sign(name, key, &checkpoint, time);
+        let cosignature = Cosignature::sign_by(name, key, &checkpoint, time)?;
         checkpoint.signatures.push(cosignature.to_line());
         replace(&self.dir.join(CHECKPOINT), checkpoint.to_note().as_bytes())?;
         Ok(checkpoint)

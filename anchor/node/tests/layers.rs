@@ -54,6 +54,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rdkafka", &["ingest", "loadgen"]),
     ("axum", &["verify/api"]),
     ("commonware-", &["anchor/node/order"]),
+    ("cryptoki", &["anchor/node"]),
+    ("pkcs8", &["crypto"]),
 ];
 
 /// The packages that touch nothing outside.

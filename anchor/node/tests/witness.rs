@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
+use piaogen_node::keys::KeySource;
 use piaogen_node::setup;
 use piaogen_node::witness::{CHECKPOINT, Followed, Witness, open_source};
 use piaogen_verify::certificate::Certificate;
@@ -151,7 +152,7 @@ impl Place {
 
     /// The trust root that knows this witness and demands it.
     fn watched(&self, chain: &Chain) -> TrustRoot {
-        let key = setup::secret_key(&self.path("witness.pem")).unwrap().public_key();
+        let key = KeySource::from(self.path("witness.pem")).public_key().unwrap();
         let witness = cosigning::Witness { name: "w.example".into(), key };
         TrustRoot { witnesses: vec![witness], witness_quorum: 1, ..chain.trust() }
     }

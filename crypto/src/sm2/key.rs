@@ -23,13 +23,13 @@ const KEY_ID_PREFIX: u8 = 0x05;
 /// Most bytes of a key's document in PEM or DER; usual ones have a few hundred.
 pub const DOCUMENT_MAX: usize = 16 << 10;
 
-fn check_length(document: &[u8]) -> Result<(), KeyError> {
+pub(super) fn check_length(document: &[u8]) -> Result<(), KeyError> {
     let length = document.len();
     if length > DOCUMENT_MAX { Err(KeyError::DocumentTooLong { length }) } else { Ok(()) }
 }
 
 /// Whether a document is DER: it begins with a SEQUENCE. (PEM begins with text, mostly a hyphen.)
-fn is_der(document: &[u8]) -> bool {
+pub(super) fn is_der(document: &[u8]) -> bool {
     document.first() == Some(&0x30)
 }
 
@@ -79,6 +79,33 @@ pub enum KeyError {
         /// Length found.
         length: usize,
     },
+    /// No document of a key that a passphrase opens.
+    #[error(
+        "document is no PKCS#8 ENCRYPTED PRIVATE KEY that can be read here (PBES2 with PBKDF2 or \
+         scrypt, and AES); write one with `openssl pkcs8 -topk8 -v2 aes-256-cbc`"
+    )]
+    Encrypted,
+    /// Encrypted in a way that is not read here.
+    #[error(
+        "key is encrypted with another scheme than PBES2 with PBKDF2 or scrypt, and AES; encrypt \
+         it again with `openssl pkcs8 -topk8 -v2 aes-256-cbc` (SM3 and SM4 are not read)"
+    )]
+    Cipher,
+    /// Opening it would take too much work.
+    #[error(
+        "encrypted key asks for {found} {what}, at most {limit} are done; encrypt it again with less"
+    )]
+    Cost {
+        /// Of what.
+        what: &'static str,
+        /// How many it asks for.
+        found: u64,
+        /// Most that are done.
+        limit: u64,
+    },
+    /// The passphrase does not open it.
+    #[error("passphrase does not open this key; give the one with which it was encrypted")]
+    Passphrase,
     /// Longer than any key that is written here or by OpenSSL.
     #[error(
         "key document of {length} bytes is above the limit of {DOCUMENT_MAX}; send the key only"

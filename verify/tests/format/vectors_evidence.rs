@@ -361,3 +361,22 @@ fn a_trust_root_without_witnesses_knows_no_cosigner() {
     let trust: &TrustRoot = &chain.trust;
     assert_eq!(evidence.verify(trust).map_err(|refusal| refusal.step), Err(Step::Quorum));
 }
+
+#[test]
+fn the_same_vote_with_another_signature_is_no_second_vote() {
+    let chain = Chain::build();
+    let epochs = Epochs::build(&crate::common::life::Life::build(&chain));
+    let trust = epochs.watched(&chain.trust, 0);
+    let said = Said::Finalize { parent: 40, payload: ONE };
+    let mut evidence = votes(&epochs, 0, said, said);
+    let key = &epochs.keys[0][0];
+    let Evidence::DoubleVote { epoch, view, second, .. } = &mut evidence else { panic!("votes") };
+    // As a device signs that draws its nonces.
+    let message = said.message(&epochs.headers[0].chain, *epoch, *view);
+    let again = key.sign_with_entropy(&message, b"another nonce");
+    assert_ne!(again, second.signature);
+    second.signature = again;
+    assert_eq!(evidence.verify(&trust).unwrap_err().step, Step::Conflict);
+    let other = Said::Finalize { parent: 40, payload: TWO };
+    votes(&epochs, 0, said, other).verify(&trust).unwrap();
+}

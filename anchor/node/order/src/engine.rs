@@ -13,7 +13,9 @@ use crate::finalization::{self, Finalization};
 use crate::journal::{self, Memory};
 use crate::key::Key;
 use crate::network::{self, Block, Channel, Links, Peers, Source};
+use crate::own::Own;
 use crate::scheme::Scheme;
+use crate::signed::{Gate, Kept, Place};
 use crate::silent;
 use crate::worker::{Good, LAG_MAX, Workers, last_words};
 use crate::{Application, Handle, Identity, NetworkConfig, OrderConfig, Status, held};
@@ -30,8 +32,9 @@ use commonware_runtime::{Clock, Metrics, Spawner, Storage, Supervisor as _};
 use commonware_runtime::{Handle as Task, Runner as _, tokio as runtime};
 use commonware_utils::channel::mpsc;
 use commonware_utils::{NZDuration, NZUsize};
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::Signer;
 use rand::CryptoRng;
+use std::cmp::Ordering;
 use std::fs::{File, TryLockError, create_dir_all};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -63,8 +66,10 @@ const BODY_ALONE: usize = 1 << 20;
 struct Plan {
     config: OrderConfig,
     scheme: Scheme,
-    secret: SecretKey,
+    own: Own,
     me: Key,
+    /// How far the key has voted; none where it has no vote in this epoch.
+    kept: Option<Kept>,
     /// Where the others are; none where nobody follows a set of one.
     peers: Vec<(Key, Address)>,
     known: Option<Finalization>,
@@ -87,10 +92,11 @@ type Started = SyncSender<Result<(), OrderError>>;
 
 pub(crate) fn start(
     config: OrderConfig,
-    secret: &SecretKey,
+    signer: Arc<dyn Signer>,
     application: Arc<dyn Application>,
 ) -> Result<Handle, OrderError> {
-    let (scheme, peers) = checked(&config, secret)?;
+    let own = Own::from(signer);
+    let (scheme, peers) = checked(&config, &own)?;
     let known = match &config.finalized {
         Some(bytes) => {
             let finalization = finalization::decode(bytes)?;
@@ -100,17 +106,19 @@ pub(crate) fn start(
         None => None,
     };
     let lock = lock(&config.directory)?;
-    let me = Key::from(secret.public_key());
+    let me = Key::from(own.public_key());
+    let kept = scheme.me().map(|_| Kept::open(&config.signed, &me)).transpose()?;
     let keys = finalization::sort_validators(&config.validators)?;
-    let status = Arc::new(Status::new(keys, secret.public_key()));
+    let status = Arc::new(Status::new(keys, own.public_key()));
+    let failing = status.clone();
+    own.on_failure(move |error| failing.fail(Fatal::Signing { reason: error.reason.clone() }));
     let good = Good::default();
     let died = |error: std::io::Error| Fatal::Died {
         what: "starting a thread",
         reason: error.to_string(),
     };
     let (workers, threads) = Workers::start(&application, &status, &good).map_err(died)?;
-    let secret = secret.clone();
-    let plan = Plan { config, scheme, secret, me, peers, known, application, workers, good };
+    let plan = Plan { config, scheme, own, me, kept, peers, known, application, workers, good };
     let (started, outcome) = sync_channel(1);
     let inner = status.clone();
     let thread = Builder::new()
@@ -136,10 +144,7 @@ pub(crate) fn start(
 }
 
 /// The scheme of this validator, and where the others are.
-fn checked(
-    config: &OrderConfig,
-    secret: &SecretKey,
-) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
+fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
     let length = config.namespace.len();
     if length == 0 || length > NAMESPACE_BYTES_MAX {
         return Err(Refused::Namespace { length, limit: NAMESPACE_BYTES_MAX });
@@ -155,10 +160,10 @@ fn checked(
     }
     let validators = finalization::sorted(&config.validators)?;
     let count = validators.len();
-    let own = secret.public_key();
-    let key = Key::from(own.clone()).to_string();
-    let signer = Scheme::signer(&config.namespace, validators.clone(), secret.clone());
-    let named = |network: &NetworkConfig| network.peers.iter().any(|(peer, _)| *peer == own);
+    let public = own.public_key();
+    let key = Key::from(public.clone()).to_string();
+    let signer = Scheme::signer(&config.namespace, validators.clone(), own.clone());
+    let named = |network: &NetworkConfig| network.peers.iter().any(|(peer, _)| *peer == public);
     let scheme = match (signer, &config.network) {
         (Some(_), _) if !config.votes => return Err(Refused::Votes { key }),
         (Some(scheme), _) => scheme,
@@ -175,7 +180,7 @@ fn checked(
             false => Err(Refused::NoNetwork { count }),
         };
     };
-    let peers = network::addresses(config, network, &Key::from(own))?;
+    let peers = network::addresses(config, network, &Key::from(public))?;
     if peers.is_empty() {
         return Ok((scheme, peers));
     }
@@ -213,14 +218,14 @@ fn lock(directory: &Path) -> Result<File, Refused> {
     }
 }
 
-fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
+fn run_thread(mut plan: Plan, status: &Arc<Status>, started: &Started) {
     let settings = runtime::Config::new()
         .with_storage_directory(plan.config.directory.join(VOTES))
         .with_worker_threads(2);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let status = status.clone();
         runtime::Runner::new(settings).start(|context| async move {
-            match prepare(&context, &plan).await {
+            match prepare(&context, &mut plan).await {
                 Ok(resume) => run(context, plan, resume, &status, started).await,
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -236,17 +241,58 @@ fn run_thread(plan: Plan, status: &Arc<Status>, started: &Started) {
 }
 
 /// Reads the journal, brings the application up to it, and finds where to go on.
-async fn prepare(context: &runtime::Context, plan: &Plan) -> Result<Resume, OrderError> {
-    let Plan { config, scheme, known, application, .. } = plan;
+async fn prepare(context: &runtime::Context, plan: &mut Plan) -> Result<Resume, OrderError> {
+    let Plan { config, scheme, known, application, kept, .. } = plan;
     if scheme.me().is_none() {
         // Nothing was ever signed here in this epoch.
         let epoch = config.epoch;
         tracing::info!(epoch, "not of the set of this epoch: its blocks are followed");
         return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
     }
-    let (context, partition) = (context.child("recall"), journal::partition(config.epoch));
-    let memory = journal::recall(context, &partition, scheme, &config.directory).await?;
+    let (child, partition) = (context.child("recall"), journal::partition(config.epoch));
+    let memory = journal::recall(child, &partition, scheme, &config.directory).await?;
+    if let Some(kept) = kept {
+        let recorded = known.as_ref().map_or(0, |known| known.view().get());
+        not_older(context, config, kept, recorded, &memory).await?;
+    }
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
+}
+
+/// Refuses votes that do not reach what this key has signed; begins a record that says nothing.
+async fn not_older(
+    context: &runtime::Context,
+    config: &OrderConfig,
+    kept: &mut Kept,
+    recorded: u64,
+    memory: &Memory,
+) -> Result<(), OrderError> {
+    let last = kept.record.last();
+    let reached = match last.epoch.cmp(&config.epoch) {
+        // Nothing was signed in this epoch yet.
+        Ordering::Less => true,
+        // Above what is recorded as final nothing is signed that was signed before.
+        Ordering::Equal => recorded >= last.view || memory.reaches(last.view),
+        // The application has less than the votes (5.4 of the protocol); they must be all there.
+        Ordering::Greater => {
+            let child = context.child("later");
+            journal::reaches(child, last.epoch, last.view, &config.directory).await?
+        }
+    };
+    if !reached {
+        let (directory, path) = (config.directory.clone(), kept.path.clone());
+        let Place { epoch, view } = last;
+        return Err(Refused::Older { directory, path, epoch, view }.into());
+    }
+    let place = Place { epoch: config.epoch, view: memory.voted.max(recorded) };
+    if kept.fresh && place.view > 0 {
+        let path = kept.path.display();
+        tracing::warn!(%path, view = place.view, "no record of what was signed: made from the votes");
+        kept.record.raise(place).map_err(|error| {
+            let path = kept.path.clone();
+            OrderError::from(Fatal::Record { path, reason: error.to_string() })
+        })?;
+    }
+    Ok(())
 }
 
 /// Compares the journal with what the application has recorded, and hands over what is missing.
@@ -326,10 +372,11 @@ async fn run(
     status: &Arc<Status>,
     started: &Started,
 ) {
-    let Plan { mut config, scheme, secret, me, peers, application, workers, good, .. } = plan;
+    let Plan { mut config, scheme, own, me, kept, peers, application, workers, good, .. } = plan;
     if peers.is_empty() {
         config.network = None;
     }
+    let gate = kept.map(|kept| Gate::new(kept, status.clone()));
     let view = resume.floor.as_ref().map_or(0, |finalization| finalization.view().get());
     let directory = config.directory.display();
     tracing::info!(view, %directory, peers = peers.len(), "ordering resumes");
@@ -345,15 +392,15 @@ async fn run(
     let parts = context.child("set");
     let (engine, exchange) = match &config.network {
         Some(network) => {
-            let links = network::connect(&parts, &config, network, peers, &secret);
+            let links = network::connect(&parts, &config, network, peers, own);
             let seen = context.child("seen");
             *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
             match links.of_epoch(&parts, config.epoch).await {
                 Ok(links) if alone(&member.scheme) => {
                     let quiet = silent::links(&me, resume.due.clone());
-                    start_member(parts, &config, resume, member, links.without_votes(quiet))
+                    start_member(parts, &config, resume, member, links.without_votes(quiet).gated(gate))
                 }
-                Ok(links) => start_member(parts, &config, resume, member, links),
+                Ok(links) => start_member(parts, &config, resume, member, links.gated(gate)),
                 Err(error) => {
                     let reason = error.to_string();
                     let failure = Fatal::Died { what: "the network", reason };
@@ -364,7 +411,7 @@ async fn run(
         }
         None => {
             let links = silent::links(&me, resume.due.clone());
-            start_member(parts, &config, resume, member, links)
+            start_member(parts, &config, resume, member, links.gated(gate))
         }
     };
     let _ = started.send(Ok(()));

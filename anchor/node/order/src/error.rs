@@ -137,6 +137,43 @@ pub enum Refused {
         /// The folder.
         directory: PathBuf,
     },
+    /// The record of what was signed cannot be used.
+    #[error(
+        "record {path} of what this key has signed cannot be used: {reason}; check path and disk, \
+         do not delete it: without it an older copy of the votes is not recognized",
+        path = path.display()
+    )]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process votes with the same key.
+    #[error("record {path} is in use by another process with the same key; stop that one first",
+        path = path.display())]
+    KeyInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The votes are an older copy.
+    #[error(
+        "this key has voted up to view {view} of epoch {epoch} ({path}), and the votes in \
+         {directory} do not reach it: they are an older copy, and voting on could fork the chain; \
+         restore the newest. If it is lost, this key must not vote in this epoch again: have \
+         another voted in",
+        directory = directory.display(), path = path.display()
+    )]
+    Older {
+        /// The folder of the engine.
+        directory: PathBuf,
+        /// The record.
+        path: PathBuf,
+        /// The epoch of the last vote.
+        epoch: u64,
+        /// The view of the last vote.
+        view: u64,
+    },
     /// Blocks were finalized, and the votes that led to them are gone.
     #[error(
         "{directory} holds no votes, but the application has finalized view {view}; voting again \
@@ -190,6 +227,21 @@ pub enum Fatal {
         /// The folder of the engine.
         directory: PathBuf,
         /// What the storage said.
+        reason: String,
+    },
+    /// The record of what was signed cannot be written.
+    #[error("record {path} of what was signed cannot be written: {reason}; check the disk",
+        path = path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The key does not sign.
+    #[error("the key of this validator does not sign: {reason}; no vote is cast without it")]
+    Signing {
+        /// What the key's device said.
         reason: String,
     },
     /// A block is final and its body is nowhere.

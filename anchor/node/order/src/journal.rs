@@ -20,7 +20,7 @@ use crate::scheme::Scheme;
 use commonware_codec::Encode;
 use commonware_consensus::Viewable;
 use commonware_consensus::simplex::types::{
-    Artifact, Certificate, Finalize, Notarization, Notarize,
+    Artifact, Certificate, Finalize, Notarization, Notarize, Subject,
 };
 use commonware_cryptography::certificate::Verifier as _;
 use commonware_parallel::Sequential;
@@ -55,6 +55,10 @@ pub(crate) struct Memory {
     pub(crate) due: Vec<Vec<u8>>,
     /// Whether there was anything at all.
     pub(crate) empty: bool,
+    /// The highest view of a vote of this validator.
+    pub(crate) voted: u64,
+    /// The highest view of anything.
+    pub(crate) highest: u64,
 }
 
 /// Votes and certificates by view, as the journal has them.
@@ -72,6 +76,42 @@ pub(crate) async fn recall<E: Storage + Metrics>(
     scheme: &Scheme,
     directory: &Path,
 ) -> Result<Memory, Fatal> {
+    let mut memory = Memory { empty: true, ..Memory::default() };
+    let mut seen = Seen::default();
+    let most = scheme.certificate_codec_config();
+    replay(context, partition, most, directory, |artifact| {
+        repeat(scheme, &artifact);
+        note(artifact, &mut memory, &mut seen);
+    })
+    .await?;
+    if scheme.quorum() == 1 {
+        assemble(scheme, &mut memory, seen);
+    }
+    Ok(memory)
+}
+
+/// Whether the journal of an epoch, whose set is not known here, reaches a view.
+pub(crate) async fn reaches<E: Storage + Metrics>(
+    context: E,
+    epoch: u64,
+    view: u64,
+    directory: &Path,
+) -> Result<bool, Fatal> {
+    let (mut memory, mut seen) = (Memory::default(), Seen::default());
+    let most = Scheme::certificate_codec_config_unbounded();
+    let each = |artifact| note(artifact, &mut memory, &mut seen);
+    replay(context, &partition(epoch), most, directory, each).await?;
+    Ok(memory.reaches(view))
+}
+
+/// Opens a journal, hands on what is in it, in order, and closes it.
+async fn replay<E: Storage + Metrics>(
+    context: E,
+    partition: &str,
+    validators_max: usize,
+    directory: &Path,
+    mut each: impl FnMut(Artifact<Scheme, Digest>),
+) -> Result<(), Fatal> {
     let failed = |error: commonware_storage::journal::Error| Fatal::Journal {
         directory: directory.to_path_buf(),
         reason: error.to_string(),
@@ -79,7 +119,7 @@ pub(crate) async fn recall<E: Storage + Metrics>(
     let config = Config {
         partition: partition.to_owned(),
         compression: None,
-        codec_config: scheme.certificate_codec_config(),
+        codec_config: validators_max,
         page_cache: page_cache(),
         write_buffer: WRITE_BUFFER,
     };
@@ -87,23 +127,46 @@ pub(crate) async fn recall<E: Storage + Metrics>(
         Journal::<_, Artifact<Scheme, Digest>>::init(context, config).await.map_err(failed)?;
     let mut replay =
         journal.replay(0, 0, REPLAY_BUFFER, ReadOptions::default()).await.map_err(failed)?;
-    let mut memory = Memory { empty: true, ..Memory::default() };
-    let mut seen = Seen::default();
     while let Some(item) = replay.next().await {
         let (_, _, _, artifact) = item.map_err(failed)?;
-        memory.empty = false;
-        note(artifact, &mut memory, &mut seen);
+        each(artifact);
     }
     // Repairs of a torn end are kept: the engine would make the same.
     replay.finish().map_err(failed)?.sync_all().await.map_err(failed)?;
-    if scheme.quorum() == 1 {
-        assemble(scheme, &mut memory, seen);
+    Ok(())
+}
+
+/// Votes that were cast are cast again with the same bytes.
+fn repeat(scheme: &Scheme, artifact: &Artifact<Scheme, Digest>) {
+    match artifact {
+        Artifact::Notarize(vote) => {
+            scheme.remember(Subject::Notarize { proposal: &vote.proposal }, &vote.attestation);
+        }
+        Artifact::Nullify(vote) => {
+            scheme.remember::<Digest>(Subject::Nullify { round: vote.round }, &vote.attestation);
+        }
+        Artifact::Finalize(vote) => {
+            scheme.remember(Subject::Finalize { proposal: &vote.proposal }, &vote.attestation);
+        }
+        _ => {}
     }
-    Ok(memory)
+}
+
+impl Memory {
+    /// Whether a vote in this view, if one was cast, is here: the vote itself, or something of a
+    /// later view, which nobody has who has yet to vote in this one.
+    pub(crate) fn reaches(&self, view: u64) -> bool {
+        self.voted >= view || self.highest > view
+    }
 }
 
 fn note(artifact: Artifact<Scheme, Digest>, memory: &mut Memory, seen: &mut Seen) {
     let view = artifact.view().get();
+    memory.empty = false;
+    memory.highest = memory.highest.max(view);
+    if matches!(artifact, Artifact::Notarize(_) | Artifact::Nullify(_) | Artifact::Finalize(_)) {
+        memory.voted = memory.voted.max(view);
+    }
     match artifact {
         Artifact::Notarize(vote) => {
             seen.notarize.insert(view, vote);

@@ -132,13 +132,6 @@ impl commonware_cryptography::Verifier for Key {
 #[repr(transparent)]
 pub struct Signature(pub [u8; SIGNATURE_LENGTH]);
 
-impl Signature {
-    /// Signs `message` under `namespace`; the same input gives the same signature.
-    pub fn sign(secret: &sm2::SecretKey, namespace: &[u8], message: &[u8]) -> Self {
-        Self(secret.sign(&union_unique(namespace, message)).0)
-    }
-}
-
 impl Write for Signature {
     fn write(&self, buf: &mut impl BufMut) {
         self.0.write(buf);
@@ -198,12 +191,16 @@ mod tests {
         sm2::SecretKey::from_bytes(&[seed; 32]).unwrap()
     }
 
+    fn sign(secret: &sm2::SecretKey, namespace: &[u8], message: &[u8]) -> Signature {
+        crate::own::Own::from(secret.clone()).sign(namespace, message).unwrap()
+    }
+
     #[test]
     fn signatures_are_deterministic_and_bound_to_namespace_key_and_message() {
         let (a, b) = (secret(1), secret(2));
         let key = Key::from(a.public_key());
-        let signature = Signature::sign(&a, b"ns", b"message");
-        assert_eq!(signature, Signature::sign(&a, b"ns", b"message"));
+        let signature = sign(&a, b"ns", b"message");
+        assert_eq!(signature, sign(&a, b"ns", b"message"));
         assert!(key.verify(b"ns", b"message", &signature));
         assert!(!key.verify(b"nsm", b"essage", &signature));
         assert!(!key.verify(b"ns", b"massage", &signature));

@@ -34,7 +34,20 @@
 //!
 //! Votes are written before they count, under [`OrderConfig::directory`] (`votes/` is the engine's,
 //! `lock` is held by the running process); the folder must never be deleted or restored from a copy
-//! while the key is in use. At a start the engine resumes above
+//! while the key is in use. Should it be, the record under [`OrderConfig::signed`] shows it: a file
+//! for each key, named `<compressed key in hexadecimal>.signed`, says how far this key has voted. It
+//! is raised before the first vote of a view leaves; votes that do not reach it are refused at a
+//! start. Of 1,024 bytes two slots count, at 0 and 512; a write goes to the older one, and of the
+//! whole ones the higher counts:
+//!
+//! | field | bytes |
+//! |---|---|
+//! | magic | `PSg1` |
+//! | epoch | u64, big-endian |
+//! | view | u64, big-endian |
+//! | check | 12: the beginning of SM3 of the 33 bytes of the compressed key and the 20 before |
+//!
+//! At a start the engine resumes above
 //! [`OrderConfig::finalized`] and above what its own journal finalized. What the journal finalized
 //! later than that is handed to the application before [`start`] returns; of that, a set of several
 //! gets from its peers what is not here.
@@ -76,7 +89,9 @@ mod finalization;
 mod journal;
 mod key;
 mod network;
+mod own;
 mod scheme;
+mod signed;
 mod silent;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -90,7 +105,7 @@ pub use finalization::{FINALIZATION_BYTES_MAX, Finalized, sort_validators};
 pub use scheme::VALIDATORS_MAX;
 
 use piaogen_crypto::Digest;
-use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use piaogen_crypto::sm2::{PublicKey, Signer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -200,6 +215,9 @@ pub struct OrderConfig {
     pub validators: Vec<PublicKey>,
     /// Folder of the engine's votes, used by nothing else.
     pub directory: PathBuf,
+    /// Folder of the records of what each key has signed; best on another disk than `directory`,
+    /// and never restored together with it.
+    pub signed: PathBuf,
     /// Number of the validator set.
     pub epoch: u64,
     /// Digest that the first block of the epoch stands on.
@@ -228,10 +246,14 @@ impl OrderConfig {
         genesis: Digest,
     ) -> Self {
         let patience = if validators.len() == 1 { 60 } else { 2 };
+        let directory: PathBuf = directory.into();
+        let mut signed = directory.clone().into_os_string();
+        signed.push(".signed");
         Self {
             namespace: namespace.into(),
             validators,
-            directory: directory.into(),
+            directory,
+            signed: signed.into(),
             epoch: 0,
             genesis,
             finalized: None,
@@ -247,15 +269,16 @@ impl OrderConfig {
 /// Starts ordering on a thread of its own, after recovery; see the crate's documentation.
 ///
 /// # Errors
-/// `Refused` when the configuration, the key or `finalized` is wrong, or the votes are missing; a key
-/// that is not of the set is wrong where there is no network, one that is of it where it never votes;
+/// `Refused` when the configuration, the key or `finalized` is wrong, or the votes are missing or an
+/// older copy; a key that is not of the set is wrong where there is no network, one that is of it
+/// where it never votes;
 /// `Fatal` when the votes cannot be read or contradict the application.
 pub fn start(
     config: OrderConfig,
-    secret: &SecretKey,
+    key: impl Into<Arc<dyn Signer>>,
     application: Arc<dyn Application>,
 ) -> Result<Handle, OrderError> {
-    engine::start(config, secret, application)
+    engine::start(config, key.into(), application)
 }
 
 /// Ordering that runs. Dropping it asks ordering to end without waiting.

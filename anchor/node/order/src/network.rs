@@ -15,7 +15,9 @@ use crate::digest::Digest;
 use crate::error::Refused;
 use crate::finalization::FINALIZATION_BYTES_MAX;
 use crate::key::{Key, Signature};
+use crate::own::Own;
 use crate::scheme::{Scheme, VALIDATORS_MAX};
+use crate::signed::{Gate, Noted};
 use crate::wire::{BATCH_BYTES, Want};
 use crate::{NetworkConfig, OrderConfig};
 use commonware_consensus::simplex::max_payload_size;
@@ -35,7 +37,6 @@ use rand::CryptoRng;
 use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Votes, certificates, certificates of earlier views, bodies, requests: the most messages a second
@@ -93,13 +94,13 @@ impl<P: Provider<PublicKey = Key>> Peers for P {}
 /// A validator's key, as the handshake sees it.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    secret: Arc<SecretKey>,
+    own: Own,
     key: Key,
 }
 
 impl Identity {
-    pub(crate) fn new(secret: &SecretKey) -> Self {
-        Self { secret: Arc::new(secret.clone()), key: secret.public_key().into() }
+    pub(crate) fn new(own: Own) -> Self {
+        Self { key: own.public_key().into(), own }
     }
 }
 
@@ -110,7 +111,7 @@ impl Random for Identity {
             rng.fill_bytes(&mut bytes);
             // All but one in 2^32 candidates are keys.
             if let Ok(secret) = SecretKey::from_bytes(&bytes) {
-                return Self::new(&secret);
+                return Self::new(secret.into());
             }
         }
     }
@@ -125,7 +126,8 @@ impl Signer for Identity {
     }
 
     fn sign(&self, namespace: &[u8], message: &[u8]) -> Signature {
-        Signature::sign(&self.secret, namespace, message)
+        // After a failure the process ends; until then a handshake with this is turned away.
+        self.own.sign(namespace, message).unwrap_or(Signature([0; 64]))
     }
 }
 
@@ -133,9 +135,9 @@ impl Signer for Identity {
 type Transport = SakeCups<Identity, ChaCha20Poly1305>;
 
 /// The one place that knows how connections are protected.
-fn transport(secret: &SecretKey) -> Transport {
+fn transport(own: Own) -> Transport {
     let handshake = Sake {
-        signer: Identity::new(secret),
+        signer: Identity::new(own),
         synchrony_bound: CLOCKS,
         max_handshake_age: HANDSHAKE_AGE,
         version: sake::Version::V1,
@@ -190,7 +192,7 @@ pub(crate) fn connect(
     config: &OrderConfig,
     network: &NetworkConfig,
     peers: Vec<(Key, Address)>,
-    secret: &SecretKey,
+    own: Own,
 ) -> Connected {
     let named = peers.iter().any(|(_, address)| matches!(address, Address::Asymmetric { .. }));
     let (mut network, mut oracle) = lookup::Network::new(
@@ -206,7 +208,7 @@ pub(crate) fn connect(
             allow_private_ips: true,
             tracked_peer_sets: NZUsize!(1),
             ..lookup::Config::recommended(
-                transport(secret),
+                transport(own),
                 &config.namespace,
                 network.listen,
                 NonZeroUsize::MIN.saturating_add(peers.len()),
@@ -230,6 +232,23 @@ pub(crate) fn connect(
     };
     network.start();
     links
+}
+
+impl<V, W, S, R, B, P> Links<V, W, S, R, B, P> {
+    /// The same links, on which votes leave through a gate.
+    pub(crate) fn gated(self, gate: Option<Gate>) -> Links<Noted<V>, W, S, R, B, P> {
+        let Links { votes, certificates, views, bodies, requests, blocker, peers } = self;
+        let open = |(sender, receiver)| (Noted::new(sender, None), receiver);
+        Links {
+            votes: (Noted::new(votes.0, gate), votes.1),
+            certificates: open(certificates),
+            views: open(views),
+            bodies,
+            requests,
+            blocker,
+            peers,
+        }
+    }
 }
 
 impl Connected {

@@ -10,6 +10,7 @@
 //! - The same subject always gets the same signature (the engine compares encoded votes).
 
 use crate::key::{Key, Signature};
+use crate::own::Own;
 use bytes::BufMut;
 use commonware_codec::types::lazy::Lazy;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadRangeExt, Write};
@@ -24,10 +25,8 @@ use commonware_parallel::Strategy;
 use commonware_utils::iter::NonEmpty;
 use commonware_utils::ordered::{Quorum as _, Set};
 use commonware_utils::{N3f1, Participant};
-use piaogen_crypto::sm2::SecretKey;
 use rand::CryptoRng;
 use std::fmt;
-use std::sync::Arc;
 
 /// Most validators that a set may have; what is read is bounded by it.
 pub const VALIDATORS_MAX: u32 = 1024;
@@ -37,7 +36,7 @@ pub const VALIDATORS_MAX: u32 = 1024;
 pub struct Scheme {
     validators: Set<Key>,
     namespace: Namespace,
-    signer: Option<(Participant, Arc<SecretKey>)>,
+    signer: Option<(Participant, Own)>,
 }
 
 impl Scheme {
@@ -47,11 +46,21 @@ impl Scheme {
     }
 
     /// A scheme that also signs; `None` when the key is not of the set.
-    pub fn signer(namespace: &[u8], validators: Set<Key>, secret: SecretKey) -> Option<Self> {
-        let index = validators.index(&Key::from(secret.public_key()))?;
+    pub fn signer(namespace: &[u8], validators: Set<Key>, own: impl Into<Own>) -> Option<Self> {
+        let own = own.into();
+        let index = validators.index(&Key::from(own.public_key()))?;
         let mut scheme = Self::verifier(namespace, validators);
-        scheme.signer = Some((index, Arc::new(secret)));
+        scheme.signer = Some((index, own));
         Some(scheme)
+    }
+
+    /// Remembers a vote of this validator that was cast before, so that it is cast again the same.
+    pub(crate) fn remember<D: Digest>(&self, subject: Subject<'_, D>, cast: &Attestation<Self>) {
+        if let (Some((index, own)), Some(signature)) = (&self.signer, cast.signature.get())
+            && *index == cast.signer
+        {
+            own.remember(subject.namespace(&self.namespace), &subject.message(), *signature);
+        }
     }
 
     /// How many votes make a certificate.
@@ -137,9 +146,8 @@ impl SchemeTrait for Scheme {
     }
 
     fn sign<D: Digest>(&self, subject: Subject<'_, D>) -> Option<Attestation<Self>> {
-        let (index, secret) = self.signer.as_ref()?;
-        let namespace = subject.namespace(&self.namespace);
-        let signature = Signature::sign(secret, namespace, &subject.message());
+        let (index, own) = self.signer.as_ref()?;
+        let signature = own.vote(subject.namespace(&self.namespace), &subject.message())?;
         Some(Attestation { signer: *index, signature: signature.into() })
     }
 

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod observer;
+mod once;
 mod recall;
 mod set;
 mod simulated;

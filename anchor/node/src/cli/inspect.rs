@@ -4,7 +4,6 @@ use super::receipt::{Folder, reveal};
 use super::verify::read_receipt;
 use super::{Output, Place, read_file};
 use crate::run::parse_block;
-use crate::setup;
 use anyhow::{Context, Result};
 use piaogen_crypto::Digest;
 use piaogen_order::Finalized;
@@ -101,11 +100,11 @@ fn in_folder(arguments: &Arguments, output: Output) -> Result<()> {
         What::Block { height } => block(&folder, *height, output),
         What::Leaf { shard, index } => leaf(&folder, *shard, *index, output),
         What::Checkpoint => {
-            let key = setup::secret_key(&config.key)?;
+            let key = config.key.open()?;
             let size = folder.reader.history_size();
             let root = merkle::root(&History(&folder), size)?;
             let mut checkpoint = Checkpoint::new(&folder.genesis.file.chain_id, size, root);
-            checkpoint.sign(&key);
+            checkpoint.sign_by(&*key)?;
             print!("{}", checkpoint.to_note());
             Ok(())
         }

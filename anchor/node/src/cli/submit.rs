@@ -4,6 +4,7 @@ mod make;
 
 use self::make::{Event, RegistryChange};
 use super::{DOCUMENT_MAX, No, Output, Place, read_text};
+use crate::keys::KeySource;
 use crate::run::chain::clock_ms;
 use crate::setup;
 use crate::sinks::StreamSink;
@@ -22,9 +23,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Secret key that signs, PKCS#8 PEM.
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    /// Where the secret key is that signs: a file (PKCS#8, encrypted or not), env:NAME, or a
+    /// pkcs11: URI.
+    #[arg(long, value_name = "KEY")]
+    key: Option<KeySource>,
     /// Send even what is known to be refused: the refusal becomes a leaf.
     #[arg(long)]
     anyway: bool,
@@ -123,11 +125,10 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
             .map(|(n, line)| json::record_from_json(line).with_context(|| format!("line {n}")))
             .collect();
     }
-    let path = arguments.key.as_ref().context("--key FILE is needed to sign")?;
-    let key = setup::secret_key(path)?;
+    let key = arguments.key.as_ref().context("--key KEY is needed to sign")?.open()?;
     let sign = |kind, secret, fields: &Fields| {
         Draft { kind, signed_at: clock_ms(), secret, fields: fields.pairs() }
-            .sign(&genesis.chain, &key)
+            .sign_by(&genesis.chain, &*key)
     };
     match &arguments.what {
         What::Issue { documents } => documents
@@ -135,7 +136,7 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
             .map(|path| {
                 let document = document(path)?;
                 let kind = kind_of(&document.fields, genesis);
-                Ok(sign(kind, document.secret, &document.fields))
+                Ok(sign(kind, document.secret, &document.fields)?)
             })
             .collect(),
         What::Event(event) => {
@@ -143,11 +144,11 @@ fn make(arguments: &Arguments, genesis: &Genesis) -> Result<Vec<Vec<u8>>> {
             let mut secret = [0; 16];
             getrandom::fill(&mut secret)
                 .map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            Ok(vec![sign(kind, secret, &fields)])
+            Ok(vec![sign(kind, secret, &fields)?])
         }
         What::Registry(change) => {
             let (kind, fields) = change.fields()?;
-            Ok(vec![sign(kind, [0; 16], &fields)])
+            Ok(vec![sign(kind, [0; 16], &fields)?])
         }
         What::Records { .. } => bail!("records are signed already"),
     }

@@ -1,9 +1,9 @@
 //! `piaogen witness`: follows the headers of a chain and signs that they are one history.
 
 use super::{No, Output, read_trust_root};
+use crate::keys::KeySource;
 use crate::run::Fatal;
 use crate::run::chain::clock_ms;
-use crate::setup;
 use crate::witness::{Followed, Witness, open_source};
 use anyhow::{Result, ensure};
 use piaogen_verify::witness::is_witness_name;
@@ -19,9 +19,9 @@ pub(super) struct Arguments {
     /// Where headers come from: http://HOST:PORT of a node, a chain's folder, or a file of links.
     #[arg(long, value_name = "URL|DIR|FILE")]
     from: String,
-    /// The witness's secret key, PKCS#8 PEM. Used for nothing else.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// Where the witness's secret key is, as in `submit`. Used for nothing else.
+    #[arg(long, value_name = "KEY")]
+    key: KeySource,
     /// The witness's name in checkpoints and trust roots, best a host: witness.example.org.
     #[arg(long)]
     name: String,
@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         "--name must be 1 to 64 bytes without white space and +"
     );
     let trust = read_trust_root(&arguments.trust_root)?;
-    let key = setup::secret_key(&arguments.key)?;
+    let key = arguments.key.open()?;
     let mut witness = Witness::open(&arguments.dir, &trust)?;
     loop {
         let followed =
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             Ok(Followed::Extended(_)) if arguments.every.is_some() && witness.size() == 0 => {}
             Ok(Followed::Extended(new)) => {
                 let seconds = u64::try_from(clock_ms() / 1_000).unwrap_or(0);
-                let checkpoint = witness.cosign(&arguments.name, &key, seconds)?;
+                let checkpoint = witness.cosign(&arguments.name, &*key, seconds)?;
                 let json = serde_json::json!({
                     "size": checkpoint.size, "root": hex::encode(checkpoint.root), "new": new,
                     "checkpoint": checkpoint.to_note(),

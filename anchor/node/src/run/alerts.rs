@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use kept::Kept;
 use piaogen_anchor::Effects;
 use piaogen_anchor::alert::{Alert as Told, Recipient};
-use piaogen_crypto::sm2::{SecretKey, Signature};
+use piaogen_crypto::sm2::{SecretKey, Signature, Signer};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Batch, NO_ACK, Stream, StreamError, Writer};
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Signs alerts and keeps them.
 pub struct Alerts {
     chain: Digest,
-    key: SecretKey,
+    key: Arc<dyn Signer>,
     lanes: Lanes,
     outbox: Mutex<Box<dyn Writer>>,
     near: Mutex<Near>,
@@ -94,7 +94,7 @@ impl Alerts {
         dir: &Path,
         height: u64,
         chain: Digest,
-        key: SecretKey,
+        key: Arc<dyn Signer>,
         lanes: Lanes,
         window_bytes: usize,
         metrics: Arc<Metrics>,
@@ -186,10 +186,7 @@ impl Alerts {
             return Ok(());
         }
         let messages: Vec<Vec<u8>> = alerts.iter().map(Alert::signed).collect();
-        let jobs: Vec<(&SecretKey, &[u8])> =
-            messages.iter().map(|message| (&self.key, message.as_slice())).collect();
-        let mut signatures = vec![Signature([0; 64]); jobs.len()];
-        self.lanes.sm2_sign(&jobs, &mut signatures);
+        let signatures = self.sign(&messages)?;
         let signer = self.key.public_key().key_id();
         let mut outbox = lock(&self.outbox);
         for (alert, signature) in alerts.into_iter().zip(signatures) {
@@ -197,6 +194,23 @@ impl Alerts {
             outbox.send_waiting(0, line.as_bytes(), NO_ACK, PATIENCE)?;
         }
         outbox.flush()
+    }
+}
+
+impl Alerts {
+    /// In lanes where the key is in memory, else one by one.
+    fn sign(&self, messages: &[Vec<u8>]) -> Result<Vec<Signature>, StreamError> {
+        let Some(key) = self.key.in_memory() else {
+            let sign = |message: &Vec<u8>| {
+                self.key.try_sign(message).map_err(|error| StreamError::Fatal(error.to_string()))
+            };
+            return messages.iter().map(sign).collect();
+        };
+        let jobs: Vec<(&SecretKey, &[u8])> =
+            messages.iter().map(|message| (key, message.as_slice())).collect();
+        let mut signatures = vec![Signature([0; 64]); jobs.len()];
+        self.lanes.sm2_sign(&jobs, &mut signatures);
+        Ok(signatures)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::Role;
 use anyhow::{Context, Result};
 use piaogen_anchor::registry::SetChange;
 use piaogen_crypto::Digest;
-use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use piaogen_crypto::sm2::{PublicKey, Signer};
 use piaogen_order::{Handle, OrderConfig, Peer};
 use piaogen_verify::certificate::NAMESPACE;
 use piaogen_verify::epoch::Change;
@@ -86,7 +86,8 @@ pub fn links<R: Reads>(store: &R, sets: &[ValidatorSet], heights: Range<u64>) ->
 pub struct Engines {
     namespace: Vec<u8>,
     directory: PathBuf,
-    key: SecretKey,
+    signed: PathBuf,
+    key: Arc<dyn Signer>,
     peers: Option<PeersPolicy>,
     votes: bool,
 }
@@ -97,6 +98,7 @@ impl Engines {
         Engines {
             namespace: [&NAMESPACE[..], &parts.genesis.chain].concat(),
             directory: parts.dir.join("order"),
+            signed: parts.signed.clone(),
             key: parts.key.clone(),
             peers: parts.peers.clone(),
             votes: parts.role == Role::Validator,
@@ -109,6 +111,7 @@ impl Engines {
         let mut config = OrderConfig::new(self.namespace.clone(), keys, directory, turn.ground);
         config.epoch = turn.epoch;
         config.votes = self.votes;
+        config.signed = self.signed.clone();
         config.finalized = turn.finalized;
         if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
             config.leader_timeout = leader_timeout;
@@ -116,7 +119,7 @@ impl Engines {
             config.network = Some(network);
         }
         chain.begin_epoch(turn.epoch);
-        piaogen_order::start(config, &self.key, chain.clone())
+        piaogen_order::start(config, self.key.clone(), chain.clone())
             .with_context(|| format!("ordering of epoch {} does not start", turn.epoch))
     }
 }

@@ -217,7 +217,7 @@ fn intrude<T: Send + 'static>(
     let settings = runtime::Config::new().with_storage_directory(folder).with_worker_threads(1);
     let secret = secret.clone();
     runtime::Runner::new(settings).start(|context| async move {
-        let links = connect(&context, &config, &network, peers, &secret);
+        let links = connect(&context, &config, &network, peers, secret.into());
         work(context, links).await
     })
 }

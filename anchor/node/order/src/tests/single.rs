@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn config(directory: &Path) -> OrderConfig {
-    OrderConfig::new(NAMESPACE, vec![secret(1).public_key()], directory, GENESIS)
+    let validators = vec![secret(1).public_key()];
+    let signed = directory.join("signed");
+    OrderConfig { signed, ..OrderConfig::new(NAMESPACE, validators, directory, GENESIS) }
 }
 
 fn keys() -> [PublicKey; 1] {
