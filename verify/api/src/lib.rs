@@ -9,6 +9,7 @@
 //! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
 //! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason |
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
+//! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
@@ -46,6 +47,8 @@ pub trait Source: Send + Sync + 'static {
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+    /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
+    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
 /// Serves until `until` is done.
@@ -65,6 +68,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/health/ready", get(ready))
         .route("/v1/receipts/{partition}/{offset}", get(receipts))
         .route("/v1/headers/{height}", get(headers))
+        .route("/v1/snapshot/{file}", get(snapshot))
         .with_state(source)
 }
 
@@ -103,6 +107,26 @@ async fn headers(
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     answer(&query, HEADERS_MAX, move |count| source.headers(height, count)).await
+}
+
+/// Most files of a snapshot that are read at once: each is in memory while it is sent.
+static SNAPSHOT_READS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+
+async fn snapshot(State(source): Shared, Path(file): Path<String>) -> Response {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !file.chars().all(plain) || file.len() > 100 || file.starts_with('.') {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let Ok(_turn) = SNAPSHOT_READS.try_acquire() else {
+        let busy = [(header::RETRY_AFTER, "1")];
+        return (StatusCode::SERVICE_UNAVAILABLE, busy, "busy\n").into_response();
+    };
+    match tokio::task::spawn_blocking(move || source.snapshot(&file)).await {
+        Ok(Ok(Some(bytes))) => bytes.into_response(),
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(why)) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Answers with as many items as are asked for, each behind its length as `u32`.
@@ -158,6 +182,10 @@ mod tests {
                 Ok(vec![vec![7]; count as usize])
             }
         }
+        fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String> {
+            Ok((file == "manifest.json").then(|| b"{}".to_vec()))
+        }
+
         fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
             Ok(vec![vec![height as u8]; count as usize])
         }

@@ -47,7 +47,7 @@ const VIEW_RETENTION_MAX: u64 = 4096;
 /// Name of the file in the folder that the running process holds locked.
 const LOCK: &str = "lock";
 /// Name of the folder in the folder that is the engine's.
-const VOTES: &str = "votes";
+pub(crate) const VOTES: &str = "votes";
 /// How long a stop waits for the engine to write what it holds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// A leader that was silent for so many certification timeouts, while a quorum was not, is skipped
@@ -158,6 +158,7 @@ fn checked(
     let own = secret.public_key();
     let key = Key::from(own.clone()).to_string();
     let signer = Scheme::signer(&config.namespace, validators.clone(), secret.clone());
+    let signer = signer.filter(|_| !config.abstains);
     let scheme = match (signer, &config.network) {
         (Some(scheme), _) => scheme,
         // Who is named as a peer only follows; any other key is a mistake.

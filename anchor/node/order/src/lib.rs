@@ -91,7 +91,7 @@ pub use scheme::VALIDATORS_MAX;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -213,6 +213,14 @@ pub struct OrderConfig {
     pub view_retention: u64,
     /// How the validators reach each other; unused in a set of one.
     pub network: Option<NetworkConfig>,
+    /// Whether to follow this epoch without a vote, though the key is one of its set: it may have
+    /// voted before, and its votes are not here.
+    pub abstains: bool,
+}
+
+/// Whether a folder has votes of an epoch.
+pub fn has_votes(directory: &Path, epoch: u64) -> bool {
+    directory.join(engine::VOTES).join(journal::partition(epoch)).exists()
 }
 
 impl OrderConfig {
@@ -236,6 +244,7 @@ impl OrderConfig {
             certification_timeout: Duration::from_secs(patience + patience / 2),
             view_retention: 64,
             network: None,
+            abstains: false,
         }
     }
 }

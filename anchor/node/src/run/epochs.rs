@@ -13,6 +13,7 @@
 use super::chain::Chain;
 use super::receipts::Reads;
 use super::{NodeParts, PeersPolicy, lock};
+use crate::snapshot::restored_epoch;
 use anyhow::{Context, Result};
 use piaogen_anchor::registry::SetChange;
 use piaogen_crypto::Digest;
@@ -86,17 +87,20 @@ pub struct Engines {
     directory: PathBuf,
     key: SecretKey,
     peers: Option<PeersPolicy>,
+    /// The epoch in which this node, restored from a snapshot, may have voted and not know it.
+    restored: Option<u64>,
 }
 
 impl Engines {
     /// The engines of this node.
-    pub fn new(parts: &NodeParts) -> Engines {
-        Engines {
+    pub fn new(parts: &NodeParts) -> Result<Engines> {
+        Ok(Engines {
             namespace: [&NAMESPACE[..], &parts.genesis.chain].concat(),
             directory: parts.dir.join("order"),
             key: parts.key.clone(),
             peers: parts.peers.clone(),
-        }
+            restored: restored_epoch(&parts.dir)?,
+        })
     }
 
     fn start(&self, chain: &Arc<Chain>, turn: Turn) -> Result<Handle> {
@@ -105,6 +109,14 @@ impl Engines {
         let mut config = OrderConfig::new(self.namespace.clone(), keys, directory, turn.ground);
         config.epoch = turn.epoch;
         config.finalized = turn.finalized;
+        config.abstains = self.restored == Some(turn.epoch)
+            && !piaogen_order::has_votes(&self.directory, turn.epoch);
+        if config.abstains && turn.set.contains(&self.key.public_key()) {
+            tracing::warn!(
+                epoch = turn.epoch, "restored from a snapshot, without the votes of this epoch: it is \
+                 followed without a vote"
+            );
+        }
         if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
             config.leader_timeout = leader_timeout;
             config.certification_timeout = leader_timeout + leader_timeout / 2;
