@@ -164,6 +164,15 @@ impl<'a> Restore<'a> {
             builder.history(&history.append(self.lanes, leaves))?;
         }
         ensure!(before == Some(proving), "the last block of the snapshot is not its header");
+        // A header speaks of the state before its own block: that is the state of its height only
+        // where the block has no records.
+        let (_, cut) = self.block(builder, height)?;
+        let offsets = self.proved.shards.iter().map(|shard| shard.next_offset);
+        ensure!(
+            cut.0.iter().copied().eq(offsets),
+            "the cut of block {height} is not where the shards of the snapshot stand: its state is \
+             of another height"
+        );
         Ok(())
     }
 
