@@ -6,13 +6,15 @@
 
 mod common;
 
-use common::{Carrier, Chain, TIME_MS, kafka, send, send_registrations};
+use common::{Carrier, Chain, TIME_MS, copy, forge, kafka, send, send_registrations};
 use piaogen_crypto::Digest;
+use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_loadgen::parties::key;
 use piaogen_loadgen::send::Sink;
 use piaogen_node::run::receipts::{self, Prover, Show, provable_at_rest};
 use piaogen_node::setup;
+use piaogen_storage::snapshot::PartKind;
 use piaogen_storage::{IdPlace, Row, Store, StoreReader};
 use piaogen_verify::alert::{Alert, Place, SignedAlert};
 use piaogen_verify::document::Fields;
@@ -505,7 +507,10 @@ fn same_answers(original: &Chain, restored: &Chain, story: &Story<'_>) {
             }
         }
         let all = |reader: &StoreReader| {
-            (reader.waits(shard, i64::MAX).unwrap(), reader.status_documents(shard, 0, 9_999).unwrap())
+            (
+                reader.waits(shard, i64::MAX).unwrap(),
+                reader.status_documents(shard, 0, 9_999).unwrap(),
+            )
         };
         assert_eq!(all(&a), all(&b), "shard {shard}");
     }
@@ -515,8 +520,30 @@ fn same_answers(original: &Chain, restored: &Chain, story: &Story<'_>) {
         let place = a.find(*partition, &subject).unwrap();
         assert_eq!(b.find(*partition, &subject).unwrap(), place);
         let Some(place) = place else { continue };
-        let path = |reader: &StoreReader| reader.status_path(*partition, place.issue_index).unwrap();
+        let path =
+            |reader: &StoreReader| reader.status_path(*partition, place.issue_index).unwrap();
         assert_eq!(path(&a), path(&b));
+    }
+}
+
+/// A status that is left out, and one whose secret is another, lead to another root.
+fn statuses_that_lie(chain: &Chain, twin: &Chain, snapshot: &Path) {
+    let lie = chain.dir.join("lie");
+    for left_out in [true, false] {
+        copy(snapshot, &lie);
+        forge(&lie, PartKind::Statuses, |parts, dir, info| {
+            let part = piaogen_storage::snapshot::read(dir, info, Lanes::detect()).unwrap();
+            for (i, (issue, document)) in part.statuses().unwrap().into_iter().enumerate() {
+                let mut document = document.to_vec();
+                document[0] ^= u8::from(i == 3);
+                if i != 3 || !left_out {
+                    parts.status(issue, &document).unwrap();
+                }
+            }
+        });
+        let output = twin.restore(&lie, chain);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("parts statuses-0000") && said.contains("status root"), "{said}");
     }
 }
 
@@ -526,8 +553,7 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     let stream = dir.path().join("stream");
     let frequent = "[store]\nflush_interval_ms = 50\n[blocks]\ninterval_ms = 20\n\
         idle_interval_ms = 100\n[archive]\nsegment_age_ms = 700\n";
-    let chain =
-        Chain::create(&dir.path().join("chain"), Carrier::Shared(&stream), PARTITIONS, "");
+    let chain = Chain::create(&dir.path().join("chain"), Carrier::Shared(&stream), PARTITIONS, "");
     let toml = std::fs::read_to_string(chain.dir.join("node.toml")).unwrap();
     let toml = toml.replace("[archive]\n", &format!("{frequent}"));
     std::fs::write(chain.dir.join("node.toml"), toml).unwrap();
@@ -579,6 +605,7 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     let taken = dir.path().join("snapshot");
     chain.json(&["snapshot", "make", "--to", taken.to_str().unwrap()]);
     let twin = chain.twin(&dir.path().join("twin"));
+    statuses_that_lie(&chain, &twin, &taken);
     assert!(twin.restore(&taken, &chain).status.success());
     let lone = twin.piaogen(&["node", "--until-drained"]);
     assert!(!lone.status.success(), "without its votes, a lone validator does not vote");

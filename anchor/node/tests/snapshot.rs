@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::{Carrier, Chain, EPOCH_BLOCKS, Set, change, five, generator, send, send_all};
+use common::{
+    Carrier, Chain, EPOCH_BLOCKS, Set, change, copy, five, forge, generator, send, send_all,
+};
 use piaogen_crypto::Lanes;
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::Sink;
@@ -59,27 +61,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn copy(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-/// Writes the first part of a kind again with other items, and a manifest to match.
-fn forge(dir: &Path, kind: PartKind, write: impl Fn(&mut PartWriter<'_>, &Path, &PartInfo)) {
-    let mut manifest = read_manifest(dir).unwrap();
-    let at = manifest.parts.iter().position(|part| part.kind == kind).unwrap();
-    let info = manifest.parts[at].clone();
-    let mut parts = PartWriter::new(dir, Lanes::detect(), kind, info.shard);
-    write(&mut parts, dir, &info);
-    let new = parts.finish().unwrap().remove(0);
-    manifest.parts[at] = new;
-    std::fs::write(dir.join(MANIFEST), manifest.encode()).unwrap();
-}
-
 #[test]
 fn every_part_that_is_another_is_refused_and_the_true_one_is_restored_after_it() {
     let root = tempfile::tempdir().unwrap();
@@ -100,51 +81,71 @@ fn every_part_that_is_another_is_refused_and_the_true_one_is_restored_after_it()
     let lanes = Lanes::detect();
     type Forge = fn(&mut PartWriter<'_>, &Path, &PartInfo);
     let lies: [(PartKind, Forge, &str); 5] = [
-        (PartKind::Blocks, |parts, dir, info| {
-            for mut block in read(dir, info, Lanes::detect()).unwrap().blocks().unwrap() {
-                let last = block.finalization.len();
-                if block.height == 2 {
-                    block.finalization[last - 1] ^= 1;
+        (
+            PartKind::Blocks,
+            |parts, dir, info| {
+                for mut block in read(dir, info, Lanes::detect()).unwrap().blocks().unwrap() {
+                    let last = block.finalization.len();
+                    if block.height == 2 {
+                        block.finalization[last - 1] ^= 1;
+                    }
+                    parts.block(&block).unwrap();
                 }
-                parts.block(&block).unwrap();
-            }
-        }, "block 2 of the snapshot has a certificate that does not hold"),
-        (PartKind::Blocks, |parts, dir, info| {
-            for mut block in read(dir, info, Lanes::detect()).unwrap().blocks().unwrap() {
-                if block.height == 2 {
-                    block.header[50] ^= 1;
+            },
+            "block 2 of the snapshot has a certificate that does not hold",
+        ),
+        (
+            PartKind::Blocks,
+            |parts, dir, info| {
+                for mut block in read(dir, info, Lanes::detect()).unwrap().blocks().unwrap() {
+                    if block.height == 2 {
+                        block.header[50] ^= 1;
+                    }
+                    parts.block(&block).unwrap();
                 }
-                parts.block(&block).unwrap();
-            }
-        }, "blocks-"),
-        (PartKind::Entries, |parts, dir, info| {
-            let part = read(dir, info, Lanes::detect()).unwrap();
-            for (index, entry) in (info.first..).zip(part.entries().unwrap()) {
-                let mut entry = entry.to_vec();
-                // Another number for an invoice: the first byte of its subject's end.
-                entry[30] ^= u8::from(index == 7);
-                parts.entry(index, &entry).unwrap();
-            }
-        }, "parts entries-0000"),
-        (PartKind::Rows, |parts, dir, info| {
-            let part = read(dir, info, Lanes::detect()).unwrap();
-            for (index, (entry, record)) in (info.first..).zip(part.rows().unwrap()) {
-                let mut record = record.to_vec();
-                let end = record.len();
-                // The signature is no part of the commitment, and is checked all the same.
-                record[end - 1] ^= u8::from(index == info.last);
-                parts.row(index, entry, &record).unwrap();
-            }
-        }, "rows"),
-        (PartKind::Rows, |parts, dir, info| {
-            let part = read(dir, info, Lanes::detect()).unwrap();
-            for (index, (entry, record)) in (info.first..).zip(part.rows().unwrap()) {
-                let mut entry = entry.to_vec();
-                let end = entry.len();
-                entry[end - 40] ^= u8::from(index == info.last);
-                parts.row(index, &entry, record).unwrap();
-            }
-        }, "rows-"),
+            },
+            "blocks-",
+        ),
+        (
+            PartKind::Entries,
+            |parts, dir, info| {
+                let part = read(dir, info, Lanes::detect()).unwrap();
+                for (index, entry) in (info.first..).zip(part.entries().unwrap()) {
+                    let mut entry = entry.to_vec();
+                    // Another number for an invoice: the first byte of its subject's end.
+                    entry[30] ^= u8::from(index == 7);
+                    parts.entry(index, &entry).unwrap();
+                }
+            },
+            "parts entries-0000",
+        ),
+        (
+            PartKind::Rows,
+            |parts, dir, info| {
+                let part = read(dir, info, Lanes::detect()).unwrap();
+                for (index, (entry, record)) in (info.first..).zip(part.rows().unwrap()) {
+                    let mut record = record.to_vec();
+                    let end = record.len();
+                    // The signature is no part of the commitment, and is checked all the same.
+                    record[end - 1] ^= u8::from(index == info.last);
+                    parts.row(index, entry, &record).unwrap();
+                }
+            },
+            "rows",
+        ),
+        (
+            PartKind::Rows,
+            |parts, dir, info| {
+                let part = read(dir, info, Lanes::detect()).unwrap();
+                for (index, (entry, record)) in (info.first..).zip(part.rows().unwrap()) {
+                    let mut entry = entry.to_vec();
+                    let end = entry.len();
+                    entry[end - 40] ^= u8::from(index == info.last);
+                    parts.row(index, &entry, record).unwrap();
+                }
+            },
+            "rows-",
+        ),
     ];
     for (i, (kind, write, words)) in lies.into_iter().enumerate() {
         copy(&snapshot, &lie);
@@ -200,11 +201,23 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let make = ["snapshot", "make", "--dir", &text(&chain.dir), "--to", &text(&again)];
     let fetch = [
-        "snapshot", "fetch", "--from", &text(&snapshot), "--to", &text(&fetched), "--trust-root",
+        "snapshot",
+        "fetch",
+        "--from",
+        &text(&snapshot),
+        "--to",
+        &text(&fetched),
+        "--trust-root",
         &text(&trust),
     ];
     let restore = [
-        "snapshot", "restore", "--dir", &text(&twin.dir), "--from", &text(&fetched), "--archive",
+        "snapshot",
+        "restore",
+        "--dir",
+        &text(&twin.dir),
+        "--from",
+        &text(&fetched),
+        "--archive",
         &text(&archive),
     ];
     let done: [(&[&str], PathBuf); 3] = [
@@ -415,4 +428,44 @@ fn finish(set: &mut Set, first: &Receipt, records: u64) {
         let fsck = set.chain(index).json(&["fsck"]);
         assert!(fsck["pruned"][0]["compared_from"].as_u64() > Some(0), "{fsck:#}");
     }
+}
+
+#[test]
+fn over_kafka_a_pruned_topic_is_begun_with_a_snapshot() {
+    let Some(broker) = common::kafka("over_kafka_a_pruned_topic_is_begun_with_a_snapshot") else {
+        return;
+    };
+    let root = tempfile::tempdir().unwrap();
+    let prefix = format!("snapshot-{}", std::process::id());
+    let carrier = Carrier::Kafka(&broker, &prefix);
+    let chain = Chain::create(&root.path().join("chain"), carrier, 2, "");
+    let generator = generator(&chain, 20);
+    let registrations = generator.registrations(&chain.keys.authority);
+    common::send_registrations(&chain, &registrations);
+    chain.drain();
+    send_all(&chain, &generator, RECORDS);
+    chain.drain();
+    let snapshot = root.path().join("snapshot");
+    chain.json(&["snapshot", "make", "--to", snapshot.to_str().unwrap()]);
+    let prune = ["prune", "--snapshot", snapshot.to_str().unwrap(), "--margin", "10"];
+    let pruned = chain.json(&prune);
+    for partition in [0, 1, 2] {
+        let reach = &pruned["partitions"][partition];
+        let begins = reach["begins"].as_u64().unwrap();
+        assert_eq!(begins + 10, reach["snapshot"].as_u64().unwrap(), "{pruned:#}");
+        assert_eq!(reach["audited"], reach["flushed"], "{pruned:#}");
+    }
+    let records = RECORDS + registrations.len() as u64;
+    assert_eq!(chain.check(), records);
+    let twin = chain.twin(&root.path().join("twin"));
+    assert!(twin.restore(&snapshot, &chain).status.success());
+    assert_eq!(twin.shards(), chain.shards());
+    std::fs::rename(chain.config().dir.join("order"), twin.config().dir.join("order")).unwrap();
+    let more = generator.batch(RECORDS..RECORDS + 100, Lanes::detect()).unwrap();
+    let mut sink = twin.sink();
+    more.iter().for_each(|one| send(&mut sink, one.partition, &one.record, one.index));
+    sink.flush().unwrap();
+    twin.drain();
+    assert_eq!(twin.check(), records + 100);
+    assert_eq!(twin.json(&["fsck"])["pruned"].as_array().unwrap().len(), 3);
 }

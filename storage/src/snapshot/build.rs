@@ -105,7 +105,10 @@ impl Builder {
 
     fn shard(&self, shard: u32) -> Result<&Mutex<ShardFiles>> {
         self.shards.get(shard as usize).ok_or_else(|| {
-            StoreError::Refused(format!("there is no shard {shard}: {} are built", self.shards.len()))
+            StoreError::Refused(format!(
+                "there is no shard {shard}: {} are built",
+                self.shards.len()
+            ))
         })
     }
 

@@ -131,10 +131,8 @@ fn restore(
 ) -> Result<()> {
     let genesis = setup::genesis(&config.genesis)?;
     let proved = prove(read_manifest(from)?, trust)?;
-    let source = ArchiveConfig {
-        options: config.archive.options.clone(),
-        ..ArchiveConfig::new(archive)
-    };
+    let source =
+        ArchiveConfig { options: config.archive.options.clone(), ..ArchiveConfig::new(archive) };
     let source = Archive::open_read_only(source, Some(genesis.chain))
         .context("opening the archive to copy from")?;
     std::fs::create_dir_all(&config.dir).with_context(|| config.dir.display().to_string())?;
@@ -142,13 +140,14 @@ fn restore(
     let total = proved.shards.iter().map(|shard| shard.log_size).sum();
     let bar = progress(total, "restoring");
     let advance = |records: u64| bar.inc(records);
-    let restored = Restore::new(proved, from, &genesis, config.backend()?, &advance).run(&Target {
-        dir: &config.dir,
-        store: setup::store_config(config, &genesis),
-        archive: &target,
-        source: &source,
-        audit: audited.then_some(trust),
-    })?;
+    let restored =
+        Restore::new(proved, from, &genesis, config.backend()?, &advance).run(&Target {
+            dir: &config.dir,
+            store: setup::store_config(config, &genesis),
+            archive: &target,
+            source: &source,
+            audit: audited.then_some(trust),
+        })?;
     bar.finish_and_clear();
     let json = serde_json::json!({
         "height": restored.height, "records": restored.records, "invoices": restored.invoices,

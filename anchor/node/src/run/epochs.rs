@@ -113,7 +113,8 @@ impl Engines {
             && !piaogen_order::has_votes(&self.directory, turn.epoch);
         if config.abstains && turn.set.contains(&self.key.public_key()) {
             tracing::warn!(
-                epoch = turn.epoch, "restored from a snapshot, without the votes of this epoch: it is \
+                epoch = turn.epoch,
+                "restored from a snapshot, without the votes of this epoch: it is \
                  followed without a vote"
             );
         }

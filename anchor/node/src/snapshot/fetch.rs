@@ -56,7 +56,8 @@ impl Source {
         match self {
             Source::Folder(dir) => {
                 let (path, mut bytes) = (dir.join(name), Vec::new());
-                let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
+                let file =
+                    std::fs::File::open(&path).with_context(|| path.display().to_string())?;
                 file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
                 Ok(bytes)
             }

@@ -132,7 +132,8 @@ impl Source {
             parts,
         };
         let bytes = manifest.encode();
-        Manifest::decode(&bytes).map_err(|what| anyhow::anyhow!("the manifest is wrong: {what}"))?;
+        Manifest::decode(&bytes)
+            .map_err(|what| anyhow::anyhow!("the manifest is wrong: {what}"))?;
         setup::write_new(&dir.join(MANIFEST), &bytes, false)?;
         File::open(dir)?.sync_all()?;
         Ok(Made {

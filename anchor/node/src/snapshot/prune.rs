@@ -55,7 +55,8 @@ fn audited(folder: &Folder, trust: &TrustRoot) -> Result<Cut> {
         bail!("nothing is pruned, the audit of the archive found: {finding}");
     }
     let height = report.height.filter(|height| *height > 0);
-    let height = height.context("nothing is pruned: no certified header covers archived rows yet")?;
+    let height =
+        height.context("nothing is pruned: no certified header covers archived rows yet")?;
     // A header speaks of the rows up to the block before it.
     let block = folder.archive.blocks(height - 1).next().transpose()?;
     Ok(block.with_context(|| format!("block {} is not in the archive", height - 1))?.cut)

@@ -107,9 +107,9 @@ impl<'a> Restore<'a> {
         let registry = self.registry(&builder)?;
         self.certificates(&builder, &registry)?;
         let partitions = self.genesis.file.partitions;
-        let waits = (0..partitions).into_par_iter().map(|shard| {
-            Ok((shard, self.shard(&builder, shard, &registry)?))
-        });
+        let waits = (0..partitions)
+            .into_par_iter()
+            .map(|shard| Ok((shard, self.shard(&builder, shard, &registry)?)));
         let waits: Vec<(u32, Vec<Wait>)> = waits.collect::<Result<_>>()?;
         let segments = self.copy_archive(target)?;
         let (last, _) = self.block(&builder, self.proved.header.height)?;

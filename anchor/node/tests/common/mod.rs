@@ -19,6 +19,8 @@ use piaogen_node::config::Config;
 use piaogen_node::members::{self, Member};
 use piaogen_node::setup;
 use piaogen_node::sinks::{StreamSink, fetch};
+use piaogen_node::snapshot::read_manifest;
+use piaogen_storage::snapshot::{MANIFEST, PartInfo, PartKind, PartWriter};
 use piaogen_verify::document::Fields;
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::Genesis;
@@ -398,4 +400,26 @@ pub fn change(set: &Set, new: &[usize]) -> Vec<u8> {
     let (kind, fields) = (RecordKind::Validators, fields.pairs());
     let draft = Draft { kind, signed_at: TIME_MS, secret: [0; 16], fields };
     draft.sign(&set.keys.genesis.chain, &set.keys.authority)
+}
+
+/// Copies the files of a folder.
+pub fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Writes the first part of a kind again with other items, and a manifest to match.
+pub fn forge(dir: &Path, kind: PartKind, write: impl Fn(&mut PartWriter<'_>, &Path, &PartInfo)) {
+    let mut manifest = read_manifest(dir).unwrap();
+    let at = manifest.parts.iter().position(|part| part.kind == kind).unwrap();
+    let info = manifest.parts[at].clone();
+    let mut parts = PartWriter::new(dir, Lanes::detect(), kind, info.shard);
+    write(&mut parts, dir, &info);
+    let new = parts.finish().unwrap().remove(0);
+    manifest.parts[at] = new;
+    std::fs::write(dir.join(MANIFEST), manifest.encode()).unwrap();
 }

@@ -93,9 +93,8 @@ pub(super) fn delete_records(
     let limits = AdminOptions::new()
         .request_timeout(Some(options.patience))
         .operation_timeout(Some(options.patience));
-    let answer = retry(&what, options.patience, |_| {
-        block_on(admin.delete_records(&below, &limits))
-    })?;
+    let answer =
+        retry(&what, options.patience, |_| block_on(admin.delete_records(&below, &limits)))?;
     let elements = answer.elements();
     elements.iter().try_for_each(|element| element.error()).map_err(|error| refused(&error))
 }
