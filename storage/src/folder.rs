@@ -252,4 +252,31 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(matches!(owner(dir.path()), Err(StoreError::Refused(_))));
     }
+
+    #[test]
+    fn a_restore_takes_a_new_folder_or_one_that_was_cut_short_and_leaves_the_rest_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("order")).unwrap();
+        drop(claim_restore(dir.path()).unwrap());
+        std::fs::create_dir(at("blocks")).unwrap();
+        std::fs::create_dir(at("shard-0001")).unwrap();
+        // A node does not take it; another restore does, and begins anew.
+        assert!(message(claim(dir.path(), OWNER)).contains("piaogen snapshot restore"));
+        let lock = claim_restore(dir.path()).unwrap();
+        assert!(!at("blocks").exists() && !at("shard-0001").exists() && at("order").exists());
+        let second = claim_restore(dir.path()).map(|lock| (lock, true));
+        assert!(message(second).contains("in use by process"));
+        created(dir.path(), OWNER).unwrap();
+        drop(lock);
+        assert!(!at(RESTORING).exists() && !claim(dir.path(), OWNER).unwrap().1);
+        let again = claim_restore(dir.path()).map(|lock| (lock, true));
+        assert!(message(again).contains("holds data already"));
+        // Nor does it take what somebody else made.
+        let other = tempfile::tempdir().unwrap();
+        std::fs::create_dir(other.path().join("index")).unwrap();
+        let foreign = claim_restore(other.path()).map(|lock| (lock, true));
+        assert!(message(foreign).contains("holds data already"));
+        assert!(other.path().join("index").exists());
+    }
 }

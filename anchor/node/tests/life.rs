@@ -555,7 +555,7 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
         idle_interval_ms = 100\n[archive]\nsegment_age_ms = 700\n";
     let chain = Chain::create(&dir.path().join("chain"), Carrier::Shared(&stream), PARTITIONS, "");
     let toml = std::fs::read_to_string(chain.dir.join("node.toml")).unwrap();
-    let toml = toml.replace("[archive]\n", &format!("{frequent}"));
+    let toml = toml.replace("[archive]\n", frequent);
     std::fs::write(chain.dir.join("node.toml"), toml).unwrap();
     let now = piaogen_node::run::chain::clock_ms();
     // Some slips wait through all of it, and are in the snapshot.
