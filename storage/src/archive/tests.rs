@@ -642,7 +642,7 @@ fn a_copy_that_fails_at_any_step_goes_on_and_is_a_beginning_of_the_original() {
             drop(archive);
             let archive = Archive::open(config(dir.path()), chain.genesis.chain).unwrap();
             archive.put_genesis(&chain.genesis_bytes).unwrap();
-            assert!(all.len() > archive.segments().len());
+            assert!(all.starts_with(&archive.segments()), "a beginning, in order");
             assert_eq!(whole(&archive).unwrap().segments, all.len() as u64);
             assert_eq!(whole(&archive).unwrap().bytes, 0, "all is there");
             assert_eq!(archive.segments(), all);
