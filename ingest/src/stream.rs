@@ -254,6 +254,10 @@ pub trait Stream: Send + Sync {
     /// The first offset that can be read.
     fn start_offset(&self, partition: u32) -> Result<u64, StreamError>;
 
+    /// Deletes records of a partition below an offset, as far as the carrier does it in pieces of
+    /// its own; the first offset that can be read then. What is at or above the offset stays.
+    fn delete_before(&self, partition: u32, offset: u64) -> Result<u64, StreamError>;
+
     /// The next offset to be written, as far as durable.
     fn end_offset(&self, partition: u32) -> Result<u64, StreamError>;
 }
@@ -282,7 +286,8 @@ fn check_partition(name: &str, partition: u32, partitions: u32) -> Result<(), St
 /// Refuses to start reading where the stream has nothing.
 fn check_start(name: &str, partition: u32, from: u64, held: Range<u64>) -> Result<(), StreamError> {
     let why = if from < held.start {
-        "retention has deleted what follows; restore the stream or start from a snapshot"
+        "what follows was deleted; begin with a newer snapshot (`piaogen snapshot restore`) or restore \
+         the stream"
     } else if from > held.end {
         "the stream has lost records or is another one; restore it before going on"
     } else {

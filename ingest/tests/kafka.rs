@@ -15,7 +15,6 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 const PARTITIONS: u32 = 4;
 const RECORDS: u64 = 100_000;
@@ -146,16 +145,18 @@ fn missing_offsets(brokers: &str) {
     let mut behind = stream.reader(0, 0).unwrap();
     read_to(&mut *behind, 0, 1);
 
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic.name, 0, Offset::Offset(600)).unwrap();
-    block_on(topic.admin().delete_records(&list, &AdminOptions::new())).unwrap();
-    assert_eq!(stream.start_offset(0).unwrap(), 600);
+    for (below, begins) in [(0, 0), (600, 600), (300, 600)] {
+        assert_eq!(stream.delete_before(0, below).unwrap(), begins);
+        assert_eq!(stream.start_offset(0).unwrap(), begins);
+    }
     for from in [0, 599, 1001] {
         let error = stream.reader(0, from).err().unwrap();
         assert!(matches!(error, StreamError::Fatal(_)), "{error}");
         assert!(error.to_string().contains("600..=1000"), "{error}");
     }
     read_to(&mut *stream.reader(0, 600).unwrap(), 0, 1000);
+    assert_eq!(stream.delete_before(0, u64::MAX).unwrap(), 1000, "all that there is, and no more");
+    assert!(matches!(stream.delete_before(1, 0), Err(StreamError::Refused(_))));
 }
 
 /// Markers and aborted records take offsets that a reader never shows and never renumbers.

@@ -10,6 +10,7 @@
 //! | `archive/sealer.rs`, `archive/digest.rs` | writing segments; the digest of a file |
 //! | `archive/manifest.rs`, `archive/medium.rs` | publication; folder or object store |
 //! | `archive/reader.rs` | reading rows and blocks |
+//! | `archive/copy.rs` | the beginning of an archive into another |
 //! | `archive/audit.rs` | checking everything |
 //!
 //! Invariants
@@ -19,6 +20,7 @@
 
 pub mod audit;
 mod columns;
+mod copy;
 mod digest;
 mod manifest;
 mod medium;
@@ -39,10 +41,13 @@ use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 use piaogen_crypto::{Digest, Lanes, sm3};
 
+pub use copy::Copied;
 pub use manifest::{SegmentInfo, Series};
 pub use reader::{ArchivedBlock, BlocksIter, RowsIter};
 pub use schema::{LAYOUT, blocks as blocks_schema, records as records_schema};
 pub use sealer::{BlockRef, Sealer};
+
+pub(crate) use digest::FileHasher;
 
 use crate::error::{Result, StoreError};
 use manifest::{Linked, follows};

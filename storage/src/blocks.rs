@@ -168,21 +168,31 @@ impl Blocks {
 
     /// Appends a block and makes it durable.
     pub(crate) fn append(&self, block: &Block) -> Result<()> {
+        self.append_all(std::slice::from_ref(block))
+    }
+
+    /// Appends blocks and makes them durable together.
+    pub(crate) fn append_all(&self, blocks: &[Block]) -> Result<()> {
         let mut end = self.end();
-        if block.height != end.count {
-            return Err(StoreError::Refused(format!(
-                "block {} was given, the next height is {}",
-                block.height, end.count
-            )));
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        for (block, next) in blocks.iter().zip(end.count..) {
+            if block.height != next {
+                return Err(StoreError::Refused(format!(
+                    "block {} was given, the next height is {next}",
+                    block.height
+                )));
+            }
+            let frame = encode(block)?;
+            entries.extend_from_slice(&entry(end.bytes + bytes.len() as u64, frame.len() as u64));
+            bytes.extend_from_slice(&frame);
         }
-        let bytes = encode(block)?;
         let path = self.folder.join("blocks");
         self.file.write_all_at(&bytes, end.bytes).at("append to", &path)?;
         self.file.sync_data().at("sync", &path)?;
-        let entry = entry(end.bytes, bytes.len() as u64);
         let path = self.folder.join("index");
-        self.index.write_all_at(&entry, end.count * ENTRY).at("append to", &path)?;
-        *end = End { count: end.count + 1, bytes: end.bytes + bytes.len() as u64 };
+        self.index.write_all_at(&entries, end.count * ENTRY).at("append to", &path)?;
+        let count = end.count + blocks.len() as u64;
+        *end = End { count, bytes: end.bytes + bytes.len() as u64 };
         Ok(())
     }
 

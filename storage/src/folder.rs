@@ -2,7 +2,8 @@
 //!
 //! `FORMAT` is written last when a folder is created, so a folder with it is complete; `CREATING`
 //! marks one whose creation was cut short, which is then done again. Without either, a folder that
-//! is not empty belongs to somebody else and is refused.
+//! is not empty belongs to somebody else and is refused. `RESTORING` marks one that is being built
+//! from a snapshot; only another restore takes it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -14,6 +15,12 @@ use crate::files::{create_folder, delete, sync_folder, write_durably};
 
 /// Text before the version in `FORMAT`.
 const FIRST_LINE: &str = "piaogen-store 2";
+
+/// Present while a folder is built from a snapshot.
+const RESTORING: &str = "RESTORING";
+/// What a store keeps in its folder, the folders of shards aside.
+const OWN: [&str; 7] =
+    ["FORMAT.new", "CREATING", "status.undo", "blocks", "history", "index", "incoming"];
 
 /// Whose data a folder holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +37,13 @@ pub(crate) struct Lock(#[allow(dead_code, reason = "held for its lock")] File);
 pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
     create_folder(dir)?;
     let found = read_format(dir)?;
+    if found.is_none() && dir.join(RESTORING).exists() {
+        return Err(StoreError::Refused(format!(
+            "a restore into {} was cut short: run `piaogen snapshot restore` again, or delete the \
+             folder",
+            dir.display()
+        )));
+    }
     let foreign = found.is_none() && !dir.join("CREATING").exists() && !is_empty(dir)?;
     if foreign {
         return Err(StoreError::Refused(format!(
@@ -51,12 +65,43 @@ pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
     }
 }
 
+/// Takes a folder in order to build it from a snapshot: what an earlier restore left half done is
+/// deleted, what others keep beside it (votes, stream, archive) stays.
+pub(crate) fn claim_restore(dir: &Path) -> Result<Lock> {
+    create_folder(dir)?;
+    let (begun, mut own) = (dir.join(RESTORING).exists(), Vec::new());
+    for entry in std::fs::read_dir(dir).at("list", dir)? {
+        let entry = entry.at("list", dir)?;
+        let name = entry.file_name();
+        let ours = |name: &str| OWN.contains(&name) || name.starts_with("shard-");
+        own.extend(name.to_str().filter(|name| ours(name)).map(|_| entry.path()));
+    }
+    if read_format(dir)?.is_some() || (!begun && !own.is_empty()) {
+        return Err(StoreError::Refused(format!(
+            "{} holds data already: a snapshot is restored into a new folder; move this one away",
+            dir.display()
+        )));
+    }
+    let lock = lock(dir)?;
+    write_durably(&dir.join(RESTORING), b"")?;
+    sync_folder(dir)?;
+    for path in own {
+        let gone = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        gone.at("delete", &path)?;
+    }
+    Ok(lock)
+}
+
 /// Declares a folder complete.
 pub(crate) fn created(dir: &Path, owner: Owner) -> Result<()> {
     let (new, format) = (dir.join("FORMAT.new"), dir.join("FORMAT"));
     write_durably(&new, format_text(owner).as_bytes())?;
     std::fs::rename(&new, &format).at("rename to", &format)?;
     sync_folder(dir)?;
+    delete(&dir.join(RESTORING))?;
     delete(&dir.join("CREATING"))
 }
 
@@ -206,5 +251,32 @@ mod tests {
         assert!(message(claim(dir.path(), OWNER)).contains("not empty"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(matches!(owner(dir.path()), Err(StoreError::Refused(_))));
+    }
+
+    #[test]
+    fn a_restore_takes_a_new_folder_or_one_that_was_cut_short_and_leaves_the_rest_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("order")).unwrap();
+        drop(claim_restore(dir.path()).unwrap());
+        std::fs::create_dir(at("blocks")).unwrap();
+        std::fs::create_dir(at("shard-0001")).unwrap();
+        // A node does not take it; another restore does, and begins anew.
+        assert!(message(claim(dir.path(), OWNER)).contains("piaogen snapshot restore"));
+        let lock = claim_restore(dir.path()).unwrap();
+        assert!(!at("blocks").exists() && !at("shard-0001").exists() && at("order").exists());
+        let second = claim_restore(dir.path()).map(|lock| (lock, true));
+        assert!(message(second).contains("in use by process"));
+        created(dir.path(), OWNER).unwrap();
+        drop(lock);
+        assert!(!at(RESTORING).exists() && !claim(dir.path(), OWNER).unwrap().1);
+        let again = claim_restore(dir.path()).map(|lock| (lock, true));
+        assert!(message(again).contains("holds data already"));
+        // Nor does it take what somebody else made.
+        let other = tempfile::tempdir().unwrap();
+        std::fs::create_dir(other.path().join("index")).unwrap();
+        let foreign = claim_restore(other.path()).map(|lock| (lock, true));
+        assert!(message(foreign).contains("holds data already"));
+        assert!(other.path().join("index").exists());
     }
 }

@@ -14,6 +14,7 @@
 //! | `waits.rs` | deadlines whose parties are to be told |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
 //! | `view.rs` | what can be read; `reader.rs` opens it beside the node |
+//! | `snapshot.rs` | the state of a height in parts, and a folder built from it |
 //! | `archive.rs` | the archive in Parquet, and its audit |
 //!
 //! **Invariant**: after a crash at any moment, opening finds exactly the state of one height, and
@@ -35,6 +36,7 @@ mod levels;
 mod overlay;
 mod reader;
 mod shard;
+pub mod snapshot;
 mod status;
 mod store;
 mod tail;

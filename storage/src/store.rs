@@ -365,7 +365,7 @@ fn memory_of(effects: &ShardEffects) -> u64 {
 }
 
 /// Makes the folders and files of an empty store. Doing it twice changes nothing.
-fn create(root: &Path, config: &StoreConfig) -> Result<()> {
+pub(crate) fn create(root: &Path, config: &StoreConfig) -> Result<()> {
     let shards = config.partitions + 1;
     create_folder(&root.join("history"))?;
     for shard in 0..shards {

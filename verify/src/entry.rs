@@ -220,6 +220,20 @@ impl Outcome {
         }
     }
 
+    /// Whether the signature of a record with this outcome held when it was executed; `None` where
+    /// the outcome does not say, since it may have been found before the signature was looked at.
+    pub fn signature_held(&self) -> Option<bool> {
+        match self {
+            Outcome::BadSignature => Some(false),
+            Outcome::NotRegistered
+            | Outcome::KeyRevoked
+            | Outcome::Malformed { .. }
+            | Outcome::Limit { .. }
+            | Outcome::WrongPartition { .. } => None,
+            _ => Some(true),
+        }
+    }
+
     /// What a person is told beside the name; empty where the name says all.
     pub fn explain(&self) -> String {
         match self {

@@ -20,11 +20,11 @@ use piaogen_anchor::{Context, Effects, Index, Place, Shard, Wait};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, Keys, Signatures};
 use piaogen_ingest::stream::{Batch, Reader, Stream};
-use piaogen_storage::archive::Archive;
+use piaogen_storage::archive::{Archive, RowsIter};
 use piaogen_storage::{StoreError, StoreReader};
 use piaogen_verify::certificate::{Certificate, verify_final};
 use piaogen_verify::checked::CheckedBatch;
-use piaogen_verify::entry::Outcome;
+use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header, NO_SET, ShardEntry, shards_root};
 use piaogen_verify::merkle;
@@ -51,7 +51,7 @@ impl std::fmt::Display for Finding {
 }
 
 /// What was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The height up to which everything was checked.
     pub height: u64,
@@ -63,6 +63,9 @@ pub struct Summary {
     pub accepted: u64,
     /// Records in the stream beyond the last flushed block.
     pub unexecuted: u64,
+    /// Topics and partitions whose beginning was deleted, with the first offset that was compared
+    /// with the stream. What was before it was executed again from the archive.
+    pub pruned: Vec<(String, u32, u64)>,
 }
 
 /// A check of a data folder at rest.
@@ -193,6 +196,13 @@ impl Fsck<'_> {
             summary.records += shard.records;
             summary.accepted += shard.accepted;
             findings.append(&mut shard.findings);
+        }
+        for shard in 0..=partitions {
+            let (stream, partition) = self.stream(shard);
+            let start = stream.start_offset(partition)?;
+            if start > 0 && point.shards[shard as usize].log_size > 0 {
+                summary.pruned.push((stream.name().to_owned(), partition, start));
+            }
         }
         for partition in 0..partitions {
             let next = point.shards[partition as usize].next_offset;
@@ -335,19 +345,18 @@ impl Fsck<'_> {
         }
     }
 
-    fn feed(&self, number: u32) -> Result<Feed> {
-        let (stream, partition) = match number == self.genesis.file.partitions {
+    /// The topic of a shard, and the partition in it.
+    fn stream(&self, shard: u32) -> (&dyn Stream, u32) {
+        match shard == self.genesis.file.partitions {
             true => (self.registry, 0),
-            false => (self.records, number),
-        };
-        let start = stream.start_offset(partition)?;
-        if start > 0 && self.reader.flushed().shards[number as usize].log_size > 0 {
-            bail!(
-                "topic {} partition {partition} begins at offset {start}: what came before is gone, \
-                 and cannot be executed again; use `piaogen audit verify` on the archive",
-                stream.name()
-            );
+            false => (self.records, shard),
         }
+    }
+
+    /// The records of a shard: those that the stream has no more from the archive, then the stream.
+    fn feed(&self, number: u32) -> Result<Feed<'_>> {
+        let (stream, partition) = self.stream(number);
+        let start = stream.start_offset(partition)?;
         let context = CheckContext {
             chain: self.genesis.chain,
             schemes: Arc::new(self.genesis.file.schemes.clone()),
@@ -357,6 +366,8 @@ impl Fsck<'_> {
         };
         Ok(Feed {
             number,
+            start,
+            sealed: (start > 0).then(|| self.archive.rows(number, 0)),
             reader: stream.reader(partition, start)?,
             checker: Checker::new(context, Lanes::detect(), self.verifier.clone()),
             batch: Batch::new(2_048, 4 << 20),
@@ -532,8 +543,12 @@ impl<'a> Again<'a> {
 }
 
 /// Records of one partition, checked, in stream order.
-struct Feed {
+struct Feed<'a> {
     number: u32,
+    /// Where the stream begins.
+    start: u64,
+    /// Rows of the archive below that.
+    sealed: Option<RowsIter<'a>>,
     reader: Box<dyn Reader>,
     checker: Checker,
     batch: Batch,
@@ -543,9 +558,29 @@ struct Feed {
 /// How long the stream may give nothing while records are missing.
 const PATIENCE: u32 = 300;
 
-impl Feed {
+impl Feed<'_> {
+    /// Reads on in the archive, up to an offset, or to where the stream begins.
+    fn take_sealed(&mut self, cut: u64) -> Result<()> {
+        while let Some(rows) = &mut self.sealed {
+            if self.waiting.back().is_some_and(|(offset, _)| *offset >= cut) {
+                break;
+            }
+            let Some(row) = rows.next().transpose()? else {
+                self.sealed = None;
+                break;
+            };
+            let entry = Entry::decode(&row.entry).context("an archived entry does not decode")?;
+            match entry.offset < self.start {
+                true => self.waiting.push_back((entry.offset, row.record)),
+                false => self.sealed = None,
+            }
+        }
+        Ok(())
+    }
+
     /// The records below an offset that were not taken yet.
     fn take(&mut self, cut: u64, keys: &Keys) -> Result<CheckedBatch> {
+        self.take_sealed(cut)?;
         let mut idle = 0;
         while self.reader.next_offset() < cut {
             self.batch.clear();

@@ -22,7 +22,9 @@ mod import;
 mod inspect;
 mod keygen;
 mod node;
+mod prune;
 mod receipt;
+mod snapshot;
 mod status;
 mod submit;
 mod trust;
@@ -102,6 +104,10 @@ enum Command {
     Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
     Fsck(fsck::Arguments),
+    /// Make, fetch and restore snapshots of a node.
+    Snapshot(snapshot::Arguments),
+    /// Delete what of the stream nobody needs any more.
+    Prune(prune::Arguments),
     /// Verify or query the archive.
     Audit(audit::Arguments),
     /// Measure this machine.
@@ -297,6 +303,8 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Witness(arguments) => witness::run(&arguments, output),
         Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
+        Command::Snapshot(arguments) => snapshot::run(&arguments, output),
+        Command::Prune(arguments) => prune::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Config(arguments) => config(&arguments),

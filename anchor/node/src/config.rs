@@ -182,6 +182,8 @@ pub struct StorageConfig {
     pub flush_rows: u64,
     /// Bytes in memory after which a flush is due.
     pub flush_mib: u64,
+    /// Folder of a snapshot that is offered under `/v1/snapshot`; empty: none.
+    pub snapshot: String,
 }
 
 /// The archive.
@@ -272,6 +274,7 @@ impl Default for StorageConfig {
             flush_interval_ms: 5_000,
             flush_rows: 1_000_000,
             flush_mib: 512,
+            snapshot: String::new(),
         }
     }
 }
@@ -330,7 +333,8 @@ impl Config {
         if !config.signed.is_empty() {
             config.signed = base.join(&config.signed).display().to_string();
         }
-        for path in [&mut config.stream.embedded_dir, &mut config.archive.location] {
+        let (stream, archive) = (&mut config.stream.embedded_dir, &mut config.archive.location);
+        for path in [stream, archive, &mut config.store.snapshot] {
             if !path.is_empty() && !path.contains("://") {
                 *path = base.join(&*path).display().to_string();
             }
@@ -464,6 +468,11 @@ impl Config {
             "" => self.dir.join("stream"),
             dir => dir.into(),
         }
+    }
+
+    /// The snapshot that is offered, if one is.
+    pub fn snapshot_dir(&self) -> Option<PathBuf> {
+        Some(&self.store.snapshot).filter(|dir| !dir.is_empty()).map(PathBuf::from)
     }
 
     /// Where the archive lies.

@@ -14,5 +14,6 @@ pub mod run;
 pub mod serve;
 pub mod setup;
 pub mod sinks;
+pub mod snapshot;
 pub mod stage;
 pub mod witness;

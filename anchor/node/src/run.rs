@@ -369,7 +369,7 @@ impl Node {
             alerts,
             pool: Arc::new(pool),
         });
-        let engines = Engines::new(&parts);
+        let engines = Engines::new(&parts)?;
         let (last, finalized) = (opened.start.last, opened.finalization.clone());
         let node = Node::run(parts, opened, store, intake, metrics, executor)?;
         node.order(engines, last, finalized)

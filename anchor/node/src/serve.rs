@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use piaogen_api::Source;
 use piaogen_verify::follow::Link;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A running node as the HTTP answers see it.
-pub struct Answers(pub Arc<Node>);
+/// A running node as the HTTP answers see it, and the folder of the snapshot that it offers.
+pub struct Answers(pub Arc<Node>, pub Option<PathBuf>);
 
 impl Answers {
     fn collect(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>> {
@@ -50,6 +51,15 @@ impl Source for Answers {
         Ok(links.iter().map(Link::encode).collect())
     }
 
+    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String> {
+        let Some(dir) = &self.1 else { return Ok(None) };
+        match std::fs::read(dir.join(file)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
         self.collect(partition, offset, count).map_err(|error| format!("{error:#}"))
     }
@@ -59,6 +69,7 @@ impl Source for Answers {
 pub fn start(
     address: SocketAddr,
     node: Arc<Node>,
+    snapshot: Option<PathBuf>,
 ) -> Result<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<std::io::Result<()>>)> {
     // Bound here, so that an address in use is an error of the start.
     drop(std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?);
@@ -70,7 +81,7 @@ pub fn start(
             // Either way, the node ends.
             let _ = ended.await;
         };
-        runtime.block_on(piaogen_api::serve(address, Arc::new(Answers(node)), until))
+        runtime.block_on(piaogen_api::serve(address, Arc::new(Answers(node, snapshot)), until))
     })?;
     Ok((end, thread))
 }

@@ -5,60 +5,15 @@
 
 mod common;
 
-use common::{Set, TIME_MS, generator, send_registrations};
+use common::{EPOCH_BLOCKS, Set, change, five, generator, send_registrations};
 use piaogen_loadgen::outcomes::ReceiptSource;
-use piaogen_node::members;
 use piaogen_node::sinks::HttpReceipts;
-use piaogen_verify::document::Fields;
-use piaogen_verify::fields::tag;
-use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::ValidatorSet;
 use piaogen_verify::receipt::Receipt;
-use piaogen_verify::record::{Draft, RecordKind};
 use piaogen_verify::trust_root::TrustRoot;
-use piaogen_verify::value;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Blocks in an epoch: a few, so that a test sees many.
-const EPOCH_BLOCKS: u64 = 10;
 const ALL: [usize; 5] = [0, 1, 2, 3, 4];
-
-/// Five nodes that know each other, of which the first four are the validators of the genesis.
-fn five(dir: &Path) -> Set {
-    let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
-        flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
-    let mut set = Set::create(dir, 5, 2, frequent);
-    let mut file = set.keys.genesis.file.clone();
-    let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
-    file.validators = (0..4).map(key).collect();
-    file.epoch_blocks = EPOCH_BLOCKS;
-    let bytes = serde_json::to_vec(&file).unwrap();
-    let genesis = Genesis::parse(&bytes).unwrap();
-    for index in ALL {
-        let folder = members::folder(dir, index);
-        std::fs::write(folder.join("genesis.json"), &bytes).unwrap();
-        let trust = TrustRoot::of_genesis(&genesis).to_json();
-        std::fs::write(folder.join("trust-root.json"), trust).unwrap();
-        let path = folder.join("node.toml");
-        let toml = std::fs::read_to_string(&path).unwrap();
-        let toml = toml.replacen("[peers]\n", "[peers]\nleader_timeout_ms = 1000\n", 1);
-        std::fs::write(path, toml).unwrap();
-    }
-    (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
-    set
-}
-
-/// The record that makes these the validators.
-fn change(set: &Set, new: &[usize]) -> Vec<u8> {
-    let keys: Vec<[u8; 33]> = new.iter().map(|i| set.members[*i].key.to_compressed()).collect();
-    let mut fields = Fields::new();
-    fields.set(tag::VALIDATORS, value::keys(&keys));
-    fields.set(tag::BASE, set.keys.genesis.validators.digest().to_vec());
-    let (kind, fields) = (RecordKind::Validators, fields.pairs());
-    let draft = Draft { kind, signed_at: TIME_MS, secret: [0; 16], fields };
-    draft.sign(&set.keys.genesis.chain, &set.keys.authority)
-}
 
 /// A receipt of the first registration, once there is one of this height or later.
 fn receipt(set: &Set, node: usize, height: u64) -> Receipt {

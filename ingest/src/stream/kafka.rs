@@ -169,6 +169,15 @@ impl Stream for KafkaStream {
         Ok(self.offsets(partition)?.0)
     }
 
+    fn delete_before(&self, partition: u32, offset: u64) -> Result<u64, StreamError> {
+        let (low, high) = self.offsets(partition)?;
+        if offset <= low {
+            return Ok(low);
+        }
+        topic::delete_records(&self.options, &self.topic, partition, offset.min(high))?;
+        self.start_offset(partition)
+    }
+
     fn end_offset(&self, partition: u32) -> Result<u64, StreamError> {
         Ok(self.offsets(partition)?.1)
     }

@@ -207,6 +207,20 @@ impl Stream for EmbeddedLog {
         segment::first_base(&segment::folder(&self.folder, partition))
     }
 
+    /// Deletes whole segments, the oldest first, so that what is left has no gap after a crash.
+    /// The one that is written to always stays.
+    fn delete_before(&self, partition: u32, offset: u64) -> Result<u64, StreamError> {
+        check_partition(&self.name, partition, self.partitions)?;
+        let end = self.ends()?.partitions[partition as usize];
+        let folder = segment::folder(&self.folder, partition);
+        let bases = segment::bases(&folder)?;
+        for two in bases.windows(2).filter(|two| two[1] <= offset && two[1] <= end.base) {
+            segment::delete(&folder, two[0])?;
+            sync_folder(&folder)?;
+        }
+        segment::first_base(&folder)
+    }
+
     fn end_offset(&self, partition: u32) -> Result<u64, StreamError> {
         check_partition(&self.name, partition, self.partitions)?;
         Ok(self.ends()?.partitions[partition as usize].next)

@@ -22,7 +22,7 @@ use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
 use rayon::prelude::*;
 
-use super::digest::FileHasher;
+use super::FileHasher;
 use super::medium::Ranged;
 use super::{Archive, SegmentInfo, Series};
 use crate::error::{During, Result};

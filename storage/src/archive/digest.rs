@@ -15,7 +15,7 @@ const PART: usize = 64 << 10;
 const AT_ONCE: usize = 16;
 
 /// The digest of a file as far as it has come.
-pub(super) struct FileHasher {
+pub(crate) struct FileHasher {
     lanes: Lanes,
     /// Bytes whose parts are not hashed yet.
     pending: Vec<u8>,
@@ -24,12 +24,12 @@ pub(super) struct FileHasher {
 
 impl FileHasher {
     /// Of no bytes.
-    pub(super) fn new(lanes: Lanes) -> Self {
+    pub(crate) fn new(lanes: Lanes) -> Self {
         Self { lanes, pending: Vec::with_capacity(PART * AT_ONCE), over: sm3::Hasher::new() }
     }
 
     /// Adds bytes.
-    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = PART * AT_ONCE - self.pending.len();
             let (now, later) = bytes.split_at(bytes.len().min(room));
@@ -55,7 +55,7 @@ impl FileHasher {
     }
 
     /// The digest.
-    pub(super) fn finalize(mut self) -> Digest {
+    pub(crate) fn finalize(mut self) -> Digest {
         self.hash_parts();
         self.over.finalize()
     }

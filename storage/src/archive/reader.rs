@@ -138,14 +138,19 @@ impl Archive {
             .and_then(|mut reader| Ok(reader.next().transpose()?))
             .map_err(|error| self.unreadable(&segment.path, &error))?;
         let short = || self.damaged(&segment.path, "it has fewer rows than its manifest says");
-        let rows = self.rebuild(&segment, &batch.ok_or_else(short)?)?;
+        let rows = self.rebuild(&segment, &batch.ok_or_else(short)?, true)?;
         let row = rows.into_iter().next().filter(|row| row.log_index == log_index);
         row.map(Some).ok_or_else(short)
     }
 
-    fn rebuild(&self, segment: &SegmentInfo, batch: &RecordBatch) -> Result<Vec<Row>> {
+    fn rebuild(
+        &self,
+        segment: &SegmentInfo,
+        batch: &RecordBatch,
+        records: bool,
+    ) -> Result<Vec<Row>> {
         let bad = |what: &str| self.damaged(&segment.path, what);
-        let wanted = Wanted { records: true, trust_commitments: true };
+        let wanted = Wanted { records, trust_commitments: true };
         let rebuilt = Batch::new(batch)
             .map_err(|what| bad(&what))?
             .rebuild(self.lanes, &mut Committer::default(), wanted)
@@ -162,9 +167,15 @@ impl Archive {
 
     /// The sealed rows of a shard from a log index on, in order.
     pub fn rows(&self, shard: u32, from: u64) -> RowsIter<'_> {
+        RowsIter { records: true, ..self.entries(shard, from) }
+    }
+
+    /// The same without the bytes of records, which are left empty.
+    pub fn entries(&self, shard: u32, from: u64) -> RowsIter<'_> {
         RowsIter {
             archive: self,
             shard,
+            records: false,
             next: from,
             current: None,
             ready: Vec::new().into_iter(),
@@ -274,6 +285,7 @@ fn find_in_file(
 pub struct RowsIter<'a> {
     archive: &'a Archive,
     shard: u32,
+    records: bool,
     next: u64,
     current: Option<(SegmentInfo, ParquetRecordBatchReader)>,
     ready: std::vec::IntoIter<Row>,
@@ -305,7 +317,8 @@ impl RowsIter<'_> {
             };
             match reader.next().transpose() {
                 Ok(Some(batch)) => {
-                    self.ready = self.archive.rebuild(segment, &batch)?.into_iter();
+                    let rows = self.archive.rebuild(segment, &batch, self.records)?;
+                    self.ready = rows.into_iter();
                 }
                 Ok(None) if self.next <= segment.last => {
                     let what = "it has fewer rows than its manifest says";

@@ -618,3 +618,63 @@ fn a_failure_at_any_step_loses_nothing_and_doubles_nothing() {
     // Failures were met before, between and after segments.
     assert!(progress.len() > 6, "{progress:?}");
 }
+
+#[test]
+fn a_copy_that_fails_at_any_step_goes_on_and_is_a_beginning_of_the_original() {
+    let chain = MiniChain::make(Plan { rows: 12, blocks: 12, ..PLAN });
+    let (_original, source) = sealed(&chain);
+    let all = source.segments();
+    let whole = |archive: &Archive| archive.copy_from(&source, |_| u64::MAX);
+    for fault in [Fault::NotApplied, Fault::Applied] {
+        for step in 2.. {
+            let dir = tempfile::tempdir().unwrap();
+            let inner = Local::open(dir.path(), true).unwrap();
+            let (left, dies) = (AtomicUsize::new(step), true);
+            let medium = Arc::new(Failing { inner, left, fault, dies });
+            let chain_id = Some(chain.genesis.chain);
+            let archive =
+                Archive::open_on(medium.clone(), config(dir.path()), chain_id, true).unwrap();
+            archive.medium.put(GENESIS, &chain.genesis_bytes).ok();
+            if whole(&archive).is_ok() {
+                assert!(step > 3 * all.len());
+                break;
+            }
+            drop(archive);
+            let archive = Archive::open(config(dir.path()), chain.genesis.chain).unwrap();
+            archive.put_genesis(&chain.genesis_bytes).unwrap();
+            assert!(all.starts_with(&archive.segments()), "a beginning, in order");
+            assert_eq!(whole(&archive).unwrap().segments, all.len() as u64);
+            assert_eq!(whole(&archive).unwrap().bytes, 0, "all is there");
+            assert_eq!(archive.segments(), all);
+            assert_eq!(audit(&archive, &chain, false).findings, []);
+        }
+    }
+}
+
+#[test]
+fn a_copy_ends_at_its_limit_and_mixes_nothing() {
+    let chain = MiniChain::make(PLAN);
+    let (original, source) = sealed(&chain);
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::open(config(dir.path()), chain.genesis.chain).unwrap();
+    // 150 rows are a segment: one of them ends below 200, and of the blocks those up to 8.
+    let limit = |series| if series == Series::Blocks { 9 } else { 200 };
+    archive.copy_from(&source, limit).unwrap();
+    assert_eq!(archive.sealed_up_to(0).unwrap(), 150);
+    assert_eq!(archive.blocks_sealed_up_to().unwrap(), 9);
+    // What is sealed here from then on is this archive's own, and nothing is copied behind it.
+    archive.put_genesis(&chain.genesis_bytes).unwrap();
+    archive.seal(0, chain.shards[0][150..170].iter().map(MiniRow::view)).unwrap();
+    let refused = archive.copy_from(&source, |_| u64::MAX).unwrap_err();
+    assert!(refused.to_string().contains("copy into an empty archive"), "{refused}");
+    // A file that was changed is not copied.
+    let segment = segment(&source, Series::Records(1), 0);
+    let path = original.path().join(&segment.path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    let fresh = Archive::open(config(fresh.path()), chain.genesis.chain).unwrap();
+    let refused = fresh.copy_from(&source, |_| u64::MAX).unwrap_err();
+    assert!(refused.to_string().contains(&segment.path), "{refused}");
+}

@@ -9,6 +9,7 @@
 //! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
 //! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason; both say its role |
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
+//! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
@@ -48,6 +49,8 @@ pub trait Source: Send + Sync + 'static {
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+    /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
+    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
 /// Serves until `until` is done.
@@ -67,6 +70,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/health/ready", get(ready))
         .route("/v1/receipts/{partition}/{offset}", get(receipts))
         .route("/v1/headers/{height}", get(headers))
+        .route("/v1/snapshot/{file}", get(snapshot))
         .with_state(source)
 }
 
@@ -105,6 +109,26 @@ async fn headers(
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     answer(&query, HEADERS_MAX, move |count| source.headers(height, count)).await
+}
+
+/// Most files of a snapshot that are read at once, each whole into memory.
+static SNAPSHOT_READS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+
+async fn snapshot(State(source): Shared, Path(file): Path<String>) -> Response {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !file.chars().all(plain) || file.len() > 100 || file.starts_with('.') {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let Ok(_turn) = SNAPSHOT_READS.try_acquire() else {
+        let busy = [(header::RETRY_AFTER, "1")];
+        return (StatusCode::SERVICE_UNAVAILABLE, busy, "busy\n").into_response();
+    };
+    match tokio::task::spawn_blocking(move || source.snapshot(&file)).await {
+        Ok(Ok(Some(bytes))) => bytes.into_response(),
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(why)) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Answers with as many items as are asked for, each behind its length as `u32`.
@@ -163,6 +187,11 @@ mod tests {
                 Ok(vec![vec![7]; count as usize])
             }
         }
+        fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String> {
+            // A real one would find whatever lies there, so that names are to be refused before.
+            Ok((!file.ends_with(".part")).then(|| b"{}".to_vec()))
+        }
+
         fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
             Ok(vec![vec![height as u8]; count as usize])
         }
@@ -200,6 +229,10 @@ mod tests {
                 "/v1/headers/3?count=2",
                 "/v1/headers/3?count=0",
                 "/v1/headers/-1",
+                "/v1/snapshot/manifest.json",
+                "/v1/snapshot/blocks-0.part",
+                "/v1/snapshot/..%2Fvalidator.pem",
+                "/v1/snapshot/.hidden",
             ]
             .map(|path| ask(address, path))
         })
@@ -208,11 +241,15 @@ mod tests {
         let codes = answers.each_ref().map(|(code, _)| code.as_str());
         assert_eq!(
             codes,
-            ["200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400",]
+            [
+                "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
+                "404", "404", "404",
+            ]
         );
         assert_eq!(answers[0].1, b"x 1\n");
         assert_eq!(answers[1].1, b"ok observer\n");
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
+        assert_eq!(answers[11].1, b"{}");
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
         end.send(()).unwrap();
         server.await.unwrap().unwrap();

@@ -50,7 +50,7 @@ const VIEW_RETENTION_MAX: u64 = 4096;
 /// Name of the file in the folder that the running process holds locked.
 const LOCK: &str = "lock";
 /// Name of the folder in the folder that is the engine's.
-const VOTES: &str = "votes";
+pub(crate) const VOTES: &str = "votes";
 /// How long a stop waits for the engine to write what it holds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// A leader that was silent for so many certification timeouts, while a quorum was not, is skipped
@@ -163,6 +163,7 @@ fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address
     let public = own.public_key();
     let key = Key::from(public.clone()).to_string();
     let signer = Scheme::signer(&config.namespace, validators.clone(), own.clone());
+    let signer = signer.filter(|_| !config.abstains);
     let named = |network: &NetworkConfig| network.peers.iter().any(|(peer, _)| *peer == public);
     let scheme = match (signer, &config.network) {
         (Some(_), _) if !config.votes => return Err(Refused::Votes { key }),

@@ -107,7 +107,7 @@ pub use scheme::VALIDATORS_MAX;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, Signer};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -234,6 +234,14 @@ pub struct OrderConfig {
     pub network: Option<NetworkConfig>,
     /// Whether this node may vote at all. One that may not is refused where its key is of the set.
     pub votes: bool,
+    /// Whether to follow this epoch without a vote, though the key is one of its set: it may have
+    /// voted before, and its votes are not here.
+    pub abstains: bool,
+}
+
+/// Whether a folder has votes of an epoch.
+pub fn has_votes(directory: &Path, epoch: u64) -> bool {
+    directory.join(engine::VOTES).join(journal::partition(epoch)).exists()
 }
 
 impl OrderConfig {
@@ -262,6 +270,7 @@ impl OrderConfig {
             view_retention: 64,
             network: None,
             votes: true,
+            abstains: false,
         }
     }
 }

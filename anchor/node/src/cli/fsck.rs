@@ -51,6 +51,9 @@ fn report(summary: &Summary, findings: &[Finding], output: Output) -> Result<()>
         "clean": findings.is_empty(), "height": summary.height, "blocks": summary.blocks,
         "records": summary.records, "accepted": summary.accepted,
         "unexecuted": summary.unexecuted, "findings": named,
+        "pruned": summary.pruned.iter().map(|(topic, partition, offset)| serde_json::json!({
+            "topic": topic, "partition": partition, "compared_from": offset,
+        })).collect::<Vec<_>>(),
     });
     output.print(&json, || {
         let mut text = format!(
@@ -58,6 +61,12 @@ fn report(summary: &Summary, findings: &[Finding], output: Output) -> Result<()>
              and not in a flushed block\n",
             summary.blocks, summary.height, summary.records, summary.accepted, summary.unexecuted
         );
+        for (topic, partition, offset) in &summary.pruned {
+            text.push_str(&format!(
+                "{topic} partition {partition}: compared with the stream from offset {offset} on, \
+                 below it executed from the archive\n"
+            ));
+        }
         named.iter().for_each(|line| text.push_str(&format!("FOUND {line}\n")));
         text.push_str(if findings.is_empty() { "clean" } else { "NOT CLEAN" });
         text

@@ -15,6 +15,7 @@ use super::chain::Chain;
 use super::receipts::Reads;
 use super::{NodeParts, PeersPolicy, lock};
 use crate::config::Role;
+use crate::snapshot::restored_epoch;
 use anyhow::{Context, Result};
 use piaogen_anchor::registry::SetChange;
 use piaogen_crypto::Digest;
@@ -90,19 +91,22 @@ pub struct Engines {
     key: Arc<dyn Signer>,
     peers: Option<PeersPolicy>,
     votes: bool,
+    /// The epoch in which this node, restored from a snapshot, may have voted and not know it.
+    restored: Option<u64>,
 }
 
 impl Engines {
     /// The engines of this node.
-    pub fn new(parts: &NodeParts) -> Engines {
-        Engines {
+    pub fn new(parts: &NodeParts) -> Result<Engines> {
+        Ok(Engines {
             namespace: [&NAMESPACE[..], &parts.genesis.chain].concat(),
             directory: parts.dir.join("order"),
             signed: parts.signed.clone(),
             key: parts.key.clone(),
             peers: parts.peers.clone(),
             votes: parts.role == Role::Validator,
-        }
+            restored: restored_epoch(&parts.dir)?,
+        })
     }
 
     fn start(&self, chain: &Arc<Chain>, turn: Turn) -> Result<Handle> {
@@ -113,6 +117,15 @@ impl Engines {
         config.votes = self.votes;
         config.signed = self.signed.clone();
         config.finalized = turn.finalized;
+        config.abstains = self.restored == Some(turn.epoch)
+            && !piaogen_order::has_votes(&self.directory, turn.epoch);
+        if config.abstains && turn.set.contains(&self.key.public_key()) {
+            tracing::warn!(
+                epoch = turn.epoch,
+                "restored from a snapshot, without the votes of this epoch: it is \
+                 followed without a vote"
+            );
+        }
         if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
             config.leader_timeout = leader_timeout;
             config.certification_timeout = leader_timeout + leader_timeout / 2;

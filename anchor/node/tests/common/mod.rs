@@ -10,6 +10,7 @@
 )]
 
 use piaogen_crypto::Lanes;
+use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_loadgen::generator::Generator;
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_loadgen::send::{SendError, Sink};
@@ -18,7 +19,14 @@ use piaogen_node::config::Config;
 use piaogen_node::members::{self, Member};
 use piaogen_node::setup;
 use piaogen_node::sinks::{StreamSink, fetch};
+use piaogen_node::snapshot::read_manifest;
+use piaogen_storage::snapshot::{MANIFEST, PartInfo, PartKind, PartWriter};
+use piaogen_verify::document::Fields;
+use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::Genesis;
+use piaogen_verify::record::{Draft, RecordKind};
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -101,6 +109,35 @@ impl Chain {
     pub fn sink(&self) -> StreamSink {
         let (records, registry) = setup::streams(&self.config(), &self.genesis()).unwrap();
         StreamSink::open(&*records, &*registry).unwrap()
+    }
+
+    /// Like [`Chain::sink`], into segments so small that a test can have many.
+    pub fn small_sink(&self) -> StreamSink {
+        let (config, partitions) = (self.config(), self.genesis().file.partitions);
+        let options = LogOptions { segment_bytes: 16 << 10, ..LogOptions::default() };
+        let open = |topic: &str, partitions: u32| {
+            let folder = config.embedded_dir().join(topic);
+            EmbeddedLog::create(&folder, topic, partitions, options.clone()).unwrap()
+        };
+        let stream = &config.stream;
+        StreamSink::open(&open(&stream.records_topic, partitions), &open(&stream.registry_topic, 1))
+            .unwrap()
+    }
+
+    /// The same chain with a data folder and an archive of its own, in another folder.
+    pub fn twin(&self, dir: &Path) -> Chain {
+        std::fs::create_dir_all(dir).unwrap();
+        for name in ["genesis.json", "node.toml", "trust-root.json", "validator.pem"] {
+            std::fs::copy(self.dir.join(name), dir.join(name)).unwrap();
+        }
+        Chain { dir: dir.into(), keys: self.keys.clone() }
+    }
+
+    /// Restores a snapshot of another node of the chain.
+    pub fn restore(&self, snapshot: &Path, of: &Chain) -> Output {
+        let (from, archive) = (snapshot.to_str().unwrap(), of.dir.join("archive"));
+        let archive = archive.to_str().unwrap();
+        self.piaogen(&["snapshot", "restore", "--from", from, "--archive", archive])
     }
 
     /// Runs a subcommand on the chain's folder.
@@ -338,4 +375,66 @@ pub fn generator(chain: &Chain, sellers: u32) -> Generator {
         ..piaogen_loadgen::generator::GeneratorConfig::new(1, &chain.genesis())
     };
     Generator::new(config)
+}
+
+/// Blocks in an epoch of [`five`]: a few, so that a test sees many.
+pub const EPOCH_BLOCKS: u64 = 10;
+
+/// Five nodes that know each other, of which the first four are the validators of the genesis, with
+/// short epochs.
+pub fn five(dir: &Path) -> Set {
+    let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
+        flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
+    let mut set = Set::create(dir, 5, 2, frequent);
+    let mut file = set.keys.genesis.file.clone();
+    let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
+    file.validators = (0..4).map(key).collect();
+    file.epoch_blocks = EPOCH_BLOCKS;
+    let bytes = serde_json::to_vec(&file).unwrap();
+    let genesis = Genesis::parse(&bytes).unwrap();
+    for index in 0..5 {
+        let folder = members::folder(dir, index);
+        std::fs::write(folder.join("genesis.json"), &bytes).unwrap();
+        let trust = TrustRoot::of_genesis(&genesis).to_json();
+        std::fs::write(folder.join("trust-root.json"), trust).unwrap();
+        let path = folder.join("node.toml");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        let toml = toml.replacen("[peers]\n", "[peers]\nleader_timeout_ms = 1000\n", 1);
+        std::fs::write(path, toml).unwrap();
+    }
+    (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
+    set
+}
+
+/// The record that makes these the validators.
+pub fn change(set: &Set, new: &[usize]) -> Vec<u8> {
+    let keys: Vec<[u8; 33]> = new.iter().map(|i| set.members[*i].key.to_compressed()).collect();
+    let mut fields = Fields::new();
+    fields.set(tag::VALIDATORS, value::keys(&keys));
+    fields.set(tag::BASE, set.keys.genesis.validators.digest().to_vec());
+    let (kind, fields) = (RecordKind::Validators, fields.pairs());
+    let draft = Draft { kind, signed_at: TIME_MS, secret: [0; 16], fields };
+    draft.sign(&set.keys.genesis.chain, &set.keys.authority)
+}
+
+/// Copies the files of a folder.
+pub fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Writes the first part of a kind again with other items, and a manifest to match.
+pub fn forge(dir: &Path, kind: PartKind, write: impl Fn(&mut PartWriter<'_>, &Path, &PartInfo)) {
+    let mut manifest = read_manifest(dir).unwrap();
+    let at = manifest.parts.iter().position(|part| part.kind == kind).unwrap();
+    let info = manifest.parts[at].clone();
+    let mut parts = PartWriter::new(dir, Lanes::detect(), kind, info.shard);
+    write(&mut parts, dir, &info);
+    let new = parts.finish().unwrap().remove(0);
+    manifest.parts[at] = new;
+    std::fs::write(dir.join(MANIFEST), manifest.encode()).unwrap();
 }

@@ -6,6 +6,7 @@ use futures::executor::block_on;
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::options::MAX_BATCH;
 use super::{Health, KafkaOptions, Observer, passes, retry};
@@ -71,6 +72,31 @@ pub fn ensure_topic(
          configuration or choose another topic",
         found.unwrap_or(0)
     )))
+}
+
+/// Deletes the records of a partition below an offset, on all brokers.
+pub(super) fn delete_records(
+    options: &KafkaOptions,
+    topic: &str,
+    partition: u32,
+    offset: u64,
+) -> Result<(), StreamError> {
+    let what = format!("delete the records of {topic} partition {partition} below {offset}");
+    let refused = |error: &dyn std::fmt::Display| {
+        StreamError::Refused(format!("Kafka: {what}: {error}; check the access rights (DELETE)"))
+    };
+    let mut below = TopicPartitionList::new();
+    let at = i64::try_from(offset).map_err(|error| refused(&error))?;
+    let place = below.add_partition_offset(topic, partition as i32, Offset::Offset(at));
+    place.map_err(|error| refused(&error))?;
+    let admin = options.admin()?;
+    let limits = AdminOptions::new()
+        .request_timeout(Some(options.patience))
+        .operation_timeout(Some(options.patience));
+    let answer =
+        retry(&what, options.patience, |_| block_on(admin.delete_records(&below, &limits)))?;
+    let elements = answer.elements();
+    elements.iter().try_for_each(|element| element.error()).map_err(|error| refused(&error))
 }
 
 /// How many partitions a topic has once each of them has a leader; nothing when it does not exist.

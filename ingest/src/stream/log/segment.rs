@@ -54,6 +54,19 @@ pub(super) fn first_base(folder: &Path) -> Result<u64, StreamError> {
     })
 }
 
+/// Deletes a segment; its index first, which is nothing without it.
+pub(super) fn delete(folder: &Path, base: u64) -> Result<(), StreamError> {
+    for path in [index_path(folder, base), log_path(folder, base)] {
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StreamError::io(format!("delete {}", path.display()), &e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Opens the frames of a segment for reading.
 pub(super) fn open_log(folder: &Path, base: u64) -> Result<File, StreamError> {
     let path = log_path(folder, base);

@@ -456,3 +456,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whole_segments_below_an_offset_are_deleted_and_the_rest_reads_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = filled(folder.path(), 4096, 3_000);
+    let bases = segment::bases(&segment::folder(folder.path(), 0)).unwrap();
+    assert!(bases.len() > 10);
+    // A reader that stands before what is deleted says so, at the end of what it has open.
+    let mut late = log.reader(0, 0).unwrap();
+    late.poll(&mut Batch::new(1, 1), Duration::ZERO).unwrap();
+    let mut start = 0;
+    for below in [0, 1, bases[1] - 1, bases[1], bases[3] + 1, bases[2], bases[7]] {
+        let begins = log.delete_before(0, below).unwrap();
+        let expected = bases.iter().rev().copied().find(|base| *base <= below).unwrap();
+        start = start.max(expected);
+        assert_eq!((begins, log.start_offset(0).unwrap()), (start, start), "{below}");
+        let rest: Vec<_> = (start..3_000).map(payload).collect();
+        assert_eq!(read(&log, 0, start).unwrap(), rest);
+        if start > 0 {
+            let early = read(&log, 0, start - 1).unwrap_err();
+            assert!(early.to_string().contains("piaogen snapshot restore"), "{early}");
+        }
+    }
+    let mut batch = Batch::new(10_000, 1 << 20);
+    assert!(matches!(late.poll(&mut batch, Duration::ZERO), Err(StreamError::Fatal(_))));
+    // The segment that is written to stays, however far one asks; opened again, it is the same.
+    let last = *bases.last().unwrap();
+    assert_eq!(log.delete_before(0, u64::MAX).unwrap(), last);
+    let again = make(folder.path(), 1, 4096);
+    let mut writer = again.writer().unwrap();
+    writer.send(0, &payload(3_000), NO_ACK).unwrap();
+    writer.flush().unwrap();
+    let rest: Vec<_> = (last..3_001).map(payload).collect();
+    assert_eq!(read(&again, 0, last).unwrap(), rest);
+    assert!(matches!(again.delete_before(1, 0), Err(StreamError::Refused(_))));
+}

@@ -11,7 +11,7 @@ use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::{self, PublicKey, Signature};
 use piaogen_verify::Digest;
 use piaogen_verify::document::Committer;
-use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::entry::Entry;
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::record::{Class, RecordKind};
 use piaogen_verify::{merkle, record, status};
@@ -403,7 +403,7 @@ impl<'a> ShardAudit<'a> {
         };
         for Checked { row, .. } in &self.ready {
             let Ok(entry) = Entry::decode(&row.entry) else { continue };
-            let Some(valid) = held_at_execution(&entry.outcome) else { continue };
+            let Some(valid) = entry.outcome.signature_held() else { continue };
             let index = row.log_index;
             let Ok(record) = record::decode(&row.record) else {
                 find(index, "its record does not decode, though its outcome needs that");
@@ -434,20 +434,6 @@ impl<'a> ShardAudit<'a> {
             }
         }
         self.audit.signatures.fetch_add(held.len() as u64, Ordering::Relaxed);
-    }
-}
-
-/// Whether the signature of a record with this outcome held when it was executed; `None` where the
-/// outcome does not say, since it may have been found before the signature was looked at.
-fn held_at_execution(outcome: &Outcome) -> Option<bool> {
-    match outcome {
-        Outcome::BadSignature => Some(false),
-        Outcome::NotRegistered
-        | Outcome::KeyRevoked
-        | Outcome::Malformed { .. }
-        | Outcome::Limit { .. }
-        | Outcome::WrongPartition { .. } => None,
-        _ => Some(true),
     }
 }
 

@@ -1,0 +1,282 @@
+//! Restores a snapshot: checks every part against the header that binds it, and builds a data folder
+//! in which a node goes on as if it had executed the stream itself.
+//!
+//! The archive comes along: every node has every row in its archive or its tail, one that begins
+//! with a snapshot too, so that receipts, `fsck` and `audit` answer for the whole chain.
+//!
+//! Invariants
+//! - The folder is complete only when everything was checked and the archive is there.
+//! - Blocks are those that the header's history binds, each with a certificate of its set.
+
+use super::shard::{ShardCheck, Signed};
+use super::{Proved, RESTORED};
+use crate::run::parse_block;
+use anyhow::{Context, Result, bail, ensure};
+use piaogen_anchor::log::Log;
+use piaogen_anchor::registry::Registry;
+use piaogen_crypto::Lanes;
+use piaogen_storage::archive::audit::{self, AuditOptions};
+use piaogen_storage::archive::{Archive, Series};
+use piaogen_storage::snapshot::{self, Builder, Part, PartInfo, PartKind};
+use piaogen_storage::{Block, FlushPoint, ShardState, StoreConfig, Wait};
+use piaogen_verify::certificate::{Certificate, verify_final};
+use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::genesis::Genesis;
+use piaogen_verify::header::{Cut, Header};
+use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::{merkle, record};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// A snapshot that is being restored.
+pub struct Restore<'a> {
+    /// What it is, proved.
+    pub proved: Proved,
+    /// Where its parts lie.
+    pub from: &'a Path,
+    /// The chain.
+    pub genesis: &'a Genesis,
+    /// Lanes that hash and verify.
+    pub lanes: Lanes,
+    /// Told how many more records are done.
+    pub advance: &'a (dyn Fn(u64) + Sync),
+    /// Up to when waits were done at the height of the snapshot.
+    pub(super) done_ms: i64,
+}
+
+/// Where it is restored to.
+pub struct Target<'a> {
+    /// The data folder.
+    pub dir: &'a Path,
+    /// How storage is opened.
+    pub store: StoreConfig,
+    /// This node's archive.
+    pub archive: &'a Archive,
+    /// The archive that is copied from.
+    pub source: &'a Archive,
+    /// Against what the copy is audited; without it, it is taken as it is.
+    pub audit: Option<&'a TrustRoot>,
+}
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The height whose state it is.
+    pub height: u64,
+    /// Records of all shards.
+    pub records: u64,
+    /// Invoices of all shards.
+    pub invoices: u64,
+    /// Segments of the archive.
+    pub segments: u64,
+}
+
+impl<'a> Restore<'a> {
+    /// A snapshot in a folder whose manifest is proved.
+    pub fn new(
+        proved: Proved,
+        from: &'a Path,
+        genesis: &'a Genesis,
+        lanes: Lanes,
+        advance: &'a (dyn Fn(u64) + Sync),
+    ) -> Restore<'a> {
+        Restore { proved, from, genesis, lanes, advance, done_ms: i64::MIN }
+    }
+
+    pub(super) fn part<'p>(&self, info: &'p PartInfo) -> Result<Part<'p>> {
+        Ok(snapshot::read(self.from, info, self.lanes)?)
+    }
+
+    /// A block that was put into the folder.
+    pub(super) fn block(&self, builder: &Builder, height: u64) -> Result<(Header, Cut)> {
+        let block = builder.block(height)?.with_context(|| format!("block {height} is missing"))?;
+        parse_block(&block)
+    }
+
+    /// Checks everything and builds the folder.
+    pub fn run(mut self, target: &Target<'_>) -> Result<Restored> {
+        let genesis = self.genesis.chain == self.proved.header.chain;
+        ensure!(genesis, "the snapshot is not of the chain of this genesis");
+        let tails: Vec<u64> = self.proved.manifest.shards.iter().map(|s| s.sealed).collect();
+        let builder = Builder::begin(target.dir, target.store.clone(), &tails)?;
+        self.blocks(&builder)?;
+        let height = self.proved.manifest.height;
+        if height > 0 {
+            self.done_ms = self.block(&builder, height - 1)?.0.time_ms;
+        }
+        let registry = self.registry(&builder)?;
+        self.certificates(&builder, &registry)?;
+        let partitions = self.genesis.file.partitions;
+        let waits = (0..partitions)
+            .into_par_iter()
+            .map(|shard| Ok((shard, self.shard(&builder, shard, &registry)?)));
+        let waits: Vec<(u32, Vec<Wait>)> = waits.collect::<Result<_>>()?;
+        let segments = self.copy_archive(target)?;
+        let (last, _) = self.block(&builder, self.proved.header.height)?;
+        let epoch = last.next_epoch().0.to_string();
+        crate::setup::replace(&target.dir.join(RESTORED), epoch.as_bytes())?;
+        let entries = &self.proved.shards;
+        let state = |entry: &piaogen_verify::header::ShardEntry| ShardState {
+            next_offset: entry.next_offset,
+            log_size: entry.log_size,
+            log_root: entry.log_root,
+            invoices: entry.invoices,
+            status_root: entry.status_root,
+        };
+        let shards = entries.iter().map(state).collect();
+        builder.finish(&FlushPoint { height, history_size: height + 1, shards }, waits)?;
+        Ok(Restored {
+            height,
+            records: entries.iter().map(|entry| entry.log_size).sum(),
+            invoices: entries.iter().map(|entry| entry.invoices).sum(),
+            segments,
+        })
+    }
+
+    /// Puts the blocks into the folder: a chain from the genesis to the header.
+    fn blocks(&self, builder: &Builder) -> Result<()> {
+        let (height, proving) = (self.proved.manifest.height, self.proved.header);
+        let (mut history, mut before) = (Log::default(), None);
+        for info in self.proved.manifest.parts_of(PartKind::Blocks, None) {
+            let part = self.part(info)?;
+            let blocks = part.blocks()?;
+            let mut leaves = Vec::new();
+            let mut root = None;
+            for block in &blocks {
+                let header = self.follows(&part, block, before.as_ref())?;
+                if header.height == proving.height {
+                    root = Some(std::mem::take(&mut leaves));
+                }
+                leaves.push(merkle::leaf(&header.digest()));
+                before = Some(header);
+            }
+            builder.blocks(&blocks)?;
+            if let Some(below) = root {
+                builder.history(&history.append(self.lanes, below))?;
+                ensure!(
+                    history.root() == proving.history_root,
+                    "the blocks of the snapshot (parts blocks-…) are not those that its header \
+                     binds"
+                );
+                // Of the proving header only what is executed is in the history.
+                leaves.truncate((height + 1 - proving.height) as usize);
+            }
+            builder.history(&history.append(self.lanes, leaves))?;
+        }
+        ensure!(before == Some(proving), "the last block of the snapshot is not its header");
+        // A header speaks of the state before its own block: that is the state of its height only
+        // where the block has no records.
+        let (_, cut) = self.block(builder, height)?;
+        let offsets = self.proved.shards.iter().map(|shard| shard.next_offset);
+        ensure!(
+            cut.0.iter().copied().eq(offsets),
+            "the cut of block {height} is not where the shards of the snapshot stand: its state is \
+             of another height"
+        );
+        Ok(())
+    }
+
+    fn follows(&self, part: &Part<'_>, block: &Block, before: Option<&Header>) -> Result<Header> {
+        let wrong = |what: &str| part.wrong(&format!("block {}: {what}", block.height));
+        let (header, cut) = parse_block(block).map_err(|error| wrong(&format!("{error:#}")))?;
+        ensure!(header.height == block.height, wrong("its header is of another height"));
+        ensure!(cut.0.len() == self.proved.shards.len(), wrong("its cut has other shards"));
+        let good = match before {
+            None => header == self.genesis.header(),
+            Some(before) => {
+                header.chain == before.chain
+                    && header.parent == before.digest()
+                    && (header.epoch, header.validators) == before.next_epoch()
+            }
+        };
+        ensure!(good, wrong("it does not follow the block before"));
+        Ok(header)
+    }
+
+    /// Every block has a certificate of the set of its epoch.
+    fn certificates(&self, builder: &Builder, registry: &Registry) -> Result<()> {
+        (1..=self.proved.header.height).into_par_iter().try_for_each(|height| {
+            let block = builder.block(height)?.context("a block is missing")?;
+            let (header, _) = parse_block(&block)?;
+            let set = registry.governance().set(&header.validators);
+            let held = set.is_some_and(|set| {
+                Certificate::decode(&block.finalization)
+                    .is_ok_and(|certificate| verify_final(&header, &certificate, set).is_ok())
+            });
+            ensure!(held, "block {height} of the snapshot has a certificate that does not hold");
+            Ok(())
+        })
+    }
+
+    /// The registry, executed again from its rows.
+    fn registry(&self, builder: &Builder) -> Result<Registry> {
+        let mut registry = Registry::genesis(self.genesis);
+        let mut check = ShardCheck::new(self, builder, self.genesis.file.partitions);
+        check.entries(&registry)?;
+        let mut all: Vec<(Entry, Vec<u8>)> = Vec::new();
+        check.rows(None, |part, entry, bytes, height| {
+            all.push((entry.clone(), bytes.to_vec()));
+            if entry.outcome != Outcome::Accepted {
+                return Ok(());
+            }
+            let decoded =
+                record::decode(bytes).map_err(|_| part.wrong("a record does not decode"))?;
+            match registry.execute(&decoded, height) {
+                Ok(()) => Ok(()),
+                Err(other) => bail!(part.wrong(&format!(
+                    "the record at offset {} was accepted and is now {}",
+                    entry.offset,
+                    other.name()
+                ))),
+            }
+        })?;
+        check.finish()?;
+        check.statuses()?;
+        let mut signed = Signed::default();
+        for (entry, bytes) in &all {
+            signed.push(self, &registry, (entry, bytes))?;
+        }
+        signed.check(self)?;
+        Ok(registry)
+    }
+
+    fn shard(&self, builder: &Builder, shard: u32, registry: &Registry) -> Result<Vec<Wait>> {
+        let mut check = ShardCheck::new(self, builder, shard);
+        check.entries(registry)?;
+        let mut signed = Signed::default();
+        check.rows(Some(registry), |_, entry, bytes, _| {
+            signed.push(self, registry, (entry, bytes))
+        })?;
+        signed.check(self)?;
+        check.finish()?;
+        check.statuses()?;
+        Ok(std::mem::take(&mut check.waits))
+    }
+
+    /// Copies what of an archive lies below the snapshot; the rest is in the rows.
+    fn copy_archive(&self, target: &Target<'_>) -> Result<u64> {
+        let shards = &self.proved.manifest.shards;
+        let blocks = self.proved.header.height + 1;
+        let copied = target.archive.copy_from(target.source, |series| match series {
+            Series::Records(shard) => shards.get(shard as usize).map_or(0, |s| s.log_size),
+            Series::Blocks => blocks,
+        })?;
+        for (shard, info) in (0u32..).zip(shards) {
+            let sealed = target.archive.sealed_up_to(shard)?;
+            ensure!(
+                sealed >= info.sealed,
+                "the archive has {sealed} rows of shard {shard} below the snapshot, which has those \
+                 from {} on: name the archive of the node that made the snapshot",
+                info.sealed
+            );
+        }
+        let Some(trust) = target.audit.filter(|_| copied.segments > 0) else {
+            return Ok(copied.segments);
+        };
+        let report = audit::verify(target.archive, trust, &AuditOptions::default(), &|_| ())?;
+        if let Some(finding) = report.findings.first() {
+            bail!("the copied archive is not the chain's: {finding}");
+        }
+        Ok(copied.segments)
+    }
+}

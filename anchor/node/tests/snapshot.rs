@@ -1,0 +1,482 @@
+//! Snapshots between processes: refused where any part is another, whole or not at all when killed,
+//! and a validator that joins with one, over a stream whose beginning is gone.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod common;
+
+use common::{
+    Carrier, Chain, EPOCH_BLOCKS, Set, change, copy, five, forge, generator, send, send_all,
+};
+use piaogen_crypto::Lanes;
+use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_loadgen::send::Sink;
+use piaogen_loadgen::source::Source;
+use piaogen_node::sinks::{HttpReceipts, StreamSink};
+use piaogen_node::snapshot::read_manifest;
+use piaogen_storage::Block;
+use piaogen_storage::snapshot::{MANIFEST, Manifest, PartInfo, PartKind, PartWriter, read};
+use piaogen_verify::receipt::Receipt;
+use piaogen_verify::trust_root::TrustRoot;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const RECORDS: u64 = 3_000;
+
+/// A chain that was run in two goes, so that a part of its rows is sealed and the rest is not, and
+/// a snapshot of it.
+fn made(dir: &Path) -> (Chain, PathBuf) {
+    let stream = dir.join("stream");
+    let chain = Chain::create(&dir.join("chain"), Carrier::Shared(&stream), 2, "");
+    let generator = generator(&chain, 20);
+    common::send_registrations(&chain, &generator.registrations(&chain.keys.authority));
+    chain.drain();
+    send_all(&chain, &generator, RECORDS);
+    chain.drain();
+    let mut node = chain.spawn();
+    let mut sink = chain.sink();
+    for generated in generator.batch(RECORDS..RECORDS + 500, Lanes::detect()).unwrap() {
+        send(&mut sink, generated.partition, &generated.record, generated.index);
+    }
+    sink.flush().unwrap();
+    let enough = Instant::now() + Duration::from_secs(30);
+    let wanted = RECORDS + 500;
+    let rows = || -> u64 {
+        let reader = piaogen_storage::StoreReader::open(chain.config().dir).unwrap();
+        reader.flushed().shards.iter().map(|shard| shard.log_size).sum()
+    };
+    while rows() < wanted {
+        assert!(Instant::now() < enough, "{} rows", rows());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let to = dir.join("snapshot");
+    chain.json(&["snapshot", "make", "--to", to.to_str().unwrap()]);
+    node.kill().unwrap();
+    node.wait().unwrap();
+    (chain, to)
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+type Forge = fn(&mut PartWriter<'_>, &Path, &PartInfo);
+
+/// Writes the blocks of a part again, that of height 2 changed.
+fn other_block(parts: &mut PartWriter<'_>, dir: &Path, info: &PartInfo, at: impl Fn(&mut Block)) {
+    for mut block in read(dir, info, Lanes::detect()).unwrap().blocks().unwrap() {
+        if block.height == 2 {
+            at(&mut block);
+        }
+        parts.block(&block).unwrap();
+    }
+}
+
+/// Writes the rows of a part again, the last one changed.
+fn other_row(
+    parts: &mut PartWriter<'_>,
+    dir: &Path,
+    info: &PartInfo,
+    change: impl Fn(&mut Vec<u8>, &mut Vec<u8>),
+) {
+    let part = read(dir, info, Lanes::detect()).unwrap();
+    for (index, (entry, record)) in (info.first..).zip(part.rows().unwrap()) {
+        let (mut entry, mut record) = (entry.to_vec(), record.to_vec());
+        if index == info.last {
+            change(&mut entry, &mut record);
+        }
+        parts.row(index, &entry, &record).unwrap();
+    }
+}
+
+/// Parts whose digests are right, and whose items are not; how each is refused.
+const LIES: [(PartKind, Forge, &str); 5] = [
+    (
+        PartKind::Blocks,
+        |parts, dir, info| other_block(parts, dir, info, |block| block.finalization[100] ^= 1),
+        "block 2 of the snapshot has a certificate that does not hold",
+    ),
+    (
+        PartKind::Blocks,
+        |parts, dir, info| other_block(parts, dir, info, |block| block.header[50] ^= 1),
+        "part blocks-",
+    ),
+    (
+        PartKind::Entries,
+        |parts, dir, info| {
+            let part = read(dir, info, Lanes::detect()).unwrap();
+            for (index, entry) in (info.first..).zip(part.entries().unwrap()) {
+                let mut entry = entry.to_vec();
+                // A byte of the subject: another number is used up.
+                entry[30] ^= u8::from(index == 7);
+                parts.entry(index, &entry).unwrap();
+            }
+        },
+        "parts entries-0000",
+    ),
+    // The signature is no part of the commitment, and is checked all the same.
+    (
+        PartKind::Rows,
+        |parts, dir, info| {
+            other_row(parts, dir, info, |_, record| {
+                let end = record.len();
+                record[end - 1] ^= 1;
+            })
+        },
+        "the signature at offset",
+    ),
+    (
+        PartKind::Rows,
+        |parts, dir, info| {
+            other_row(parts, dir, info, |entry, _| {
+                let end = entry.len();
+                entry[end - 40] ^= 1;
+            })
+        },
+        "rows-",
+    ),
+];
+
+/// Manifests that say what no header says.
+const CHANGES: [fn(&mut Manifest); 4] = [
+    |m| m.shards[0].invoices += 1,
+    |m| m.shards[1].next_offset += 1,
+    |m| m.height += 2,
+    |m| m.certificate = m.certificate.replacen('1', "2", 1),
+];
+
+#[test]
+fn every_part_that_is_another_is_refused_and_the_true_one_is_restored_after_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (chain, snapshot) = made(root.path());
+    let manifest = read_manifest(&snapshot).unwrap();
+    let twin = chain.twin(&root.path().join("twin"));
+    let lie = root.path().join("lie");
+    let refused = |words: &str| {
+        let output = twin.restore(&lie, &chain);
+        assert!(!output.status.success() && said(&output).contains(words), "{words}: {output:?}");
+    };
+    for kind in [PartKind::Blocks, PartKind::Entries, PartKind::Rows] {
+        let part = manifest.parts.iter().find(|part| part.kind == kind).unwrap();
+        copy(&snapshot, &lie);
+        let mut bytes = std::fs::read(lie.join(&part.name)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(lie.join(&part.name), &bytes).unwrap();
+        refused(&part.name);
+    }
+    for (kind, write, words) in LIES {
+        copy(&snapshot, &lie);
+        forge(&lie, kind, write);
+        refused(words);
+        let node = twin.piaogen(&["node", "--until-drained"]);
+        assert!(said(&node).contains("restore") && !node.status.success(), "{node:?}");
+    }
+    for change in CHANGES {
+        copy(&snapshot, &lie);
+        let mut other = manifest.clone();
+        change(&mut other);
+        std::fs::write(lie.join(MANIFEST), other.encode()).unwrap();
+        refused(MANIFEST);
+    }
+    // An archive that is not the one of the snapshot's node, and then the right one.
+    let empty = chain.twin(&root.path().join("empty"));
+    std::fs::create_dir_all(empty.dir.join("archive")).unwrap();
+    let output = twin.restore(&snapshot, &empty);
+    assert!(said(&output).contains("name the archive of the node that made"), "{output:?}");
+    let output = twin.restore(&snapshot, &chain);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(twin.json(&["fsck"])["clean"], true);
+    // Once there is a data folder, nothing is restored over it.
+    assert!(said(&twin.restore(&snapshot, &chain)).contains("holds data already"));
+}
+
+#[test]
+fn killed_at_any_moment_there_is_nothing_or_all() {
+    let root = tempfile::tempdir().unwrap();
+    let (chain, snapshot) = made(root.path());
+    let trust = chain.dir.join("trust-root.json");
+    let (again, fetched) = (root.path().join("again"), root.path().join("fetched"));
+    let twin = chain.twin(&root.path().join("twin"));
+    let archive = chain.dir.join("archive");
+    let run = |arguments: &[&str], ms: u64| -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(ms));
+        child.kill().unwrap();
+        child.wait().unwrap().success()
+    };
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let make = ["snapshot", "make", "--dir", &text(&chain.dir), "--to", &text(&again)];
+    let fetch = [
+        "snapshot",
+        "fetch",
+        "--from",
+        &text(&snapshot),
+        "--to",
+        &text(&fetched),
+        "--trust-root",
+        &text(&trust),
+    ];
+    let restore = [
+        "snapshot",
+        "restore",
+        "--dir",
+        &text(&twin.dir),
+        "--from",
+        &text(&fetched),
+        "--archive",
+        &text(&archive),
+    ];
+    let done: [(&[&str], PathBuf); 3] = [
+        (&make, again.join(MANIFEST)),
+        (&fetch, fetched.join(MANIFEST)),
+        (&restore, twin.config().dir.join("FORMAT")),
+    ];
+    for (arguments, whole) in done {
+        let (mut kills, mut ms) = (0, 1);
+        while !whole.exists() {
+            kills += u32::from(!run(arguments, ms));
+            ms += 7;
+            assert!(ms < 60_000);
+        }
+        assert!(kills > 1, "{arguments:?} was never killed");
+    }
+    // A part that is torn is fetched again, and named; all others stay.
+    let manifest = read_manifest(&fetched).unwrap();
+    let torn = &manifest.parts[0];
+    std::fs::write(fetched.join(&torn.name), b"torn").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_piaogen")).args(fetch).arg("--json").output();
+    let answer: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    assert_eq!((&answer["fresh"], &answer["again"][0]), (&1.into(), &torn.name[..].into()));
+    assert_eq!(read_manifest(&again).unwrap().shards, manifest.shards);
+    assert_eq!(twin.json(&["fsck"])["clean"], true);
+}
+
+/// Sends records at a steady rate until it is told to stop; how many.
+fn load(chain: &Chain, sink: &mut StreamSink, stop: &AtomicBool) -> u64 {
+    let generator = generator(chain, 20);
+    let begun = Instant::now();
+    let mut at = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let next = (begun.elapsed().as_millis() as u64).min(at + 512);
+        for generated in generator.batch(at..next, Lanes::detect()).unwrap() {
+            send(sink, generated.partition, &generated.record, generated.index);
+        }
+        sink.poll_acks(&mut Vec::new()).unwrap();
+        at = next;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    sink.flush().unwrap();
+    at
+}
+
+/// A receipt of the first record of a partition, from a node.
+fn receipt(set: &Set, node: usize) -> Receipt {
+    let mut receipts = HttpReceipts::new(&set.members[node].http);
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(bytes) = receipts.receipt(0, 0) {
+            return Receipt::decode(&bytes).unwrap();
+        }
+        assert!(Instant::now() < until, "no receipt of the first record from node {node}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Makes a snapshot of a running node in the folder that it offers.
+fn offer(set: &Set, node: usize) -> PathBuf {
+    let to = set.chain(node).dir.join("offered");
+    let _ = std::fs::remove_dir_all(&to);
+    set.chain(node).json(&["snapshot", "make", "--to", to.to_str().unwrap()]);
+    to
+}
+
+/// Fetches what a node offers over HTTP, and restores it at another.
+fn join(set: &Set, node: usize, from: usize) {
+    let (chain, dir) = (set.chain(node), set.chain(node).dir.join("fetched"));
+    let _ = std::fs::remove_dir_all(&dir);
+    let trust = chain.dir.join("trust-root.json");
+    let url = format!("http://{}", set.members[from].http);
+    let fetched = Command::new(env!("CARGO_BIN_EXE_piaogen"))
+        .args(["snapshot", "fetch", "--from", &url, "--to", dir.to_str().unwrap()])
+        .args(["--trust-root", trust.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(fetched.status.success(), "{fetched:?}");
+    let output = chain.restore(&dir, &set.chain(from));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn one_joins_with_a_snapshot_while_records_flow_over_a_pruned_stream() {
+    let root = tempfile::tempdir().unwrap();
+    let mut set = five(root.path());
+    for index in 0..5 {
+        let path = set.chain(index).dir.join("node.toml");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        let toml = toml.replacen("[archive]\n", "[archive]\nsegment_age_ms = 300\n", 1);
+        let offered = "[store]\nsnapshot = \"offered\"\n";
+        std::fs::write(&path, toml.replacen("[store]\n", offered, 1)).unwrap();
+    }
+    let chain = set.chain(0);
+    let registrations = generator(&chain, 20).registrations(&chain.keys.authority);
+    let registered = registrations.len() as u64;
+    let mut sink = chain.small_sink();
+    registrations.iter().for_each(|record| send(&mut sink, 2, record, 0));
+    sink.flush().unwrap();
+    [0, 1, 2, 3].into_iter().for_each(|index| set.start(index));
+    set.wait("all are registered", |set| {
+        (0..4).all(|i| set.series(i, "piaogen_executed_records_total") >= Some(registered))
+    });
+    let stop = AtomicBool::new(false);
+    let new = change(&set, &[0, 1, 2, 4]);
+    let keys = chain.keys.clone();
+    let dir = chain.dir.clone();
+    let (first, sent) = std::thread::scope(|scope| {
+        let (stop, chain) = (&stop, Chain { dir, keys });
+        let sender = scope.spawn(move || {
+            let sent = load(&chain, &mut sink, stop);
+            // The last record of all says who finalizes what comes after it.
+            send(&mut sink, 2, &new, 0);
+            sink.flush().unwrap();
+            sent
+        });
+        let first = receipt(&set, 0);
+        set.grow(&[0, 1, 2, 3], 3 * EPOCH_BLOCKS);
+        let snapshot = offer(&set, 0);
+        too_high(&set, &snapshot);
+        set.grow(&[0, 1, 2, 3], 10);
+        prune(&set, &snapshot);
+        join(&set, 4, 0);
+        set.start(4);
+        set.grow(&[0, 1, 2, 3, 4], EPOCH_BLOCKS);
+        stop.store(true, Ordering::SeqCst);
+        (first, sender.join().unwrap())
+    });
+    finish(&mut set, &first, registered + 1 + sent);
+}
+
+/// Whoever says that the state is of the block above it, whose records would then never be executed,
+/// is refused.
+fn too_high(set: &Set, snapshot: &Path) {
+    let chain = set.chain(0);
+    let (lie, twin) = (set.dir.join("lie"), chain.twin(&set.dir.join("twin")));
+    copy(snapshot, &lie);
+    let mut manifest = read_manifest(&lie).unwrap();
+    manifest.height += 1;
+    std::fs::write(lie.join(MANIFEST), manifest.encode()).unwrap();
+    let output = twin.restore(&lie, &chain);
+    assert!(said(&output).contains("its state is of another height"), "{output:?}");
+}
+
+/// What node 0 has archived and audited, and what stands in the snapshot, goes.
+fn prune(set: &Set, snapshot: &Path) {
+    let chain = set.chain(0);
+    let arguments = |more: &[&'static str]| -> Vec<String> {
+        let all = ["prune", "--snapshot", snapshot.to_str().unwrap(), "--margin", "100"];
+        all.iter().chain(more).map(ToString::to_string).collect()
+    };
+    let run = |more: &[&'static str]| {
+        let arguments = arguments(more);
+        chain.json(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let planned = run(&["--dry-run"]);
+    assert_eq!(planned["partitions"][0]["began"], 0, "{planned:#}");
+    assert!(planned["partitions"][0]["begins"].as_u64() > Some(0), "{planned:#}");
+    let pruned = run(&[]);
+    for partition in [0, 1] {
+        let begins = pruned["partitions"][partition]["begins"].as_u64().unwrap();
+        let needed = pruned["partitions"][partition]["snapshot"].as_u64().unwrap();
+        assert!(begins > 0 && begins + 100 <= needed, "{pruned:#}");
+    }
+}
+
+/// The one that joined is needed for a quorum; one that lost everything comes back; everybody has
+/// everything from the first record on.
+fn finish(set: &mut Set, first: &Receipt, records: u64) {
+    set.grow(&[0, 1, 2, 3, 4], 2 * EPOCH_BLOCKS);
+    let left = |set: &Set| set.log(3).contains("not of the set of this epoch");
+    set.wait("the fourth follows", left);
+    set.kill(1);
+    set.grow(&[0, 2, 3, 4], EPOCH_BLOCKS);
+    // An empty folder cannot begin: the stream's first records are gone.
+    std::fs::remove_dir_all(set.chain(1).config().dir).unwrap();
+    std::fs::remove_dir_all(set.chain(1).dir.join("archive")).unwrap();
+    set.start(1);
+    assert_ne!(set.ended(1), Some(0));
+    assert!(set.log(1).contains("piaogen snapshot restore"), "{}", set.log(1));
+    std::fs::remove_dir_all(set.chain(1).config().dir).unwrap();
+    std::fs::remove_dir_all(set.chain(1).dir.join("archive")).unwrap();
+    offer(set, 0);
+    join(set, 1, 0);
+    set.start(1);
+    set.wait("it follows, since it may have voted", |set| {
+        set.log(1).contains("it is followed without a vote")
+    });
+    set.grow(&[0, 1, 2, 3, 4], 2 * EPOCH_BLOCKS);
+    // In the next epoch it votes again, and is needed.
+    set.kill(2);
+    set.grow(&[0, 1, 3, 4], EPOCH_BLOCKS);
+    set.start(2);
+    set.grow(&[0, 1, 2, 3, 4], 2);
+    let trust = TrustRoot::of_genesis(&set.keys.genesis);
+    first.verify(&trust).unwrap();
+    for node in 0..5 {
+        let again = receipt(set, node);
+        again.verify(&trust).unwrap();
+        assert_eq!(again.entry, first.entry, "node {node}");
+    }
+    for index in 0..5 {
+        assert_eq!(set.end(index), Some(0), "{}", set.log(index));
+    }
+    for index in 0..5 {
+        assert_eq!(set.chain(index).check(), records, "node {index}");
+        assert_eq!(set.chain(index).shards(), set.chain(0).shards(), "node {index}");
+        let fsck = set.chain(index).json(&["fsck"]);
+        assert!(fsck["pruned"][0]["compared_from"].as_u64() > Some(0), "{fsck:#}");
+    }
+}
+
+#[test]
+fn over_kafka_a_pruned_topic_is_begun_with_a_snapshot() {
+    let Some(broker) = common::kafka("over_kafka_a_pruned_topic_is_begun_with_a_snapshot") else {
+        return;
+    };
+    let root = tempfile::tempdir().unwrap();
+    let prefix = format!("snapshot-{}", std::process::id());
+    let carrier = Carrier::Kafka(&broker, &prefix);
+    let chain = Chain::create(&root.path().join("chain"), carrier, 2, "");
+    let generator = generator(&chain, 20);
+    let registrations = generator.registrations(&chain.keys.authority);
+    common::send_registrations(&chain, &registrations);
+    chain.drain();
+    send_all(&chain, &generator, RECORDS);
+    chain.drain();
+    let snapshot = root.path().join("snapshot");
+    chain.json(&["snapshot", "make", "--to", snapshot.to_str().unwrap()]);
+    let prune = ["prune", "--snapshot", snapshot.to_str().unwrap(), "--margin", "10"];
+    let pruned = chain.json(&prune);
+    for partition in [0, 1, 2] {
+        let reach = &pruned["partitions"][partition];
+        let begins = reach["begins"].as_u64().unwrap();
+        assert_eq!(begins + 10, reach["snapshot"].as_u64().unwrap(), "{pruned:#}");
+        assert_eq!(reach["audited"], reach["flushed"], "{pruned:#}");
+    }
+    let records = RECORDS + registrations.len() as u64;
+    assert_eq!(chain.check(), records);
+    let twin = chain.twin(&root.path().join("twin"));
+    assert!(twin.restore(&snapshot, &chain).status.success());
+    assert_eq!(twin.shards(), chain.shards());
+    std::fs::rename(chain.config().dir.join("order"), twin.config().dir.join("order")).unwrap();
+    let more = generator.batch(RECORDS..RECORDS + 100, Lanes::detect()).unwrap();
+    let mut sink = twin.sink();
+    more.iter().for_each(|one| send(&mut sink, one.partition, &one.record, one.index));
+    sink.flush().unwrap();
+    twin.drain();
+    assert_eq!(twin.check(), records + 100);
+    assert_eq!(twin.json(&["fsck"])["pruned"].as_array().unwrap().len(), 3);
+}
