@@ -452,7 +452,7 @@ where
     if follows {
         return (None, exchange);
     }
-    let adapter = Adapter::new(mailbox, status);
+    let adapter = Adapter::new(mailbox, status, scheme.clone());
     let settings =
         Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
     let engine = Engine::new(context.child("engine"), settings);

@@ -70,6 +70,7 @@ mod adapter;
 mod digest;
 mod engine;
 mod error;
+mod evidence;
 mod exchange;
 mod finalization;
 mod journal;
@@ -90,6 +91,7 @@ pub use scheme::VALIDATORS_MAX;
 
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use piaogen_verify::evidence::Evidence;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -277,6 +279,12 @@ impl Handle {
         self.status.peers()
     }
 
+    /// Two votes of each validator that this one saw vote twice in one view. They verify with the
+    /// trust root of their epoch; with an earlier one, once it is known how to come to that.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        held(&self.status.evidence).clone()
+    }
+
     /// Ends ordering and waits until everything is written.
     ///
     /// # Errors
@@ -326,6 +334,8 @@ struct Status {
     me: Option<PublicKey>,
     votes: Mutex<Vec<Votes>>,
     links: Mutex<Option<Links>>,
+    /// At most one piece for each validator.
+    evidence: Mutex<Vec<Evidence>>,
 }
 
 /// Votes of one validator.
@@ -387,6 +397,25 @@ impl Status {
             votes.count += 1;
             votes.view = votes.view.max(view);
         }
+    }
+
+    /// Keeps the first piece of evidence against each validator, and logs it in its compact form.
+    fn caught(&self, evidence: Evidence) {
+        let Evidence::DoubleVote { key, epoch, view, .. } = &evidence else { return };
+        let against =
+            |kept: &Evidence| matches!(kept, Evidence::DoubleVote { key: one, .. } if one == key);
+        let mut all = held(&self.evidence);
+        if all.iter().any(against) {
+            return;
+        }
+        let (validator, evidence_hex) =
+            (hex::encode(key.to_compressed()), hex::encode(evidence.encode()));
+        tracing::error!(
+            %validator, epoch, view, evidence = %evidence_hex,
+            "a validator voted twice: keep the evidence; `xxd -r -p` makes the file of it that \
+             `piaogen evidence verify` checks"
+        );
+        all.push(evidence);
     }
 
     fn peers(&self) -> Vec<Peer> {

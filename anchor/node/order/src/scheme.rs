@@ -29,8 +29,8 @@ use rand::CryptoRng;
 use std::fmt;
 use std::sync::Arc;
 
-/// Most validators that a set may have; what is read is bounded by it.
-pub const VALIDATORS_MAX: u32 = 1024;
+/// Most validators that a set may have: what the genesis allows. What is read is bounded by it.
+pub const VALIDATORS_MAX: u32 = piaogen_verify::header::VALIDATORS_MAX as u32;
 
 /// Signs and checks votes of one validator set.
 #[derive(Clone)]
