@@ -237,7 +237,8 @@ async fn prepare(context: &runtime::Context, plan: &Plan) -> Result<Resume, Orde
         return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
     }
     let (context, partition) = (context.child("recall"), journal::partition(config.epoch));
-    let memory = journal::recall(context, &partition, scheme, &config.directory).await?;
+    let settled = known.as_ref().map_or(0, |finalization| finalization.view().get());
+    let memory = journal::recall(context, &partition, scheme, &config.directory, settled).await?;
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
 }
 
@@ -474,7 +475,8 @@ fn settings<B: Blocker<PublicKey = Key>>(
         automaton: adapter.clone(),
         relay: adapter.clone(),
         reporter: adapter,
-        track_historical_votes: false,
+        // Two votes that exclude each other are evidence for as long as their view is remembered.
+        track_historical_votes: true,
         strategy: Sequential,
         partition: journal::partition(config.epoch),
         mailbox_size: NZUsize!(1024),

@@ -2,6 +2,8 @@
 //! sockets.
 
 mod bytes;
+mod disk;
+mod fork;
 mod recall;
 mod roles;
 mod set;

@@ -90,7 +90,7 @@ pub(super) struct Flood {
     pub(super) links: Vec<(Out, In)>,
 }
 
-/// Floods on all channels, about 4,000 messages a second.
+/// Floods on all channels, about 500 messages a second on each.
 pub(super) fn flood(context: Context, flood: Flood) {
     let Flood { seed, scheme, application, genesis, body_bytes_max, links } = flood;
     let mut senders = Vec::new();
@@ -103,7 +103,7 @@ pub(super) fn flood(context: Context, flood: Flood) {
         let begun = context.current();
         let mut count = 0u64;
         loop {
-            context.sleep(Duration::from_millis(1)).await;
+            context.sleep(Duration::from_millis(2)).await;
             let plausible = context.current() < begun + PLAUSIBLE;
             for (channel, sender) in senders.iter_mut().enumerate() {
                 count += 1;

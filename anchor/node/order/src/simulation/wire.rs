@@ -59,7 +59,7 @@ impl Selves {
     pub(super) fn listen(&self, place: (usize, usize, usize)) -> (Queue, Ear) {
         let (queue, ear) = mpsc::unbounded_channel();
         held(&self.0).insert(place, queue.clone());
-        (queue, Ear { from: From_::Queue(ear), kept: None })
+        (queue, Ear { from: Way::Queue(ear), kept: None })
     }
 
     fn tell(&self, place: (usize, usize, usize), message: Message<Key>) {
@@ -258,14 +258,14 @@ pub(super) fn send_late(
 }
 
 #[derive(Debug)]
-enum From_ {
+enum Way {
     Network(In),
     Queue(mpsc::UnboundedReceiver<Message<Key>>),
 }
 
 /// Hears on one channel.
 pub(super) struct Ear {
-    from: From_,
+    from: Way,
     kept: Option<(usize, Kept)>,
 }
 
@@ -277,7 +277,7 @@ impl std::fmt::Debug for Ear {
 
 impl Ear {
     pub(super) fn new(receiver: In, kept: Option<(usize, Kept)>) -> Self {
-        Self { from: From_::Network(receiver), kept }
+        Self { from: Way::Network(receiver), kept }
     }
 }
 
@@ -292,8 +292,8 @@ impl Receiver for Ear {
 
     async fn recv(&mut self) -> Result<Message<Key>, Closed> {
         let (from, message) = match &mut self.from {
-            From_::Network(receiver) => receiver.recv().await.map_err(|_| Closed)?,
-            From_::Queue(queue) => queue.recv().await.ok_or(Closed)?,
+            Way::Network(receiver) => receiver.recv().await.map_err(|_| Closed)?,
+            Way::Queue(queue) => queue.recv().await.ok_or(Closed)?,
         };
         if let Some((channel, kept)) = &self.kept {
             keep(kept, *channel, false, &message);
@@ -303,8 +303,8 @@ impl Receiver for Ear {
 
     fn capacity(&self) -> NonZeroUsize {
         match &self.from {
-            From_::Network(receiver) => receiver.capacity(),
-            From_::Queue(_) => NZUsize!(4_096),
+            Way::Network(receiver) => receiver.capacity(),
+            Way::Queue(_) => NZUsize!(4_096),
         }
     }
 }

@@ -79,31 +79,39 @@ fn cases() -> impl Iterator<Item = (usize, u64)> {
     of(4, SEEDS).chain(of(7, SEEDS / 5))
 }
 
-/// Everybody but the liar hears one self or both, as the seed says; somebody hears both.
+/// One honest validator hears both selves, the others hear one or the other, as the seed says.
 fn equivocates(seed: u64, count: usize) -> impl Fn(usize) -> Role {
+    let liars = (count - 1) / 3;
+    let both = count - 1 - seed as usize % (count - liars);
     move |_| {
-        let bit = |one: usize, shift: u32| (seed >> ((one as u32 * 2 + shift) % 20)) & 1 == 1;
-        let both = count - 1 - (seed as usize % (count - (count - 1) / 3));
-        let first = (0..count).filter(|one| bit(*one, 0) || *one == both);
-        let second = (0..count).filter(|one| !bit(*one, 0) || *one == both);
-        Role::Equivocates { first: Side::of(first), second: Side::of(second) }
+        let is_first = |one: &usize| (*one as u64 + seed / 3) % 2 == 0;
+        let of = |first: bool| {
+            let told = |one: &usize| *one < liars || *one == both || is_first(one) == first;
+            Side::of((0..count).filter(told))
+        };
+        Role::Equivocates { first: of(true), second: of(false) }
     }
 }
 
 #[test]
-fn who_equivocates_is_blocked_and_named_by_who_hears_both_selves() {
+fn who_equivocates_forks_nothing_and_only_liars_are_blocked_and_named() {
+    let (mut runs, mut caught, mut named) = (0, 0, 0);
     for (count, seed) in cases() {
-        let plan = plan(seed, count, equivocates(seed, count));
-        let trace = survive(plan, count, 15);
+        let trace = survive(plan(seed, count, equivocates(seed, count)), count, 40);
         let liars = (count - 1) / 3;
-        assert_eq!(blocked(&trace), (0..liars).collect::<Vec<_>>(), "{count}, seed {seed}");
-        let named = |liar: usize| {
-            trace.evidence.iter().any(|(_, evidence)| {
-                matches!(evidence, Evidence::DoubleVote { key, .. } if *key == keys(count)[liar])
-            })
-        };
-        assert!((0..liars).all(named), "{count}, seed {seed}: {:?}", trace.evidence);
+        assert!(blocked(&trace).iter().all(|who| *who < liars), "{count}, seed {seed}");
+        let keys = &keys(count)[..liars];
+        for (_, evidence) in &trace.evidence {
+            let against = matches!(evidence, Evidence::DoubleVote { key, .. } if keys.contains(key));
+            assert!(against, "{count}, seed {seed}: {evidence:?}");
+        }
+        runs += 1;
+        caught += usize::from(!trace.blocked.is_empty());
+        named += usize::from(!trace.evidence.is_empty());
     }
+    // Where one self falls behind, it says nothing that the other's words exclude.
+    println!("{caught} of {runs} caught, {named} named");
+    assert!(caught * 4 > runs && named * 10 > runs, "{caught} and {named} of {runs}");
 }
 
 #[test]
