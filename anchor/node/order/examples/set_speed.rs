@@ -111,8 +111,7 @@ fn secrets(count: usize) -> Vec<SecretKey> {
 }
 
 fn simulate(count: usize, link: Link, blocks: usize) -> Run {
-    let chains: Vec<Arc<Chain>> =
-        (0..count).map(|_| Arc::new(Chain(Mutex::default()))).collect();
+    let chains: Vec<Arc<Chain>> = (0..count).map(|_| Arc::new(Chain(Mutex::default()))).collect();
     let start = (0..count).map(|one| (Duration::ZERO, Event::Start(one)));
     let namespace = [&NAMESPACE[..], &CHAIN].concat();
     let plan = Plan { link, events: start.collect(), ..Plan::new(1, namespace, GENESIS, BODY) };

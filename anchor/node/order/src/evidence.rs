@@ -7,9 +7,7 @@
 use crate::digest::Digest;
 use crate::scheme::Scheme;
 use commonware_codec::{Encode, ReadExt};
-use commonware_consensus::simplex::types::{
-    Activity, Finalize, Notarize, Nullify,
-};
+use commonware_consensus::simplex::types::{Activity, Finalize, Notarize, Nullify};
 use commonware_consensus::types::{Participant, Round};
 use commonware_cryptography::certificate::{Attestation, Scheme as _};
 use commonware_parallel::Sequential;

@@ -34,14 +34,16 @@
 //! Votes are written before they count, under [`OrderConfig::directory`] (`votes/` is the engine's,
 //! `lock` is held by the running process); the folder must never be deleted or restored from a copy
 //! while the key is in use. At a start the engine resumes above
-//! [`OrderConfig::finalized`] and above what its own journal finalized. What the journal finalized
+//! [`OrderConfig::finalized`] and above what its own journal finalized. Votes that were damaged since
+//! they were synced make the start fail ([`Fatal::VotesDamaged`]); a torn end does not. What the journal finalized
 //! later than that is handed to the application before [`start`] returns; of that, a set of several
 //! gets from its peers what is not here.
 //!
 //! # Simulation
 //!
 //! With the feature `simulation`, the module of that name runs whole sets from a seed, with this
-//! engine and the caller's applications, over simulated time, network and disk.
+//! engine and the caller's applications, over simulated time, network and disk, and with validators
+//! that lie. The example `set_speed` measures with it what a larger set costs.
 //!
 //! # Bytes of a finalization
 //!

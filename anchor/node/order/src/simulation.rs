@@ -85,7 +85,11 @@ impl Side {
 
     /// These validators.
     pub fn of(validators: impl IntoIterator<Item = usize>) -> Self {
-        Self(validators.into_iter().fold(0, |all, one| all | 1u128.checked_shl(one as u32).unwrap_or(0)))
+        Self(
+            validators
+                .into_iter()
+                .fold(0, |all, one| all | 1u128.checked_shl(one as u32).unwrap_or(0)),
+        )
     }
 
     /// Whether a validator is among them.
@@ -253,8 +257,7 @@ pub fn run(
     };
     let mut runner = deterministic::Runner::new(config);
     loop {
-        let (ended, checkpoint) =
-            runner.start_and_recover(|context| course.run(context, &done));
+        let (ended, checkpoint) = runner.start_and_recover(|context| course.run(context, &done));
         match ended {
             Ended::Blackout => runner = checkpoint.into(),
             Ended::Done(outcome) => return outcome,
@@ -305,7 +308,9 @@ impl Course {
             Event::Cut(one) => all.for_each(|other| self.set_apart(one, other, true)),
             Event::Join(one) => all.for_each(|other| self.set_apart(one, other, false)),
             Event::Split(side) => {
-                for (one, other) in all.clone().flat_map(|one| all.clone().map(move |two| (one, two))) {
+                for (one, other) in
+                    all.clone().flat_map(|one| all.clone().map(move |two| (one, two)))
+                {
                     let honest = self.plan.role(one).or(self.plan.role(other)).is_none();
                     if honest && side.has(one) && !side.has(other) {
                         self.set_apart(one, other, true);
@@ -389,10 +394,8 @@ impl World {
     async fn trace(&self, context: &Context, course: &Course, elapsed: Duration) -> Trace {
         let number = |key: &Key| self.shared.names.iter().position(|name| name == key);
         let blocked = self.shared.oracle.blocked().await.unwrap_or_default();
-        let mut blocked: Vec<(usize, usize)> = blocked
-            .iter()
-            .filter_map(|(from, to)| Some((number(from)?, number(to)?)))
-            .collect();
+        let mut blocked: Vec<(usize, usize)> =
+            blocked.iter().filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
         blocked.sort_unstable();
         let records = &course.records;
         Trace {

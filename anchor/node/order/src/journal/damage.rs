@@ -50,7 +50,8 @@ fn is_damaged(page: &[u8]) -> bool {
         let length = u16::from_be_bytes([length[0], length[1]]);
         let sum = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
         let covered = |length: u16| content.get(..length.into()).filter(|bytes| !bytes.is_empty());
-        let holds = |length: u16| covered(length).is_some_and(|bytes| Crc32::checksum(bytes) == sum);
+        let holds =
+            |length: u16| covered(length).is_some_and(|bytes| Crc32::checksum(bytes) == sum);
         if (length == 0 && sum == 0) || holds(length) {
             return false;
         }

@@ -104,9 +104,8 @@ impl Records {
 
     /// How many different votes of honest validators there were.
     pub(super) fn votes(&self) -> usize {
-        let count = |cast: &Cast| {
-            cast.notarize.len() + cast.finalize.len() + usize::from(cast.timeout)
-        };
+        let count =
+            |cast: &Cast| cast.notarize.len() + cast.finalize.len() + usize::from(cast.timeout);
         held(&self.0).votes.values().map(count).sum()
     }
 

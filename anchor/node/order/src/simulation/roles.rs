@@ -47,7 +47,7 @@ pub enum Role {
 /// For how long a liar replays only what may be honest.
 pub const REPLAYED: Duration = Duration::from_secs(5);
 /// For how long a liar floods with what may be honest.
-pub const PLAUSIBLE: Duration = Duration::from_secs(5);
+pub const PLAUSIBLE: Duration = Duration::from_secs(2);
 
 const EPOCH: u64 = 0;
 const VOTES: usize = 0;

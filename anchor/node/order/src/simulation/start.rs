@@ -212,7 +212,8 @@ impl Start {
     /// Where each self hears, by channel.
     fn ears(&self, context: &Context, receivers: Vec<In>, kept: Option<&Kept>) -> Vec<Vec<Ear>> {
         let [first, second] = &self.selves[..] else {
-            let ear = |(channel, receiver)| Ear::new(receiver, kept.map(|kept| (channel, kept.clone())));
+            let ear =
+                |(channel, receiver)| Ear::new(receiver, kept.map(|kept| (channel, kept.clone())));
             return vec![receivers.into_iter().enumerate().map(ear).collect()];
         };
         let mut ears = vec![Vec::new(), Vec::new()];

@@ -118,9 +118,8 @@ impl Wire {
             Recipients::Some(some) => some.contains(name),
             Recipients::One(one) => one == name,
         };
-        let others = names.filter(|(i, name)| {
-            *i != shape.validator && shape.told.has(*i) && is_wanted(name)
-        });
+        let others = names
+            .filter(|(i, name)| *i != shape.validator && shape.told.has(*i) && is_wanted(name));
         let all: Vec<usize> = others.map(|(i, _)| i).collect();
         if shape.withholds { self.withheld(all) } else { all }
     }
@@ -221,10 +220,7 @@ pub(super) struct Late {
 }
 
 /// Sends messages when their time has come.
-pub(super) fn send_late(
-    context: Context,
-    senders: Vec<Out>,
-) -> mpsc::UnboundedSender<Late> {
+pub(super) fn send_late(context: Context, senders: Vec<Out>) -> mpsc::UnboundedSender<Late> {
     let (queue, mut arriving) = mpsc::unbounded_channel::<Late>();
     context.spawn(move |context| async move {
         let mut senders = senders;

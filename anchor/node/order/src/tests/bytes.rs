@@ -162,7 +162,8 @@ fn the_limits_are_those_of_who_verifies() {
     assert!(made.len() <= FINALIZATION_BYTES_MAX && made.len() + 4 >= FINALIZATION_BYTES_MAX);
     assert_eq!(Finalized::decode(&made).unwrap().signatures.len(), VALIDATORS_MAX as usize);
     assert!(piaogen_verify::certificate::Certificate::decode(&made).is_ok());
-    let one_more: Vec<PublicKey> = (0..=VALIDATORS_MAX as u8).map(|i| secret(i + 1).public_key()).collect();
+    let one_more: Vec<PublicKey> =
+        (0..=VALIDATORS_MAX as u8).map(|i| secret(i + 1).public_key()).collect();
     assert!(matches!(sort_validators(&one_more), Err(Refused::Validators { .. })));
 }
 

@@ -147,10 +147,7 @@ impl Application for Headers {
 fn halves(seed: u64, liars: usize, blocks: usize) -> (Vec<Certified>, Vec<Certified>) {
     let all: Vec<Arc<Headers>> =
         (0..4 + liars).map(|number| Arc::new(Headers::new(number as i64))).collect();
-    let role = Role::Equivocates {
-        first: Side::of([0, 1, 2]),
-        second: Side::of([0, 1, 3]),
-    };
+    let role = Role::Equivocates { first: Side::of([0, 1, 2]), second: Side::of([0, 1, 3]) };
     let start = (0..4).map(|one| (Duration::ZERO, Event::Start(one)));
     let split = [(Duration::ZERO, Event::Split(Side::of([2])))];
     let plan = Plan {
@@ -246,8 +243,7 @@ fn with_as_many_liars_as_are_allowed_a_cut_network_makes_one_history_final() {
 
 #[test]
 fn a_double_vote_of_the_engine_is_evidence_that_verifies() {
-    let all: Vec<Arc<Headers>> =
-        (0..5).map(|number| Arc::new(Headers::new(number))).collect();
+    let all: Vec<Arc<Headers>> = (0..5).map(|number| Arc::new(Headers::new(number))).collect();
     let role = Role::Equivocates { first: Side::of([1, 2]), second: Side::of([2, 3]) };
     let plan = Plan {
         events: (0..4).map(|one| (Duration::ZERO, Event::Start(one))).collect(),

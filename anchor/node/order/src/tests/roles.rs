@@ -2,8 +2,8 @@
 //! on, and who is caught is blocked or named.
 
 use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
-use crate::simulation::{Event, Noise, PLAUSIBLE, Plan, REPLAYED, Role, Side, Trace, run};
 use crate::Application;
+use crate::simulation::{Event, Noise, PLAUSIBLE, Plan, REPLAYED, Role, Side, Trace, run};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_verify::evidence::Evidence;
 use std::sync::Arc;
@@ -102,7 +102,8 @@ fn who_equivocates_forks_nothing_and_only_liars_are_blocked_and_named() {
         assert!(blocked(&trace).iter().all(|who| *who < liars), "{count}, seed {seed}");
         let keys = &keys(count)[..liars];
         for (_, evidence) in &trace.evidence {
-            let against = matches!(evidence, Evidence::DoubleVote { key, .. } if keys.contains(key));
+            let against =
+                matches!(evidence, Evidence::DoubleVote { key, .. } if keys.contains(key));
             assert!(against, "{count}, seed {seed}: {evidence:?}");
         }
         runs += 1;
@@ -111,7 +112,7 @@ fn who_equivocates_forks_nothing_and_only_liars_are_blocked_and_named() {
     }
     // Where one self falls behind, it says nothing that the other's words exclude.
     println!("{caught} of {runs} caught, {named} named");
-    assert!(caught * 4 > runs && named * 10 > runs, "{caught} and {named} of {runs}");
+    assert!(caught * 10 > runs * 9 && named * 10 > runs * 9, "{caught} and {named} of {runs}");
 }
 
 #[test]

@@ -244,12 +244,7 @@ fn a_stranger_is_turned_away() {
 }
 
 /// Sends `bytes` as validator 3 on a channel, until `enough`.
-fn garbage(
-    four: &Four,
-    channel: usize,
-    bytes: &'static [u8],
-    enough: impl Fn() -> bool,
-) -> bool {
+fn garbage(four: &Four, channel: usize, bytes: &'static [u8], enough: impl Fn() -> bool) -> bool {
     let (rogue, listen) = (&four.secrets[3], &four.addresses[3]);
     std::thread::scope(|scope| {
         let (end, ended) = std::sync::mpsc::channel::<()>();
@@ -285,10 +280,11 @@ fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_h
     four.grow(&[0, 1, 2], 2);
     // Of this epoch, where the engine's messages name one; and of none that could be read.
     let (named, unnamed): (&[u8], &[u8]) = (&[0, 0xff, 0xff, 0xff], &[0xff; 100]);
-    for (channel, bytes) in [(0, named), (1, named), (3, named)]
-        .into_iter()
-        .chain([(0, unnamed), (1, unnamed), (2, unnamed)])
-    {
+    for (channel, bytes) in [(0, named), (1, named), (3, named)].into_iter().chain([
+        (0, unnamed),
+        (1, unnamed),
+        (2, unnamed),
+    ]) {
         let blocked = || (0..3).all(|index| four.peers(index)[3].blocked);
         wait("an earlier block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
         let sent = garbage(&four, channel, bytes, blocked);
@@ -299,7 +295,11 @@ fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_h
     for channel in [2, 4] {
         let goal = four.chains[0].height() + 20;
         let connected = || four.peers(0)[3].connected && four.chains[0].height() >= goal;
-        assert!(garbage(&four, channel, named, connected), "channel {channel}: {:?}", four.peers(0)[3]);
+        assert!(
+            garbage(&four, channel, named, connected),
+            "channel {channel}: {:?}",
+            four.peers(0)[3]
+        );
         four.grow(&[0, 1, 2], 2);
     }
     four.finish();
