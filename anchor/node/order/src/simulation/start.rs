@@ -192,7 +192,7 @@ impl Start {
             };
             let control = self.world.oracle.control(self.world.names[self.one].clone());
             let blocker = match self.role {
-                None => Doorman::Honest(control),
+                None => Doorman::Honest(Box::new(control)),
                 Some(_) => Doorman::Liar,
             };
             let peers = self.world.oracle.manager();

@@ -50,19 +50,22 @@ fn keep(kept: &Kept, channel: usize, own: bool, message: &IoBuf) {
     kept.push_back((channel, own, message.clone()));
 }
 
-/// Where the selves of all liars listen: by validator, self and channel.
+/// Where one self listens: validator, self and channel.
+type Place = (usize, usize, usize);
+
+/// Where the selves of all liars listen.
 #[derive(Clone, Default)]
-pub(super) struct Selves(Arc<Mutex<HashMap<(usize, usize, usize), Queue>>>);
+pub(super) struct Selves(Arc<Mutex<HashMap<Place, Queue>>>);
 
 impl Selves {
     /// Makes the place where one self listens on one channel.
-    pub(super) fn listen(&self, place: (usize, usize, usize)) -> (Queue, Ear) {
+    pub(super) fn listen(&self, place: Place) -> (Queue, Ear) {
         let (queue, ear) = mpsc::unbounded_channel();
         held(&self.0).insert(place, queue.clone());
         (queue, Ear { from: Way::Queue(ear), kept: None })
     }
 
-    fn tell(&self, place: (usize, usize, usize), message: Message<Key>) {
+    fn tell(&self, place: Place, message: Message<Key>) {
         if let Some(queue) = held(&self.0).get(&place) {
             // Who has stopped hears nothing.
             let _ = queue.send(message);
@@ -327,7 +330,7 @@ pub(super) fn divide(
 /// Blocks as the engine says; the engine of a liar blocks nobody.
 #[derive(Clone)]
 pub(super) enum Doorman {
-    Honest(Control<Key, Context>),
+    Honest(Box<Control<Key, Context>>),
     Liar,
 }
 

@@ -84,7 +84,7 @@ fn equivocates(seed: u64, count: usize) -> impl Fn(usize) -> Role {
     let liars = (count - 1) / 3;
     let both = count - 1 - seed as usize % (count - liars);
     move |_| {
-        let is_first = |one: &usize| (*one as u64 + seed / 3) % 2 == 0;
+        let is_first = |one: &usize| (*one as u64 + seed / 3).is_multiple_of(2);
         let of = |first: bool| {
             let told = |one: &usize| *one < liars || *one == both || is_first(one) == first;
             Side::of((0..count).filter(told))
