@@ -3,10 +3,11 @@
 //!
 //! The engine knows blocks by digest only. It asks for one (`propose`), asks about one (`verify`,
 //! and `certify` when a quorum voted for it), and reports everything that it sees; of the reports
-//! finalizations matter here, votes are counted, and evidence of double voting is logged.
+//! finalizations matter here, votes are counted, and evidence of double voting is kept and logged.
 
 use crate::Status;
 use crate::digest::Digest;
+use crate::evidence;
 use crate::exchange::{Mailbox, Order};
 use crate::key::Key;
 use crate::scheme::Scheme;
@@ -25,11 +26,12 @@ use std::sync::Arc;
 pub(crate) struct Adapter {
     mailbox: Mailbox,
     status: Arc<Status>,
+    scheme: Scheme,
 }
 
 impl Adapter {
-    pub(crate) fn new(mailbox: Mailbox, status: Arc<Status>) -> Self {
-        Self { mailbox, status }
+    pub(crate) fn new(mailbox: Mailbox, status: Arc<Status>, scheme: Scheme) -> Self {
+        Self { mailbox, status, scheme }
     }
 
     fn send(&self, order: Order) -> Feedback {
@@ -102,7 +104,9 @@ impl Reporter for Adapter {
             Activity::ConflictingNotarize(_)
             | Activity::ConflictingFinalize(_)
             | Activity::NullifyFinalize(_) => {
-                tracing::error!(?activity, "a validator voted twice: keep this line as evidence");
+                if let Some(evidence) = evidence::of(&activity, &self.scheme) {
+                    self.status.caught(evidence);
+                }
             }
             Activity::Notarization(_) | Activity::Certification(_) | Activity::Nullification(_) => {
             }

@@ -251,9 +251,9 @@ async fn prepare(context: &runtime::Context, plan: &mut Plan) -> Result<Resume, 
         return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
     }
     let (child, partition) = (context.child("recall"), journal::partition(config.epoch));
-    let memory = journal::recall(child, &partition, scheme, &config.directory).await?;
+    let recorded = known.as_ref().map_or(0, |known| known.view().get());
+    let memory = journal::recall(child, &partition, scheme, &config.directory, recorded).await?;
     if let Some(kept) = kept {
-        let recorded = known.as_ref().map_or(0, |known| known.view().get());
         not_older(context, config, kept, recorded, &memory).await?;
     }
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
@@ -515,7 +515,7 @@ where
     if follows {
         return (None, exchange);
     }
-    let adapter = Adapter::new(mailbox, status);
+    let adapter = Adapter::new(mailbox, status, scheme.clone());
     let settings =
         Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
     let engine = Engine::new(context.child("engine"), settings);
@@ -537,7 +537,8 @@ fn settings<B: Blocker<PublicKey = Key>>(
         automaton: adapter.clone(),
         relay: adapter.clone(),
         reporter: adapter,
-        track_historical_votes: false,
+        // Two votes that exclude each other are evidence for as long as their view is remembered.
+        track_historical_votes: true,
         strategy: Sequential,
         partition: journal::partition(config.epoch),
         mailbox_size: NZUsize!(1024),

@@ -244,6 +244,20 @@ pub enum Fatal {
         /// What the key's device said.
         reason: String,
     },
+    /// A bit of the votes on disk has flipped.
+    #[error(
+        "the votes of view {view} in {directory} are damaged: a bit of what was written has flipped; \
+         who votes without them may vote twice. Let this node follow, with another key that the \
+         others name among their peers, until a block of a later view is final; then start it with \
+         its own key again",
+        directory = directory.display()
+    )]
+    VotesDamaged {
+        /// The folder of the engine.
+        directory: PathBuf,
+        /// Whose votes.
+        view: u64,
+    },
     /// A block is final and its body is nowhere.
     #[error(
         "block {block} of view {view} is final and its body is not here; there is nobody to ask in \

@@ -21,8 +21,10 @@ use std::fmt;
 /// The engine's finalization, over SM2 and SM3.
 pub(crate) type Finalization = commonware_consensus::simplex::types::Finalization<Scheme, Digest>;
 
-/// Longest finalization that is read: the largest set, everybody signed.
-pub const FINALIZATION_BYTES_MAX: usize = 30 + 32 + 8 + 128 + 5 + 64 * VALIDATORS_MAX as usize;
+/// Longest finalization that is read: the largest set, everybody signed. Epoch and views have up
+/// to 10 bytes each, the number of signatures has up to 5.
+pub const FINALIZATION_BYTES_MAX: usize =
+    30 + 32 + 8 + (VALIDATORS_MAX as usize).div_ceil(8) + 5 + 64 * VALIDATORS_MAX as usize;
 
 /// A finalization, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

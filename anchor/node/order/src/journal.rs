@@ -11,7 +11,11 @@
 //!
 //! Invariants
 //! - Nothing is signed here: certificates are assembled from votes that were cast and written.
+//! - Votes that were synced and cannot be read are not taken for such that never were
+//!   (`journal/damage`): the journal by itself would cut them off like a torn end.
 //! - The journal is opened, read and closed before the engine opens it.
+
+mod damage;
 
 use crate::digest::Digest;
 use crate::error::Fatal;
@@ -27,8 +31,8 @@ use commonware_parallel::Sequential;
 use commonware_runtime::buffer::paged::CacheRef;
 use commonware_runtime::{Metrics, ReadOptions, Storage};
 use commonware_storage::journal::segmented::variable::{Config, Journal};
+use commonware_utils::NZUsize;
 use commonware_utils::iter::NonEmpty;
-use commonware_utils::{NZU16, NZUsize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -38,7 +42,7 @@ pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(16 * 1024);
 
 /// Pages of the journal in memory; with its checksum a page fills one page of the disk.
 pub(crate) fn page_cache() -> CacheRef {
-    CacheRef::new(NZU16!(4084), NZUsize!(256))
+    CacheRef::new(damage::PAGE, NZUsize!(256))
 }
 
 /// Name of the engine's journal; one for each epoch, because votes of another are no state of it.
@@ -69,13 +73,21 @@ struct Seen {
     settled: BTreeSet<u64>,
 }
 
-/// Reads the journal in a partition.
+/// Reads the journal in a partition. Up to the view `settled` blocks are final, and nothing is voted
+/// for any more.
 pub(crate) async fn recall<E: Storage + Metrics>(
     context: E,
     partition: &str,
     scheme: &Scheme,
     directory: &Path,
+    settled: u64,
 ) -> Result<Memory, Fatal> {
+    // Before it is opened, which would repair it.
+    if let Some(view) = damage::newest(&context, partition).await
+        && view > settled
+    {
+        return Err(Fatal::VotesDamaged { directory: directory.to_path_buf(), view });
+    }
     let mut memory = Memory { empty: true, ..Memory::default() };
     let mut seen = Seen::default();
     let most = scheme.certificate_codec_config();

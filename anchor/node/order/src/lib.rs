@@ -48,14 +48,17 @@
 //! | check | 12: the beginning of SM3 of the 33 bytes of the compressed key and the 20 before |
 //!
 //! At a start the engine resumes above
-//! [`OrderConfig::finalized`] and above what its own journal finalized. What the journal finalized
+//! [`OrderConfig::finalized`] and above what its own journal finalized. Votes that were damaged
+//! since they were synced make the start fail ([`Fatal::VotesDamaged`]); a torn end does not. What
+//! the journal finalized
 //! later than that is handed to the application before [`start`] returns; of that, a set of several
 //! gets from its peers what is not here.
 //!
 //! # Simulation
 //!
 //! With the feature `simulation`, the module of that name runs whole sets from a seed, with this
-//! engine and the caller's applications, over simulated time, network and disk.
+//! engine and the caller's applications, over simulated time, network and disk, and with validators
+//! that lie. The example `set_speed` measures with it what a larger set costs.
 //!
 //! # Bytes of a finalization
 //!
@@ -84,6 +87,7 @@ mod adapter;
 mod digest;
 mod engine;
 mod error;
+mod evidence;
 mod exchange;
 mod finalization;
 mod journal;
@@ -106,6 +110,7 @@ pub use scheme::VALIDATORS_MAX;
 
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, Signer};
+use piaogen_verify::evidence::Evidence;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -313,6 +318,12 @@ impl Handle {
         self.status.peers()
     }
 
+    /// Two votes of each validator that this one saw vote twice in one view. They verify with the
+    /// trust root of their epoch; with an earlier one, once it is known how to come to that.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        held(&self.status.evidence).clone()
+    }
+
     /// Ends ordering and waits until everything is written.
     ///
     /// # Errors
@@ -362,6 +373,8 @@ struct Status {
     me: Option<PublicKey>,
     votes: Mutex<Vec<Votes>>,
     links: Mutex<Option<Links>>,
+    /// At most one piece for each validator.
+    evidence: Mutex<Vec<Evidence>>,
 }
 
 /// Votes of one validator.
@@ -423,6 +436,25 @@ impl Status {
             votes.count += 1;
             votes.view = votes.view.max(view);
         }
+    }
+
+    /// Keeps the first piece of evidence against each validator, and logs it in its compact form.
+    fn caught(&self, evidence: Evidence) {
+        let Evidence::DoubleVote { key, epoch, view, .. } = &evidence else { return };
+        let against =
+            |kept: &Evidence| matches!(kept, Evidence::DoubleVote { key: one, .. } if one == key);
+        let mut all = held(&self.evidence);
+        if all.iter().any(against) {
+            return;
+        }
+        let (validator, evidence_hex) =
+            (hex::encode(key.to_compressed()), hex::encode(evidence.encode()));
+        tracing::error!(
+            %validator, epoch, view, evidence = %evidence_hex,
+            "a validator voted twice: keep the evidence; `xxd -r -p` makes the file of it that \
+             `piaogen evidence verify` checks"
+        );
+        all.push(evidence);
     }
 
     fn peers(&self) -> Vec<Peer> {

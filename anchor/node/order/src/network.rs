@@ -8,7 +8,7 @@
 //! Invariants
 //! - Only the keys that the configuration names are peers; another is refused in the handshake,
 //!   before anything else that it sends is read.
-//! - What the engine of another epoch sends reaches this one's not.
+//! - What the engine of another epoch sends reaches this one's not; who names no epoch is blocked.
 //! - The longest message follows from the bodies, so all nodes of a chain have the same limit.
 
 use crate::digest::Digest;
@@ -25,9 +25,9 @@ use commonware_cryptography::{ChaCha20Poly1305, Signer};
 use commonware_math::algebra::Random;
 use commonware_p2p::authenticated::lookup;
 use commonware_p2p::utils::mux::{self, MuxHandle, Muxer, SubReceiver, SubSender};
-use commonware_p2p::{Address, AddressableManager as _, Blocker, Ingress, Provider};
+use commonware_p2p::{Address, AddressableManager as _, Blocker, Ingress, Message, Provider};
 use commonware_p2p::{Receiver, Sender};
-use commonware_runtime::{Metrics as _, Quota, Supervisor as _, tokio as runtime};
+use commonware_runtime::{Metrics as _, Quota, Spawner, Supervisor as _, tokio as runtime};
 use commonware_stream::sake::{self, Sake};
 use commonware_stream::{SakeCups, cups};
 use commonware_utils::ordered::Map;
@@ -35,6 +35,7 @@ use commonware_utils::{Hostname, NZU32, NZUsize};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use rand::CryptoRng;
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -68,15 +69,8 @@ pub(crate) type Connected = Links<
     lookup::Oracle<Key>,
     lookup::Oracle<Key>,
 >;
-/// Links over this network of which the engine's belong to one epoch.
-pub(crate) type OfEpoch = Links<
-    SubSender<Out>,
-    SubReceiver<Key>,
-    Out,
-    lookup::Receiver<Key>,
-    lookup::Oracle<Key>,
-    lookup::Oracle<Key>,
->;
+/// Links of which the engine's belong to one epoch.
+pub(crate) type OfEpoch<V, S, R, B, P> = Links<SubSender<V>, SubReceiver<Key>, S, R, B, P>;
 
 /// The bounds that the engine and the exchange have on links, in one name.
 pub(crate) trait Channel: Sender<PublicKey = Key> {}
@@ -249,18 +243,30 @@ impl<V, W, S, R, B, P> Links<V, W, S, R, B, P> {
             peers,
         }
     }
+
+    /// The same links for a set of one: its votes go where `quiet` takes them, to nobody, and what
+    /// others send as votes is read by nobody.
+    pub(crate) fn without_votes<V2, W2, S2, R2, B2, P2>(
+        self,
+        quiet: Links<V2, W2, S2, R2, B2, P2>,
+    ) -> Links<V2, W2, S, R, B, P> {
+        let Links { bodies, requests, blocker, peers, .. } = self;
+        let Links { votes, certificates, views, .. } = quiet;
+        Links { votes, certificates, views, bodies, requests, blocker, peers }
+    }
 }
 
-impl Connected {
+impl<V: Channel, W: Source, S, R, B: Block, P> Links<V, W, S, R, B, P> {
     /// The same links, of which votes, certificates and views are those of one epoch.
-    pub(crate) async fn of_epoch(
+    pub(crate) async fn of_epoch<E: Spawner>(
         self,
-        context: &runtime::Context,
+        context: &E,
         epoch: u64,
-    ) -> Result<OfEpoch, mux::Error> {
+    ) -> Result<OfEpoch<V, S, R, B, P>, mux::Error> {
         let Links { votes, certificates, views, bodies, requests, blocker, peers } = self;
-        let part = async |name: &'static str, (sender, receiver): (Out, lookup::Receiver<Key>)| {
-            let (muxer, mut handle): (_, MuxHandle<Out>) =
+        let part = async |name: &'static str, (sender, receiver): (V, W)| {
+            let receiver = OfSomeEpoch { inner: receiver, blocker: blocker.clone() };
+            let (muxer, mut handle): (_, MuxHandle<V>) =
                 Muxer::new(context.child(name), sender, receiver);
             muxer.start();
             handle.register(epoch).await
@@ -277,16 +283,35 @@ impl Connected {
     }
 }
 
-impl OfEpoch {
-    /// The same links for a set of one: its votes go where `quiet` takes them, to nobody, and what
-    /// others send as votes is read by nobody.
-    pub(crate) fn without_votes<V, W, S, R, B, P>(
-        self,
-        quiet: Links<V, W, S, R, B, P>,
-    ) -> Links<V, W, Out, lookup::Receiver<Key>, lookup::Oracle<Key>, lookup::Oracle<Key>> {
-        let Links { bodies, requests, blocker, peers, .. } = self;
-        let Links { votes, certificates, views, .. } = quiet;
-        Links { votes, certificates, views, bodies, requests, blocker, peers }
+/// Receives messages that begin with the number of an epoch, and blocks who sends another.
+struct OfSomeEpoch<R, B> {
+    inner: R,
+    blocker: B,
+}
+
+impl<R: fmt::Debug, B> fmt::Debug for OfSomeEpoch<R, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl<R: Source, B: Block> Receiver for OfSomeEpoch<R, B> {
+    type Error = R::Error;
+    type PublicKey = Key;
+
+    async fn recv(&mut self) -> Result<Message<Key>, R::Error> {
+        loop {
+            let (from, bytes) = self.inner.recv().await?;
+            if mux::parse(bytes.clone()).is_ok() {
+                return Ok((from, bytes));
+            }
+            tracing::warn!(peer = %from, "a peer sent a message without the number of an epoch");
+            self.blocker.block(from);
+        }
+    }
+
+    fn capacity(&self) -> NonZeroUsize {
+        self.inner.capacity()
     }
 }
 

@@ -28,8 +28,8 @@ use commonware_utils::{N3f1, Participant};
 use rand::CryptoRng;
 use std::fmt;
 
-/// Most validators that a set may have; what is read is bounded by it.
-pub const VALIDATORS_MAX: u32 = 1024;
+/// Most validators that a set may have: what the genesis allows. What is read is bounded by it.
+pub const VALIDATORS_MAX: u32 = piaogen_verify::header::VALIDATORS_MAX as u32;
 
 /// Signs and checks votes of one validator set.
 #[derive(Clone)]

@@ -1,38 +1,57 @@
 //! Runs sets of validators from a seed: the real engine and the real exchange, over simulated time,
-//! network and disk.
+//! network and disk, with validators that lie.
 //!
 //! Applications are called in the one thread of the deterministic runtime, so they must answer at
 //! once: what a real one would wait for, a simulated one answers with `None` or `NotYet`, and is
 //! asked again when a little time has passed. An application outlives its validator's stops, as a
 //! data folder does.
 //!
-//! Invariants
+//! # Faults
+//!
+//! Of the network: [`Link`] loses and scatters messages, [`Noise`] repeats them and lets others
+//! overtake them, [`Event::Cut`] and [`Event::Split`] part validators. Of the machine:
+//! [`Event::Stop`] loses what was not synced, [`Event::Blackout`] tears it, [`Event::Flip`] damages
+//! what was. Of the validators: [`Role`].
+//!
+//! # Invariants
+//!
 //! - The same plan and applications give the same trace.
 //! - Nothing here decides: engine, exchange and recovery are those of a node.
 
-use crate::engine::{Member, resume, start_member};
-use crate::exchange::Calls;
-use crate::finalization::{self, sorted};
+mod disk;
+mod records;
+mod roles;
+mod start;
+mod wire;
+
+pub use records::Traffic;
+pub use roles::{PLAUSIBLE, REPLAYED, Role};
+
+use self::records::{CHANNELS, Records};
+use self::wire::{In, Out, Selves};
 use crate::journal;
 use crate::key::Key;
-use crate::network::{Links, message_bytes_max};
-use crate::scheme::Scheme;
-use crate::worker::{Good, Open};
-use crate::{Application, NetworkConfig, OrderConfig, OrderError, Refused, Status};
+use crate::network::message_bytes_max;
+use crate::{Application, NetworkConfig, OrderConfig, OrderError, Refused};
 use commonware_p2p::Manager as _;
 use commonware_p2p::simulated::{self, Network, Oracle};
 use commonware_runtime::deterministic::{self, Context};
-use commonware_runtime::{Clock as _, Handle, Quota, Runner as _, Spawner as _, Supervisor as _};
+use commonware_runtime::{Clock as _, Handle, Quota, Supervisor as _};
 use commonware_utils::ordered::Set;
 use commonware_utils::{NZU32, NZUsize, Probability, TryCollect as _};
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
-use std::num::NonZeroUsize;
+use piaogen_verify::evidence::Evidence;
+use std::collections::{BTreeSet, VecDeque};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How often is looked whether the run is done.
 const GLANCE: Duration = Duration::from_millis(50);
+/// Most messages a second on a channel, of who keeps to the rules and of who does not.
+const RATE: NonZeroU32 = NZU32!(1_024);
+const RATE_OF_FLOODS: NonZeroU32 = NZU32!(1_000_000);
 
 /// What the links between validators are like.
 #[derive(Clone, Copy, Debug)]
@@ -45,20 +64,64 @@ pub struct Link {
     pub arrive_percent: u8,
 }
 
+/// What links do besides: over a link alone messages stay in order, and come once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Noise {
+    /// Of a hundred messages, how many come a second time, later.
+    pub repeated_percent: u8,
+    /// Of a hundred messages, how many are held up, so that later ones overtake them.
+    pub delayed_percent: u8,
+    /// How long at most what is repeated or held up takes.
+    pub delay: Duration,
+}
+
+/// Some of the validators, of whom there are at most 128.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side(u128);
+
+impl Side {
+    /// All that there can be.
+    pub const ALL: Side = Side(u128::MAX);
+
+    /// These validators.
+    pub fn of(validators: impl IntoIterator<Item = usize>) -> Self {
+        Self(
+            validators
+                .into_iter()
+                .fold(0, |all, one| all | 1u128.checked_shl(one as u32).unwrap_or(0)),
+        )
+    }
+
+    /// Whether a validator is among them.
+    pub fn has(self, validator: usize) -> bool {
+        Side::of([validator]).0 & self.0 != 0
+    }
+}
+
 /// What happens to a validator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It starts, from what it has on disk.
     Start(usize),
-    /// It is gone, without warning.
+    /// It is gone, without warning. What was not synced is lost.
     Stop(usize),
     /// Nobody hears it, and it hears nobody.
     Cut(usize),
     /// It is connected again.
     Join(usize),
+    /// Between these and the others nothing passes. Who lies hears and tells both sides: whoever
+    /// cuts a network in two is in league with them.
+    Split(Side),
+    /// All are connected again.
+    Heal,
+    /// All stop at one moment. Of each write that was not synced some bytes survive.
+    Blackout,
+    /// A bit of what a validator that does not run has synced last flips; the number says which,
+    /// counted from the beginning of the file, and around.
+    Flip(usize, u64),
 }
 
-/// A run.
+/// A run. [`Plan::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Everything random follows from it.
@@ -75,6 +138,37 @@ pub struct Plan {
     pub events: Vec<(Duration, Event)>,
     /// Longest simulated time.
     pub limit: Duration,
+    /// What links do besides.
+    pub noise: Noise,
+    /// Who lies, and how; the others are honest.
+    pub roles: Vec<(usize, Role)>,
+}
+
+impl Plan {
+    /// A quarter of an hour over a good network, on which nothing happens yet.
+    pub fn new(
+        seed: u64,
+        namespace: impl Into<Vec<u8>>,
+        genesis: Digest,
+        body_bytes_max: usize,
+    ) -> Self {
+        let (latency, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
+        Self {
+            seed,
+            namespace: namespace.into(),
+            genesis,
+            body_bytes_max,
+            link: Link { latency, jitter, arrive_percent: 100 },
+            events: Vec::new(),
+            limit: Duration::from_secs(900),
+            noise: Noise::default(),
+            roles: Vec::new(),
+        }
+    }
+
+    fn role(&self, one: usize) -> Option<Role> {
+        self.roles.iter().find(|(who, _)| *who == one).map(|(_, role)| *role)
+    }
 }
 
 /// Why a simulation ended without being done.
@@ -103,99 +197,177 @@ pub struct Trace {
     pub fingerprint: String,
     /// How much simulated time passed.
     pub elapsed: Duration,
+    /// How many different votes honest validators sent.
+    pub votes: usize,
+    /// Honest validators, and views, of whom votes were sent that exclude each other.
+    pub doubles: Vec<(usize, u64)>,
+    /// Who blocked whom, by rising numbers.
+    pub blocked: Vec<(usize, usize)>,
+    /// Who has which evidence.
+    pub evidence: Vec<(usize, Evidence)>,
+    /// What each validator sent on each channel (PROTOCOL section 5.2).
+    pub traffic: Vec<[Traffic; CHANNELS]>,
+    /// From proposing a block to its being final, at each validator.
+    pub finality: Vec<Duration>,
 }
 
 type Net = Oracle<Key, Context>;
 
-/// What all validators share.
-struct World {
+/// What goes on when all stop.
+struct Course {
     plan: Plan,
     secrets: Vec<SecretKey>,
-    keys: Vec<PublicKey>,
-    names: Vec<Key>,
-    oracle: Net,
-    running: Vec<Option<Handle<()>>>,
+    applications: Vec<Arc<dyn Application>>,
+    events: VecDeque<(Duration, Event)>,
+    /// Pairs that are not linked, the lower number first.
+    apart: BTreeSet<(usize, usize)>,
+    records: Arc<Records>,
+    begun: Option<SystemTime>,
 }
 
-/// Runs validators with these keys until `done`; validator i works for application i.
+/// Why the runtime ended.
+enum Ended {
+    Blackout,
+    Done(Result<Trace, SimulationError>),
+}
+
+/// Runs validators with these keys until `done`; validator i works for application i. Those who
+/// equivocate have a second application each, behind all others, in the order of `plan.roles`.
 ///
 /// # Errors
 /// `Start` where a validator is refused, `Limit` where it takes too long.
 pub fn run(
-    plan: Plan,
+    mut plan: Plan,
     secrets: Vec<SecretKey>,
     applications: Vec<Arc<dyn Application>>,
     done: impl Fn() -> bool + Send + 'static,
 ) -> Result<Trace, SimulationError> {
-    let config = deterministic::Config::new().with_seed(plan.seed).with_timeout(None);
-    deterministic::Runner::new(config).start(|context| async move {
-        let begun = context.current();
-        let elapsed = |context: &Context| context.current().duration_since(begun);
-        let mut world = World::new(&context, plan, secrets).await;
-        let mut events = std::mem::take(&mut world.plan.events).into_iter().peekable();
+    let mut config = deterministic::Config::new().with_seed(plan.seed).with_timeout(None);
+    if plan.events.iter().any(|(_, event)| *event == Event::Blackout) {
+        config = config.with_storage_fault_config(disk::torn());
+    }
+    let mut course = Course {
+        events: std::mem::take(&mut plan.events).into(),
+        apart: BTreeSet::new(),
+        records: Arc::new(Records::new(secrets.len())),
+        begun: None,
+        plan,
+        secrets,
+        applications,
+    };
+    let mut runner = deterministic::Runner::new(config);
+    loop {
+        let (ended, checkpoint) = runner.start_and_recover(|context| course.run(context, &done));
+        match ended {
+            Ended::Blackout => runner = checkpoint.into(),
+            Ended::Done(outcome) => return outcome,
+        }
+    }
+}
+
+impl Course {
+    /// Runs until it is done, or all stop.
+    async fn run(&mut self, context: Context, done: &impl Fn() -> bool) -> Ended {
+        let begun = *self.begun.get_or_insert(context.current());
+        let mut world = World::new(&context, self).await;
         loop {
-            let now = elapsed(&context).unwrap_or_default();
-            while let Some((_, event)) = events.next_if(|(at, _)| *at <= now) {
-                world.happen(&context, event, &applications).await?;
+            let now = context.current().duration_since(begun).unwrap_or_default();
+            while self.events.front().is_some_and(|(at, _)| *at <= now) {
+                let Some((_, event)) = self.events.pop_front() else { break };
+                if event == Event::Blackout {
+                    return Ended::Blackout;
+                }
+                if let Err(error) = world.happen(&context, event, self).await {
+                    return Ended::Done(Err(error));
+                }
             }
-            if events.peek().is_none() && done() {
-                return Ok(Trace { fingerprint: context.auditor().state(), elapsed: now });
+            if self.events.is_empty() && done() {
+                return Ended::Done(Ok(world.trace(&context, self, now).await));
             }
-            if now >= world.plan.limit {
-                return Err(SimulationError::Limit { limit: world.plan.limit });
+            if now >= self.plan.limit {
+                return Ended::Done(Err(SimulationError::Limit { limit: self.plan.limit }));
             }
             context.sleep(GLANCE).await;
         }
-    })
+    }
+
+    /// Parts two, or joins them again.
+    fn set_apart(&mut self, one: usize, other: usize, apart: bool) {
+        let pair = (one.min(other), one.max(other));
+        if apart && one != other {
+            self.apart.insert(pair);
+        } else {
+            self.apart.remove(&pair);
+        }
+    }
+
+    /// Notes who hears whom from now on.
+    fn rearrange(&mut self, event: Event) {
+        let all = 0..self.secrets.len();
+        match event {
+            Event::Cut(one) => all.for_each(|other| self.set_apart(one, other, true)),
+            Event::Join(one) => all.for_each(|other| self.set_apart(one, other, false)),
+            Event::Split(side) => {
+                for (one, other) in
+                    all.clone().flat_map(|one| all.clone().map(move |two| (one, two)))
+                {
+                    let honest = self.plan.role(one).or(self.plan.role(other)).is_none();
+                    if honest && side.has(one) && !side.has(other) {
+                        self.set_apart(one, other, true);
+                    }
+                }
+            }
+            Event::Heal => self.apart.clear(),
+            _ => {}
+        }
+    }
+}
+
+/// What all validators share while none of it stops.
+#[derive(Clone)]
+struct Shared {
+    keys: Vec<PublicKey>,
+    names: Arc<[Key]>,
+    oracle: Net,
+    selves: Selves,
+}
+
+/// All validators.
+struct World {
+    shared: Shared,
+    running: Vec<Option<Handle<()>>>,
 }
 
 impl World {
-    async fn new(context: &Context, plan: Plan, secrets: Vec<SecretKey>) -> Self {
-        let keys: Vec<PublicKey> = secrets.iter().map(SecretKey::public_key).collect();
-        let names: Vec<Key> = keys.iter().cloned().map(Key::from).collect();
+    async fn new(context: &Context, course: &Course) -> Self {
+        let keys: Vec<PublicKey> = course.secrets.iter().map(SecretKey::public_key).collect();
+        let names: Arc<[Key]> = keys.iter().cloned().map(Key::from).collect();
         let limits = simulated::Config {
-            max_size: message_bytes_max(plan.body_bytes_max),
+            max_size: message_bytes_max(course.plan.body_bytes_max),
             max_peers_per_set: NonZeroUsize::new(keys.len()).unwrap_or(NonZeroUsize::MIN),
             disconnect_on_block: true,
             tracked_peer_sets: NZUsize!(1),
         };
         let (network, oracle) =
-            Network::new_with_peers(context.child("network"), limits, names.clone()).await;
+            Network::new_with_peers(context.child("network"), limits, names.to_vec()).await;
         network.start();
-        let peers = names.clone().into_iter().try_collect();
+        let peers = names.iter().cloned().try_collect();
         let _ = oracle.manager().track(0, peers.unwrap_or_else(|_| Set::default()));
         let running = keys.iter().map(|_| None).collect();
-        let world = Self { plan, secrets, keys, names, oracle, running };
-        for one in 0..world.names.len() {
-            world.connect(one).await;
-        }
-        world
-    }
-
-    /// Links a validator with all others; what is linked stays so.
-    async fn connect(&self, one: usize) {
-        let Link { latency, jitter, arrive_percent } = self.plan.link;
-        let success_rate = Probability::new(arrive_percent.min(100).into(), 100);
-        let Some(success_rate) = success_rate else { return };
-        let link = simulated::Link { latency, jitter, success_rate };
-        for other in (0..self.names.len()).filter(|other| *other != one) {
-            for (from, to) in [(one, other), (other, one)] {
-                let (from, to) = (self.names[from].clone(), self.names[to].clone());
-                let _ = self.oracle.add_link(from, to, link.clone()).await;
-            }
-        }
+        let shared = Shared { keys, names, oracle, selves: Selves::default() };
+        shared.link(course).await;
+        Self { shared, running }
     }
 
     async fn happen(
         &mut self,
         context: &Context,
         event: Event,
-        applications: &[Arc<dyn Application>],
+        course: &mut Course,
     ) -> Result<(), SimulationError> {
         match event {
             Event::Start(one) => {
-                let application = applications[one].clone();
-                let started = self.start(context, one, application).await;
+                let started = self.shared.start(context, one, course).await;
                 let failed = |error| SimulationError::Start { validator: one, error };
                 self.running[one] = Some(started.map_err(failed)?);
             }
@@ -204,92 +376,95 @@ impl World {
                     running.abort();
                 }
             }
-            Event::Cut(one) => {
-                for other in (0..self.names.len()).filter(|other| *other != one) {
-                    for (from, to) in [(one, other), (other, one)] {
-                        let (from, to) = (self.names[from].clone(), self.names[to].clone());
-                        let _ = self.oracle.remove_link(from, to).await;
-                    }
+            Event::Flip(one, at) => {
+                let votes = partition(&self.shared.config(one, &course.plan), one, 0);
+                if !disk::flip(context, &votes, at).await {
+                    tracing::warn!(validator = one, "no votes of which a bit could flip");
                 }
             }
-            Event::Join(one) => self.connect(one).await,
+            Event::Cut(_) | Event::Join(_) | Event::Split(_) | Event::Heal => {
+                course.rearrange(event);
+                self.shared.link(course).await;
+            }
+            Event::Blackout => {}
         }
         Ok(())
     }
 
-    fn config(&self, one: usize) -> OrderConfig {
+    async fn trace(&self, context: &Context, course: &Course, elapsed: Duration) -> Trace {
+        let number = |key: &Key| self.shared.names.iter().position(|name| name == key);
+        let blocked = self.shared.oracle.blocked().await.unwrap_or_default();
+        let mut blocked: Vec<(usize, usize)> =
+            blocked.iter().filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
+        blocked.sort_unstable();
+        let records = &course.records;
+        Trace {
+            fingerprint: context.auditor().state(),
+            elapsed,
+            votes: records.votes(),
+            doubles: records.doubles(),
+            blocked,
+            evidence: records.evidence(),
+            traffic: records.traffic(),
+            finality: records.finality(),
+        }
+    }
+}
+
+impl Shared {
+    /// Links all who are not apart, and nobody else; what is linked stays so.
+    async fn link(&self, course: &Course) {
+        let Link { latency, jitter, arrive_percent } = course.plan.link;
+        let success_rate = Probability::new(arrive_percent.min(100).into(), 100);
+        let Some(success_rate) = success_rate else { return };
+        let link = simulated::Link { latency, jitter, success_rate };
+        let count = self.names.len();
+        for (one, other) in (0..count).flat_map(|one| (one + 1..count).map(move |two| (one, two))) {
+            for (from, to) in [(one, other), (other, one)] {
+                let (from, to) = (self.names[from].clone(), self.names[to].clone());
+                // That there is one already, or none, is no error.
+                let _ = match course.apart.contains(&(one, other)) {
+                    true => self.oracle.remove_link(from, to).await,
+                    false => self.oracle.add_link(from, to, link.clone()).await,
+                };
+            }
+        }
+    }
+
+    fn config(&self, one: usize, plan: &Plan) -> OrderConfig {
         let network = NetworkConfig {
             // Nothing listens.
             listen: ([127, 0, 0, 1], 0).into(),
             peers: Vec::new(),
             any_source: false,
             blocked_for: Duration::from_secs(3_600),
-            body_bytes_max: self.plan.body_bytes_max,
+            body_bytes_max: plan.body_bytes_max,
         };
-        let namespace = self.plan.namespace.clone();
+        let namespace = plan.namespace.clone();
         let folder = format!("validator-{one}");
         OrderConfig {
             network: Some(network),
-            ..OrderConfig::new(namespace, self.keys.clone(), folder, self.plan.genesis)
+            ..OrderConfig::new(namespace, self.keys.clone(), folder, plan.genesis)
         }
     }
 
-    /// Starts a validator like a node does: it recalls its votes, hands over what the application
-    /// missed, and goes on. The task that is returned takes all others of the validator with it.
-    async fn start(
-        &self,
-        context: &Context,
-        one: usize,
-        application: Arc<dyn Application>,
-    ) -> Result<Handle<()>, OrderError> {
-        let (config, secret) = (self.config(one), &self.secrets[one]);
-        let key = || Refused::NotAValidator { key: self.names[one].to_string() };
-        let set = sorted(&self.keys)?;
-        let scheme = Scheme::signer(&config.namespace, set, secret.clone()).ok_or_else(key)?;
-        // The simulated disk is one for all.
-        let partition = format!("{}-{one}", journal::partition(config.epoch));
-        let context = context.child("validator").with_attribute("validator", one);
-        let recall = context.child("recall");
-        let memory = journal::recall(recall, &partition, &scheme, &config.directory).await?;
-        // The newest certificate that the application has, as a node would have it from its store.
-        let newest = application.finals(application.last().height, 1, usize::MAX).pop();
-        let known = newest.map(|block| finalization::decode(&block.finalization)).transpose()?;
-        let resume = resume(&config, &scheme, known.as_ref(), memory, application.as_ref())?;
-        let member = Member {
-            application,
-            calls: Calls::Inline(Open::default(), Vec::new()),
-            good: Good::default(),
-            scheme,
-            me: self.names[one].clone(),
-            status: Arc::new(Status::new(
-                finalization::sort_validators(&self.keys)?,
-                secret.public_key(),
-            )),
-            partition,
-        };
+    /// Takes the place of a validator on all channels of the network.
+    async fn register(&self, one: usize, plan: &Plan) -> Result<Vec<(Out, In)>, Refused> {
         let control = self.oracle.control(self.names[one].clone());
-        let quota = Quota::per_second(NZU32!(1024));
-        let closed = |_| Refused::Directory {
-            directory: config.directory.clone(),
-            reason: "the simulated network is closed".to_owned(),
-        };
-        let links = Links {
-            votes: control.register(0, quota).await.map_err(closed)?,
-            certificates: control.register(1, quota).await.map_err(closed)?,
-            views: control.register(2, quota).await.map_err(closed)?,
-            bodies: control.register(3, quota).await.map_err(closed)?,
-            requests: control.register(4, quota).await.map_err(closed)?,
-            blocker: control,
-            peers: self.oracle.manager(),
-        };
-        let all = config.clone();
-        Ok(context.child("tasks").spawn(move |context| async move {
-            let (engine, exchange) =
-                start_member(context.child("set"), &all, resume, member, links);
-            if let Some(engine) = engine {
-                let _ = engine.await;
-            }
-            let _ = exchange.await;
-        }))
+        let rate = if plan.role(one) == Some(Role::Floods) { RATE_OF_FLOODS } else { RATE };
+        let mut links = Vec::new();
+        for channel in 0..CHANNELS as u64 {
+            let link = control.register(channel, Quota::per_second(rate)).await;
+            links.push(link.map_err(|_| Refused::Directory {
+                directory: format!("validator-{one}").into(),
+                reason: "the simulated network is closed".to_owned(),
+            })?);
+        }
+        Ok(links)
     }
+}
+
+/// Name of the journal of one self of a validator.
+fn partition(config: &OrderConfig, one: usize, which: usize) -> String {
+    format!("{}-{one}-{which}", journal::partition(config.epoch))
 }

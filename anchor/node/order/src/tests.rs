@@ -2,9 +2,12 @@
 //! sockets.
 
 mod bytes;
+mod disk;
+mod fork;
 mod observer;
 mod once;
 mod recall;
+mod roles;
 mod set;
 mod simulated;
 mod single;
@@ -44,6 +47,8 @@ struct State {
     full: bool,
     /// Proposes wrong roots.
     liar: bool,
+    /// Added to the views in its blocks, so that they are others than another's.
+    twist: u64,
     /// How many bodies it found good, and bad.
     verdicts: (u64, u64),
 }
@@ -57,6 +62,7 @@ impl Default for Chain {
             idle: false,
             full: false,
             liar: false,
+            twist: 0,
             verdicts: (0, 0),
         };
         Self { state: Mutex::new(state), grew: Condvar::new() }
@@ -148,7 +154,8 @@ impl Application for Chain {
             _ => identity(state.bodies.get(&parent)?)?.height + 1,
         };
         let root = if state.liar { [0; 32] } else { root(&parent) };
-        let body = [&parent[..], &height.to_be_bytes(), &view.to_be_bytes(), &root].concat();
+        let said = (view + state.twist).to_be_bytes();
+        let body = [&parent[..], &height.to_be_bytes(), &said, &root].concat();
         let block = sm3::hash(&body);
         state.bodies.insert(block, body);
         Some(block)

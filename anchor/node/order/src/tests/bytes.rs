@@ -3,7 +3,7 @@
 use super::{Chain, GENESIS, NAMESPACE, identity, root, secret};
 use crate::digest::Digest;
 use crate::exchange::checked_batch;
-use crate::finalization::{Finalization, sorted};
+use crate::finalization::{FINALIZATION_BYTES_MAX, Finalization, sorted};
 use crate::scheme::Scheme;
 use crate::wire::write_batch;
 use crate::{Application, FinalBlock, Finalized, Refused, VALIDATORS_MAX, sort_validators};
@@ -138,11 +138,33 @@ fn lengths_are_bounded_before_they_are_believed() {
     let huge = [&head[..], &u64::MAX.to_be_bytes()].concat();
     assert!(matches!(Finalized::decode(&huge), Err(Refused::Malformed { .. })));
     let above = u64::from(VALIDATORS_MAX) + 1;
-    let bitmap = vec![0xff; 129];
+    let bitmap = vec![0xff; VALIDATORS_MAX as usize / 8 + 1];
     let wide = [&head[..], &above.to_be_bytes(), &bitmap].concat();
     assert!(matches!(Finalized::decode(&wide), Err(Refused::Malformed { .. })));
     let size = Scheme::max_certificate_size(4);
     assert!(finalization(&[0, 1, 2, 3]).unwrap().certificate.encode().len() <= size);
+}
+
+#[test]
+fn the_limits_are_those_of_who_verifies() {
+    assert_eq!(u64::from(VALIDATORS_MAX), piaogen_verify::header::VALIDATORS_MAX);
+    let longest = FINALIZATION_BYTES_MAX as u64;
+    assert!(longest <= piaogen_verify::certificate::CERTIFICATE_MAX, "{longest}");
+    // The largest set, everybody signed, with the highest numbers that there are.
+    let secrets: Vec<SecretKey> = (1..=VALIDATORS_MAX as u8).map(secret).collect();
+    let keys: Vec<PublicKey> = secrets.iter().map(SecretKey::public_key).collect();
+    let top = Round::new(Epoch::new(u64::MAX), View::new(u64::MAX));
+    let proposal = Proposal::new(top, View::new(u64::MAX - 1), Digest([0x11; 32]));
+    let vote = |one: &SecretKey| Finalize::sign(&scheme(one, &keys), proposal.clone()).unwrap();
+    let votes = NonEmpty::try_new(secrets.iter().map(vote)).unwrap();
+    let scheme = scheme(&secrets[0], &keys);
+    let made = Finalization::from_owned_finalizes(&scheme, votes, &Sequential).unwrap().encode();
+    assert!(made.len() <= FINALIZATION_BYTES_MAX && made.len() + 4 >= FINALIZATION_BYTES_MAX);
+    assert_eq!(Finalized::decode(&made).unwrap().signatures.len(), VALIDATORS_MAX as usize);
+    assert!(piaogen_verify::certificate::Certificate::decode(&made).is_ok());
+    let one_more: Vec<PublicKey> =
+        (0..=VALIDATORS_MAX as u8).map(|i| secret(i + 1).public_key()).collect();
+    assert!(matches!(sort_validators(&one_more), Err(Refused::Validators { .. })));
 }
 
 #[test]

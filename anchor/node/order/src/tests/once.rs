@@ -259,7 +259,7 @@ fn a_vote_is_cast_again_with_the_same_bytes_also_after_a_restart() {
         }
         drop(journal.sync_all().await.unwrap());
         let memory =
-            recall(context.child("reader"), &partition(0), &reader, Path::new("votes")).await;
+            recall(context.child("reader"), &partition(0), &reader, Path::new("votes"), 0).await;
         let memory = memory.unwrap();
         assert!(memory.reaches(9) && !memory.reaches(10));
     });

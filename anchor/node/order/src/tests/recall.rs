@@ -73,7 +73,8 @@ fn after(validators: u8, entries: Vec<Entry>) -> Memory {
         }
         drop(journal.sync_all().await.unwrap());
         let scheme = scheme(validators);
-        recall(context.child("reader"), &partition(0), &scheme, Path::new("votes")).await.unwrap()
+        let reader = context.child("reader");
+        recall(reader, &partition(0), &scheme, Path::new("votes"), 0).await.unwrap()
     })
 }
 

@@ -122,7 +122,9 @@ fn four_agree_each_block_has_its_certificate_and_all_see_each_other() {
         });
         let peers = four.peers(index);
         assert_eq!(peers.iter().position(|peer| peer.me), Some(index));
-        assert!(peers.iter().all(|peer| peer.votes > 0 && peer.view > 0), "{peers:?}");
+        wait("votes of all are counted", || {
+            four.peers(index).iter().all(|peer| peer.votes > 0 && peer.view > 0)
+        });
         assert!(four.handles[index].as_ref().unwrap().view() >= 20);
     }
     four.finish();
@@ -241,8 +243,8 @@ fn a_stranger_is_turned_away() {
     four.finish();
 }
 
-/// Sends garbage as validator 3 on a channel, until `enough`.
-fn garbage(four: &Four, channel: usize, enough: impl Fn() -> bool) -> bool {
+/// Sends `bytes` as validator 3 on a channel, until `enough`.
+fn garbage(four: &Four, channel: usize, bytes: &'static [u8], enough: impl Fn() -> bool) -> bool {
     let (rogue, listen) = (&four.secrets[3], &four.addresses[3]);
     std::thread::scope(|scope| {
         let (end, ended) = std::sync::mpsc::channel::<()>();
@@ -256,9 +258,7 @@ fn garbage(four: &Four, channel: usize, enough: impl Fn() -> bool) -> bool {
                     _ => &mut links.requests.0,
                 };
                 while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    // Of this epoch, where the engine's messages name one.
-                    let bytes = [vec![0], vec![0xff; 100]].concat();
-                    sender.send(Recipients::All, bytes, true);
+                    sender.send(Recipients::All, bytes.to_vec(), true);
                     context.sleep(Duration::from_millis(20)).await;
                 }
             });
@@ -278,17 +278,28 @@ fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_h
     let mut four = Four::new();
     (0..3).for_each(|index| four.start(index));
     four.grow(&[0, 1, 2], 2);
-    for channel in [0, 1, 3] {
+    // Of this epoch, where the engine's messages name one; and of none that could be read.
+    let (named, unnamed): (&[u8], &[u8]) = (&[0, 0xff, 0xff, 0xff], &[0xff; 100]);
+    for (channel, bytes) in [(0, named), (1, named), (3, named)].into_iter().chain([
+        (0, unnamed),
+        (1, unnamed),
+        (2, unnamed),
+    ]) {
         let blocked = || (0..3).all(|index| four.peers(index)[3].blocked);
         wait("an earlier block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
-        assert!(garbage(&four, channel, blocked), "channel {channel}: {:?}", four.peers(0)[3]);
+        let sent = garbage(&four, channel, bytes, blocked);
+        assert!(sent, "channel {channel}, {bytes:?}: {:?}", four.peers(0)[3]);
         four.grow(&[0, 1, 2], 2);
     }
     wait("the last block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
     for channel in [2, 4] {
         let goal = four.chains[0].height() + 20;
         let connected = || four.peers(0)[3].connected && four.chains[0].height() >= goal;
-        assert!(garbage(&four, channel, connected), "channel {channel}: {:?}", four.peers(0)[3]);
+        assert!(
+            garbage(&four, channel, named, connected),
+            "channel {channel}: {:?}",
+            four.peers(0)[3]
+        );
         four.grow(&[0, 1, 2], 2);
     }
     four.finish();

@@ -41,13 +41,9 @@ fn plan(seed: u64, arrive_percent: u8, more: &[(u64, Event)]) -> Plan {
     let start = (0..4).map(|one| (Duration::ZERO, Event::Start(one)));
     let more = more.iter().map(|(at, event)| (Duration::from_millis(*at), *event));
     Plan {
-        seed,
-        namespace: NAMESPACE.to_vec(),
-        genesis: GENESIS,
-        body_bytes_max: BODY_MAX,
         link: Link { latency, jitter: Duration::from_millis(5), arrive_percent },
         events: start.chain(more).collect(),
-        limit: seconds(900),
+        ..Plan::new(seed, NAMESPACE, GENESIS, BODY_MAX)
     }
 }
 
