@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     tracing::info!(lanes = config.lanes(), backend = parts.lanes.name(), "starting");
     let node = Arc::new(Node::start(parts)?);
     let server = match config.address()? {
-        Some(address) => Some(serve::start(address, node.clone())?),
+        Some(address) => Some(serve::start(address, node.clone(), config.limits.http_requests)?),
         None => None,
     };
     eprintln!("running at height {}", node.chain.height());
