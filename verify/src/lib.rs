@@ -31,6 +31,7 @@ pub mod record;
 pub mod refusal;
 pub mod scheme;
 pub mod status;
+pub mod tiles;
 pub mod trust_root;
 pub mod value;
 pub mod witness;

@@ -22,6 +22,7 @@ use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header};
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::status::{History, Status, StatusProof, StatusReceipt};
+use piaogen_verify::tiles::{Head, Log, Part, Tile, encode_bundle};
 use piaogen_verify::trust_root::TrustRoot;
 use piaogen_verify::witness::Witness;
 use piaogen_verify::{json, record};
@@ -270,6 +271,37 @@ fn links() {
         |r| common::link_of(r).encode(),
         |bytes| Some(Link::decode(bytes).ok()?.encode()),
     );
+}
+
+#[test]
+fn tiles() {
+    target(
+        "head",
+        |r| common::head_of(r).encode(),
+        |bytes| Some(Head::decode(bytes).ok()?.encode()),
+    );
+    let path = |random: &mut Random| {
+        let log =
+            if random.below(3) == 0 { Log::History } else { Log::Shard(random.wide() as u32) };
+        let part = match random.below(3) {
+            0 => Part::Entries,
+            _ => Part::Hashes(random.below(8) as u8),
+        };
+        let index = random.wide() >> 8;
+        Tile { log, part, index, width: 1 + random.below(256) as u16 }.to_string().into_bytes()
+    };
+    target("path of a tile", path, |bytes| {
+        let path = std::str::from_utf8(bytes).ok()?;
+        Some(Tile::parse(path)?.to_string().into_bytes())
+    });
+    let tile = |width| Tile { log: Log::History, part: Part::Entries, index: 0, width };
+    let bundle = |random: &mut Random| {
+        let items: Vec<_> = (0..3).map(|_| random.digests(4).concat()).collect();
+        encode_bundle(items.iter().map(Vec::as_slice)).unwrap()
+    };
+    target("bundle", bundle, |bytes| encode_bundle(tile(3).decode_bundle(bytes).ok()?));
+    let hashes = |random: &mut Random| (0..5).flat_map(|_| random.array::<32>()).collect();
+    target("tile", hashes, |bytes| Some(tile(5).decode(bytes).ok()?.concat()));
 }
 
 #[test]

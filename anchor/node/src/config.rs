@@ -142,6 +142,8 @@ pub struct LimitsConfig {
     pub key_tables_mib: usize,
     /// Fingerprints of the last invoices, to find near-duplicates.
     pub near_duplicates_mib: usize,
+    /// Requests for proofs, headers and tiles that are answered at the same time.
+    pub http_requests: usize,
 }
 
 /// When blocks are made.
@@ -245,6 +247,7 @@ impl Default for LimitsConfig {
             fetch_mib: 16,
             key_tables_mib: 512,
             near_duplicates_mib: 64,
+            http_requests: 64,
         }
     }
 }
@@ -364,6 +367,7 @@ impl Config {
         within("limits.fetch_mib", self.limits.fetch_mib as u64, 4, 1_024)?;
         within("limits.key_tables_mib", self.limits.key_tables_mib as u64, 0, 1 << 20)?;
         within("limits.near_duplicates_mib", self.limits.near_duplicates_mib as u64, 0, 1 << 17)?;
+        within("limits.http_requests", self.limits.http_requests as u64, 1, 4_096)?;
         let records = self.limits.block_shard_records as u64;
         within("limits.block_shard_records", records, 1, 1_000_000)?;
         within("blocks.interval_ms", self.blocks.interval_ms, 1, 60_000)?;

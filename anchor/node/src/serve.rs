@@ -1,10 +1,12 @@
-//! Serves metrics, health, receipts and headers of a running node.
+//! Serves metrics, health, receipts, headers and tiles of a running node.
 
 use crate::run::Node;
+use crate::run::chain::Provable;
 use crate::run::receipts::{Prover, Show};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use piaogen_api::Source;
 use piaogen_verify::follow::Link;
+use piaogen_verify::tiles::{HEIGHT, Head, Log, Part, Tile, encode_bundle};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,61 @@ impl Answers {
         };
         let rows = prover.rows(partition, first, count)?;
         rows.iter().map(|row| Ok(prover.receipt(partition, row, &Show::All)?.encode())).collect()
+    }
+
+    /// A tile, where the newest header proves all of it.
+    fn read(&self, tile: &Tile) -> Result<Option<Vec<u8>>> {
+        let Some(provable) = self.0.chain.provable() else { return Ok(None) };
+        let size = match tile.log {
+            Log::History => provable.header.height + 1,
+            Log::Shard(shard) => match provable.shards.get(shard as usize) {
+                Some(entry) => entry.log_size,
+                None => return Ok(None),
+            },
+        };
+        if !tile.is_in(size) {
+            return Ok(None);
+        }
+        let items = match (tile.part, tile.log) {
+            (Part::Hashes(level), log) => return Ok(Some(self.hashes(tile, log, level)?)),
+            (Part::Entries, Log::History) => {
+                let links = self.0.chain.links(tile.first(), tile.width.into())?;
+                links.iter().map(Link::encode).collect()
+            }
+            (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard, provable)?,
+        };
+        ensure!(items.len() == usize::from(tile.width), "{tile} is not whole; ask again");
+        let bundle = encode_bundle(items.iter().map(Vec::as_slice));
+        bundle.map(Some).context("an item of a bundle is too long")
+    }
+
+    fn hashes(&self, tile: &Tile, log: Log, level: u8) -> Result<Vec<u8>> {
+        let (store, level) = (&self.0.store, HEIGHT * level);
+        let mut out = Vec::with_capacity(32 * usize::from(tile.width));
+        for index in tile.first()..tile.first() + u64::from(tile.width) {
+            let hash = match log {
+                Log::History => store.history_hash(level, index)?,
+                Log::Shard(shard) => store.log_hash(shard, level, index)?,
+            };
+            out.extend_from_slice(&hash.with_context(|| format!("{tile} is not whole"))?);
+        }
+        Ok(out)
+    }
+
+    /// The entries of a bundle: archive and tail may each have a part of it.
+    fn entries(&self, tile: &Tile, shard: u32, provable: Provable) -> Result<Vec<Vec<u8>>> {
+        let store = &*self.0.store;
+        let prover = Prover { store, archive: self.0.archiver.archive(), provable };
+        let mut items = Vec::new();
+        while items.len() < usize::from(tile.width) {
+            let done = items.len() as u64;
+            let rows = prover.rows(shard, tile.first() + done, u64::from(tile.width) - done)?;
+            if rows.is_empty() {
+                break;
+            }
+            items.extend(rows.into_iter().map(|row| row.entry));
+        }
+        Ok(items)
     }
 }
 
@@ -60,15 +117,31 @@ impl Source for Answers {
         }
     }
 
+    fn head(&self) -> Result<Option<Vec<u8>>, String> {
+        let head = self.0.chain.provable().map(|provable| Head {
+            changes: provable.changes(),
+            header: provable.header,
+            certificate: provable.finalization,
+            shards: provable.shards,
+        });
+        Ok(head.map(|head| head.encode()))
+    }
+
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+        let tile = Tile::parse(path).ok_or_else(|| format!("{path} names no tile"))?;
+        self.read(&tile).map_err(|error| format!("{error:#}"))
+    }
+
     fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
         self.collect(partition, offset, count).map_err(|error| format!("{error:#}"))
     }
 }
 
-/// Serves on a thread of its own until the returned sender is dropped.
+/// Serves on a thread of its own until the returned sender is dropped; so many requests at a time.
 pub fn start(
     address: SocketAddr,
     node: Arc<Node>,
+    requests: usize,
     snapshot: Option<PathBuf>,
 ) -> Result<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<std::io::Result<()>>)> {
     // Bound here, so that an address in use is an error of the start.
@@ -81,7 +154,8 @@ pub fn start(
             // Either way, the node ends.
             let _ = ended.await;
         };
-        runtime.block_on(piaogen_api::serve(address, Arc::new(Answers(node, snapshot)), until))
+        let answers = Arc::new(Answers(node, snapshot));
+        runtime.block_on(piaogen_api::serve(address, answers, requests, until))
     })?;
     Ok((end, thread))
 }

@@ -8,7 +8,10 @@ mod common;
 use common::{Set, generator, send_all, send_registrations};
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_node::sinks::{HttpReceipts, fetch};
+use piaogen_verify::follow::{Follower, Link};
+use piaogen_verify::merkle;
 use piaogen_verify::receipt::Receipt;
+use piaogen_verify::tiles::{Head, Log, Part, Tile};
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,6 +65,52 @@ fn settle(set: &Set, who: &[usize]) {
     });
 }
 
+/// Takes a file of a node.
+fn file(set: &Set, node: usize, path: &str) -> Vec<u8> {
+    let url = format!("http://{}/v1/{path}", set.members[node].http);
+    let mut response = ureq::get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
+    response.body_mut().read_to_vec().unwrap()
+}
+
+/// Everything that a node hands out as tiles leads to what its head says.
+fn check_tiles(set: &Set, node: usize) -> Head {
+    let head = Head::decode(&file(set, node, "head")).unwrap();
+    head.verify(&TrustRoot::of_genesis(&set.keys.genesis)).unwrap();
+    let take = |log, part, size| {
+        let tiles = (0..).map_while(move |index| Tile::of(log, part, index, size));
+        tiles.map(move |tile: Tile| (tile, file(set, node, &format!("tiles/{tile}"))))
+    };
+    for shard in &head.shards {
+        let (log, size) = (Log::Shard(shard.shard), shard.log_size);
+        let hashes = take(log, Part::Hashes(0), size);
+        let hashes: Vec<_> =
+            hashes.flat_map(|(tile, bytes)| tile.decode(&bytes).unwrap()).collect();
+        assert_eq!(merkle::root_of_leaves(&hashes), shard.log_root);
+        let bundles = take(log, Part::Entries, size);
+        let leaves = bundles.flat_map(|(tile, bytes)| {
+            let items = tile.decode_bundle(&bytes).unwrap();
+            items.into_iter().map(merkle::leaf).collect::<Vec<_>>()
+        });
+        assert!(leaves.eq(hashes.iter().copied()));
+        // The tiles above are the subtrees of those below.
+        let above = take(log, Part::Hashes(1), size);
+        let above: Vec<_> = above.flat_map(|(tile, bytes)| tile.decode(&bytes).unwrap()).collect();
+        let subtrees = hashes.chunks_exact(256).map(merkle::root_of_leaves);
+        assert!(subtrees.eq(above));
+    }
+    let mut follower = Follower::new(&TrustRoot::of_genesis(&set.keys.genesis)).unwrap();
+    for (tile, bytes) in take(Log::History, Part::Entries, head.header.height + 1) {
+        for link in tile.decode_bundle(&bytes).unwrap() {
+            follower.take(&Link::decode(link).unwrap()).unwrap();
+        }
+    }
+    assert_eq!(follower.last(), Some(&head.header));
+    let hashes = take(Log::History, Part::Hashes(0), head.header.height);
+    let hashes: Vec<_> = hashes.flat_map(|(tile, bytes)| tile.decode(&bytes).unwrap()).collect();
+    assert_eq!(merkle::root_of_leaves(&hashes), head.header.history_root);
+    head
+}
+
 #[test]
 fn observers_follow_whoever_is_killed_and_answer_like_validators() {
     let root = tempfile::tempdir().unwrap();
@@ -101,6 +150,8 @@ fn observers_follow_whoever_is_killed_and_answer_like_validators() {
         receipt.entry
     });
     assert!(entries.iter().all(|entry| *entry == entries[0]));
+    let heads = [0, 4, 5].map(|node| check_tiles(&set, node));
+    assert!(heads.iter().all(|head| head.shards == heads[0].shards));
     // Observers voted for nothing: only validators are known by their votes.
     for index in ALL {
         let text = fetch(&set.members[index].http, "/metrics").unwrap();

@@ -7,9 +7,17 @@
 //! |---|---|
 //! | `GET /metrics` | series in Prometheus' text format |
 //! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
-//! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason; both say its role |
+//! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason |
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
+<<<<<<< HEAD
 //! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
+=======
+//! | `GET /v1/headers/{height}?count=N` | headers with their certificates, from that height on |
+//! | `GET /v1/head` | the newest header that proves something |
+//! | `GET /v1/tiles/{tile}` | a tile of a log, for ever the same (`FORMAT.md` section 11.2) |
+//!
+//! Health says the node's role behind `ok`.
+>>>>>>> view
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
@@ -17,6 +25,8 @@
 //!
 //! Invariants
 //! - A request costs a bounded number of receipts.
+//! - So many requests are answered at a time as were allowed, even where who asked has gone; one
+//!   more is told to come again. Health and metrics are always answered.
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -27,6 +37,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Most headers of one answer.
 pub const HEADERS_MAX: u64 = 1_000;
@@ -49,42 +60,92 @@ pub trait Source: Send + Sync + 'static {
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+<<<<<<< HEAD
     /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
     fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String>;
+=======
+    /// The newest header that proves something (`FORMAT.md` section 11.2); none at the beginning.
+    fn head(&self) -> Result<Option<Vec<u8>>, String>;
+    /// The tile with this path, where it is and can be proved.
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
+>>>>>>> view
 }
 
-/// Serves until `until` is done.
+/// Serves until `until` is done; answers at most `requests` at a time.
 pub async fn serve(
     address: SocketAddr,
     source: Arc<dyn Source>,
+    requests: usize,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, router(source)).with_graceful_shutdown(until).await
+    let room = Arc::new(Semaphore::new(requests));
+    axum::serve(listener, router(Asked { source, room })).with_graceful_shutdown(until).await
 }
 
-fn router(source: Arc<dyn Source>) -> Router {
+/// Who answers, and how many more may ask.
+#[derive(Clone)]
+struct Asked {
+    source: Arc<dyn Source>,
+    room: Arc<Semaphore>,
+}
+
+impl Asked {
+    /// Reads from the source, which blocks, on a thread for that; says so where there is no room.
+    async fn read<T: Send + 'static>(
+        self,
+        read: impl FnOnce(&dyn Source) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Response> {
+        let Ok(permit) = self.room.try_acquire_owned() else {
+            let why = "too many requests are being answered; try again in a second\n";
+            let again = [(header::RETRY_AFTER, "1")];
+            return Err((StatusCode::SERVICE_UNAVAILABLE, again, why).into_response());
+        };
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until it is read, even if nobody waits for it any longer.
+            let _permit = permit;
+            read(&*self.source)
+        });
+        match reading.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(why)) => Err((StatusCode::NOT_FOUND, format!("{why}\n")).into_response()),
+            Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        }
+    }
+}
+
+fn router(asked: Asked) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/v1/receipts/{partition}/{offset}", get(receipts))
         .route("/v1/headers/{height}", get(headers))
+<<<<<<< HEAD
         .route("/v1/snapshot/{file}", get(snapshot))
         .with_state(source)
+=======
+        .route("/v1/head", get(head))
+        .route("/v1/tiles/{*tile}", get(tile))
+        .with_state(asked)
+>>>>>>> view
 }
 
-type Shared = State<Arc<dyn Source>>;
+type Shared = State<Asked>;
 
-async fn metrics(State(source): Shared) -> Response {
+/// How long a head may be kept, which changes with each block; and a tile, which never changes.
+const HEAD_AGE: &str = "public, max-age=1";
+const TILE_AGE: &str = "public, max-age=31536000, immutable";
+
+async fn metrics(State(Asked { source, .. }): Shared) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], source.metrics()).into_response()
 }
 
-async fn live(State(source): Shared) -> Response {
+async fn live(State(Asked { source, .. }): Shared) -> Response {
     health(source.role(), source.failure())
 }
 
-async fn ready(State(source): Shared) -> Response {
+async fn ready(State(Asked { source, .. }): Shared) -> Response {
     health(source.role(), source.failure().or_else(|| source.unready()))
 }
 
@@ -96,19 +157,38 @@ fn health(role: &str, trouble: Option<String>) -> Response {
 }
 
 async fn receipts(
-    State(source): Shared,
+    State(asked): Shared,
     Path((partition, offset)): Path<(u32, u64)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    answer(&query, RECEIPTS_MAX, move |count| source.receipts(partition, offset, count)).await
+    let read = move |source: &dyn Source, count| source.receipts(partition, offset, count);
+    answer(asked, &query, RECEIPTS_MAX, read).await
 }
 
 async fn headers(
-    State(source): Shared,
+    State(asked): Shared,
     Path(height): Path<u64>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    answer(&query, HEADERS_MAX, move |count| source.headers(height, count)).await
+    answer(asked, &query, HEADERS_MAX, move |source, count| source.headers(height, count)).await
+}
+
+async fn head(State(asked): Shared) -> Response {
+    file(asked.read(|source| source.head()).await, HEAD_AGE)
+}
+
+async fn tile(State(asked): Shared, Path(path): Path<String>) -> Response {
+    file(asked.read(move |source| source.tile(&path)).await, TILE_AGE)
+}
+
+/// Answers with a file, and how long it may be kept.
+fn file(found: Result<Option<Vec<u8>>, Response>, age: &'static str) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, age)];
+    match found {
+        Ok(Some(bytes)) => (kind, bytes).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "it is not here, or not yet\n").into_response(),
+        Err(response) => response,
+    }
 }
 
 /// Most files of a snapshot that are read at once, each whole into memory.
@@ -133,9 +213,10 @@ async fn snapshot(State(source): Shared, Path(file): Path<String>) -> Response {
 
 /// Answers with as many items as are asked for, each behind its length as `u32`.
 async fn answer(
+    asked: Asked,
     query: &HashMap<String, String>,
     limit: u64,
-    read: impl FnOnce(u64) -> Result<Vec<Vec<u8>>, String> + Send + 'static,
+    read: impl FnOnce(&dyn Source, u64) -> Result<Vec<Vec<u8>>, String> + Send + 'static,
 ) -> Response {
     let count = match query.get("count").map(|text| text.parse::<u64>()) {
         None => 1,
@@ -145,9 +226,8 @@ async fn answer(
             return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
-    // Reading hashes and rows blocks.
-    match tokio::task::spawn_blocking(move || read(count)).await {
-        Ok(Ok(items)) => {
+    match asked.read(move |source| read(source, count)).await {
+        Ok(items) => {
             let mut body = Vec::new();
             for item in items {
                 body.extend_from_slice(&(item.len() as u32).to_be_bytes());
@@ -155,8 +235,7 @@ async fn answer(
             }
             ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
         }
-        Ok(Err(why)) => (StatusCode::NOT_FOUND, format!("{why}\n")).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(response) => response,
     }
 }
 
@@ -195,28 +274,55 @@ mod tests {
         fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
             Ok(vec![vec![height as u8]; count as usize])
         }
+        fn head(&self) -> Result<Option<Vec<u8>>, String> {
+            Ok(None)
+        }
+        fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+            match path {
+                "0/0/slow" => std::thread::sleep(std::time::Duration::from_secs(1)),
+                "0/0/none" => return Ok(None),
+                _ => {}
+            }
+            Ok(Some(path.into()))
+        }
     }
 
-    fn ask(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        let status = String::from_utf8_lossy(&all[9..12]).into_owned();
-        (status, all[end + 4..].to_vec())
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn each_path_answers() {
+    /// Serves with room for so many, and has `ask` ask from a thread.
+    async fn with_room<T: Send + 'static>(
+        requests: usize,
+        ask: impl FnOnce(SocketAddr) -> T + Send + 'static,
+    ) -> T {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = probe.local_addr().unwrap();
         drop(probe);
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let until = async move { drop(ended.await) };
-        let server = tokio::spawn(serve(address, Arc::new(Fixed), until));
+        let server = tokio::spawn(serve(address, Arc::new(Fixed), requests, until));
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        let answers = tokio::task::spawn_blocking(move || {
+        let answer = tokio::task::spawn_blocking(move || ask(address)).await.unwrap();
+        end.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        answer
+    }
+
+    fn ask(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
+        let (head, body) = ask_all(address, path);
+        (head[9..12].to_string(), body)
+    }
+
+    fn ask_all(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+        (head, all[end + 4..].to_vec())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_path_answers() {
+        let answers = with_room(4, |address| {
             [
                 "/metrics",
                 "/health/live",
@@ -229,21 +335,31 @@ mod tests {
                 "/v1/headers/3?count=2",
                 "/v1/headers/3?count=0",
                 "/v1/headers/-1",
+<<<<<<< HEAD
                 "/v1/snapshot/manifest.json",
                 "/v1/snapshot/blocks-0.part",
                 "/v1/snapshot/..%2Fvalidator.pem",
                 "/v1/snapshot/.hidden",
+=======
+                "/v1/head",
+                "/v1/tiles/0/entries/x001/002.p/7",
+                "/v1/tiles/0/0/none",
+>>>>>>> view
             ]
             .map(|path| ask(address, path))
         })
-        .await
-        .unwrap();
+        .await;
         let codes = answers.each_ref().map(|(code, _)| code.as_str());
         assert_eq!(
             codes,
             [
+<<<<<<< HEAD
                 "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
                 "404", "404", "404",
+=======
+                "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "404",
+                "200", "404",
+>>>>>>> view
             ]
         );
         assert_eq!(answers[0].1, b"x 1\n");
@@ -251,7 +367,31 @@ mod tests {
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
         assert_eq!(answers[11].1, b"{}");
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
-        end.send(()).unwrap();
-        server.await.unwrap().unwrap();
+        assert_eq!(answers[12].1, b"0/entries/x001/002.p/7");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_there_is_no_room_readers_come_again_and_health_is_answered() {
+        let [busy, live, free] = with_room(1, |address| {
+            // The other reader may be in its way first.
+            let slow = std::thread::spawn(move || {
+                loop {
+                    let answer = ask_all(address, "/v1/tiles/0/0/slow");
+                    if !answer.0.contains(" 503 ") {
+                        return answer;
+                    }
+                }
+            });
+            // Asked until it is being answered, which takes a second.
+            let busy = (0..).map(|_| ask_all(address, "/v1/tiles/0/0/000"));
+            let busy = busy.take(10_000).find(|(head, _)| head.contains(" 503 ")).unwrap();
+            let live = ask_all(address, "/health/live");
+            let (head, _) = slow.join().unwrap();
+            assert!(head.contains(" 200 ") && head.contains("immutable"), "{head}");
+            [busy.0, live.0, ask_all(address, "/v1/tiles/0/0/000").0]
+        })
+        .await;
+        assert!(busy.contains("retry-after: 1"), "{busy}");
+        assert!(live.contains(" 200 ") && free.contains(" 200 "), "{live} {free}");
     }
 }

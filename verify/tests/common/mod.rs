@@ -25,6 +25,7 @@ use piaogen_verify::opening;
 use piaogen_verify::receipt::{Content, OpenedField, Receipt};
 use piaogen_verify::record::{self, Draft, RecordKind};
 use piaogen_verify::status::StatusProof;
+use piaogen_verify::tiles::Head;
 use piaogen_verify::value::{self, Cause};
 use piaogen_verify::witness::{Cosignature, Cosigned};
 use std::sync::LazyLock;
@@ -326,6 +327,16 @@ pub(crate) fn changes_of(random: &mut Random) -> Vec<Change> {
         next: set_of(random),
     };
     (0..count).map(|_| change(random)).collect()
+}
+
+/// A random head.
+pub(crate) fn head_of(random: &mut Random) -> Head {
+    Head {
+        header: header_of(random),
+        certificate: certificate_of(random).encode(),
+        changes: changes_of(random),
+        shards: (0..random.below(4)).map(|_| shard_of(random)).collect(),
+    }
 }
 
 /// A random link.

@@ -26,7 +26,7 @@ type Encode = fn(&mut Random) -> Vec<u8>;
 
 /// The hash of each type.
 pub(crate) fn all() -> Value {
-    let types: [(&str, Encode); 32] = [
+    let types: [(&str, Encode); 33] = [
         ("value", |r| {
             let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
             common::value_of(r, field.kind)
@@ -82,6 +82,7 @@ pub(crate) fn all() -> Value {
         ("link", |r| common::link_of(r).encode()),
         ("evidence", |r| common::evidence_of(r).encode()),
         ("evidence.json", |r| common::evidence_of(r).to_json().into_bytes()),
+        ("head", |r| common::head_of(r).encode()),
     ];
     let hashes = (1u64..).zip(types);
     let hashes: Map<String, Value> =

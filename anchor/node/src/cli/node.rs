@@ -28,7 +28,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     tracing::info!(lanes = config.lanes(), backend = parts.lanes.name(), "starting");
     let node = Arc::new(Node::start(parts)?);
     let server = match config.address()? {
-        Some(address) => Some(serve::start(address, node.clone(), config.snapshot_dir())?),
+        Some(address) => {
+            let requests = config.limits.http_requests;
+            Some(serve::start(address, node.clone(), requests, config.snapshot_dir())?)
+        }
         None => None,
     };
     eprintln!("running at height {}", node.chain.height());
