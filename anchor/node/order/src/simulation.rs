@@ -54,8 +54,19 @@ pub enum Event {
     Stop(usize),
     /// Nobody hears it, and it hears nobody.
     Cut(usize),
-    /// It is connected again.
+    /// It is connected again, with all.
     Join(usize),
+    /// These two do not hear each other.
+    Apart(usize, usize),
+}
+
+/// What is said of a run when it is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// What happens now, beside what was planned.
+    pub events: Vec<Event>,
+    /// Whether the run is done, once all that was planned has happened.
+    pub done: bool,
 }
 
 /// A run.
@@ -127,6 +138,21 @@ pub fn run(
     applications: Vec<Arc<dyn Application>>,
     done: impl Fn() -> bool + Send + 'static,
 ) -> Result<Trace, SimulationError> {
+    let watch = move |_| Look { events: Vec::new(), done: done() };
+    run_watched(plan, secrets, applications, watch)
+}
+
+/// Runs them, and asks `watch` at every glance what happens next; it is told how much simulated time
+/// has passed.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    plan: Plan,
+    secrets: Vec<SecretKey>,
+    applications: Vec<Arc<dyn Application>>,
+    mut watch: impl FnMut(Duration) -> Look + Send + 'static,
+) -> Result<Trace, SimulationError> {
     let config = deterministic::Config::new().with_seed(plan.seed).with_timeout(None);
     deterministic::Runner::new(config).start(|context| async move {
         let begun = context.current();
@@ -138,7 +164,11 @@ pub fn run(
             while let Some((_, event)) = events.next_if(|(at, _)| *at <= now) {
                 world.happen(&context, event, &applications).await?;
             }
-            if events.peek().is_none() && done() {
+            let look = watch(now);
+            for event in look.events {
+                world.happen(&context, event, &applications).await?;
+            }
+            if events.peek().is_none() && look.done {
                 return Ok(Trace { fingerprint: context.auditor().state(), elapsed: now });
             }
             if now >= world.plan.limit {
@@ -206,15 +236,20 @@ impl World {
             }
             Event::Cut(one) => {
                 for other in (0..self.names.len()).filter(|other| *other != one) {
-                    for (from, to) in [(one, other), (other, one)] {
-                        let (from, to) = (self.names[from].clone(), self.names[to].clone());
-                        let _ = self.oracle.remove_link(from, to).await;
-                    }
+                    self.part(one, other).await;
                 }
             }
+            Event::Apart(one, other) => self.part(one, other).await,
             Event::Join(one) => self.connect(one).await,
         }
         Ok(())
+    }
+
+    async fn part(&self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            let (from, to) = (self.names[from].clone(), self.names[to].clone());
+            let _ = self.oracle.remove_link(from, to).await;
+        }
     }
 
     fn config(&self, one: usize) -> OrderConfig {
