@@ -241,8 +241,7 @@ mod tests {
         let cut = Cut(vec![5, 0, 1]);
         let header = tip.next(&cut, 1_500);
         let ends = [5, 9, 1];
-        let stand =
-            Stand { engine: 0, last: 0, tip: &tip, available: &ends, latest_ms: 2_000 };
+        let stand = Stand { engine: 0, last: 0, tip: &tip, available: &ends, latest_ms: 2_000 };
         assert_eq!(stand.judge(&header, &cut), Judgement::Good);
         let early = Stand { available: &[4, 9, 1], ..stand };
         assert_eq!(early.judge(&header, &cut), Judgement::Behind);

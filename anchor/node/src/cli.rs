@@ -23,6 +23,7 @@ mod inspect;
 mod keygen;
 mod node;
 mod receipt;
+mod sim;
 mod status;
 mod submit;
 mod trust;
@@ -104,6 +105,8 @@ enum Command {
     Fsck(fsck::Arguments),
     /// Verify or query the archive.
     Audit(audit::Arguments),
+    /// Run sets of validators from seeds, with faults and liars, and check what is promised.
+    Sim(sim::Arguments),
     /// Measure this machine.
     Bench(bench::Arguments),
     /// Print the commented configuration, or check one.
@@ -297,6 +300,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Witness(arguments) => witness::run(&arguments, output),
         Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
+        Command::Sim(arguments) => sim::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Config(arguments) => config(&arguments),

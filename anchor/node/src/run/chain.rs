@@ -498,8 +498,7 @@ impl Chain {
         let header = &body.header;
         let mut version = self.intake.version();
         let (mut tip, mut judgement) = self.judged(body);
-        if judgement == Judgement::Unexecuted
-            && self.executed(&header.parent, CHECK_WAIT).is_some()
+        if judgement == Judgement::Unexecuted && self.executed(&header.parent, CHECK_WAIT).is_some()
         {
             version = self.intake.version();
             (tip, judgement) = self.judged(body);
