@@ -129,7 +129,7 @@ fn say(arguments: &Arguments, report: &Report, output: Output) -> Result<()> {
         "again": arguments.again(*seed),
     });
     output.print(&json, || {
-        let short = fingerprint.get(..16).unwrap_or("-");
+        let short = if fingerprint.is_empty() { "-" } else { fingerprint };
         let happened: Vec<String> =
             counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
         let mut text = format!(
