@@ -1,5 +1,8 @@
 //! Makes and checks the headers of blocks (PROTOCOL section 4).
 //!
+//! What a validator votes for is decided here and nowhere else, for a node as for a simulated one;
+//! they bring what is known, wait for what is missing, and keep what was found good.
+//!
 //! Invariants
 //! - A header that `check` accepts is the one that `next` would make from the same state, but for
 //!   its time and its cut.
@@ -37,7 +40,91 @@ pub enum HeaderRefusal {
     Time,
 }
 
+/// What a validator knows when it is asked about a proposal.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand<'a> {
+    /// The epoch whose engine runs.
+    pub engine: u64,
+    /// The height of the last final block.
+    pub last: u64,
+    /// The last executed block.
+    pub tip: &'a Tip,
+    /// How far each partition is here.
+    pub available: &'a [u64],
+    /// The latest time that a header may have.
+    pub latest_ms: i64,
+}
+
+/// What follows from that for a proposal. The first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is of another epoch than the one whose engine runs.
+    OtherEpoch,
+    /// A block of its height is final; it is good if it is that one.
+    Settled,
+    /// The block that it stands on is not executed here.
+    Unexecuted,
+    /// Its cut covers records that are not here yet.
+    Behind,
+    /// It must not be voted for.
+    Refused(HeaderRefusal),
+    /// It may be voted for, once it is on disk.
+    Good,
+}
+
+impl Stand<'_> {
+    /// Judges a proposed header with its cut.
+    pub fn judge(&self, header: &Header, cut: &Cut) -> Judgement {
+        if header.epoch != self.engine {
+            return Judgement::OtherEpoch;
+        }
+        if header.height <= self.last {
+            return Judgement::Settled;
+        }
+        if header.parent != self.tip.header.digest() {
+            return Judgement::Unexecuted;
+        }
+        // A cut of another length is nothing to wait for: the check says what is wrong.
+        if cut.0.len() == self.tip.cut.0.len()
+            && cut.0.iter().zip(self.available).any(|(offset, end)| offset > end)
+        {
+            return Judgement::Behind;
+        }
+        match self.tip.check(header, cut, self.available, self.latest_ms) {
+            Ok(()) => Judgement::Good,
+            Err(refusal) => Judgement::Refused(refusal),
+        }
+    }
+}
+
+/// In what a final header is not what this node computed: its state or its stream is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divergence {
+    /// The roots; these are this node's own.
+    Roots(Digest),
+    /// The set of the next epoch; this is this node's own, zeros where it computed none.
+    Set(Digest),
+}
+
+/// Whether a final header is the next one after the last.
+pub fn follows(last: &Header, header: &Header) -> bool {
+    header.height == last.height + 1 && header.parent == last.digest()
+}
+
 impl Tip {
+    /// Whether a final header says what this node computed; only then is its block executed.
+    pub fn confirm(&self, header: &Header) -> Result<(), Divergence> {
+        let own = shards_root(&self.shards);
+        if own != header.shards_root {
+            return Err(Divergence::Roots(own));
+        }
+        let named = self.next_set.as_ref().map_or(NO_SET, ValidatorSet::digest);
+        match named == header.next_validators {
+            true => Ok(()),
+            false => Err(Divergence::Set(named)),
+        }
+    }
+
     /// The next header with this cut. `clock_ms` is the proposer's clock.
     pub fn next(&self, cut: &Cut, clock_ms: i64) -> Header {
         let (epoch, validators) = self.header.next_epoch();
@@ -146,6 +233,50 @@ mod tests {
         assert_eq!(check(&tip, &same), Err(HeaderRefusal::Differs("epoch")));
         tip.header = first;
         assert_eq!(tip.next(&cut, 4_000).epoch, 1);
+    }
+
+    #[test]
+    fn a_proposal_is_judged_by_the_first_reason_that_applies() {
+        let tip = tip();
+        let cut = Cut(vec![5, 0, 1]);
+        let header = tip.next(&cut, 1_500);
+        let ends = [5, 9, 1];
+        let stand = Stand { engine: 0, last: 0, tip: &tip, available: &ends, latest_ms: 2_000 };
+        assert_eq!(stand.judge(&header, &cut), Judgement::Good);
+        let early = Stand { available: &[4, 9, 1], ..stand };
+        assert_eq!(early.judge(&header, &cut), Judgement::Behind);
+        let short = Cut(vec![5]);
+        let refused = Judgement::Refused(HeaderRefusal::Cut("is of another length"));
+        assert_eq!(early.judge(&header, &short), refused);
+        let wrong = Header { shards_root: [9; 32], ..header };
+        assert_eq!(early.judge(&wrong, &cut), Judgement::Behind, "the records come first");
+        let refused = Judgement::Refused(HeaderRefusal::Differs("shards_root"));
+        assert_eq!(stand.judge(&wrong, &cut), refused);
+        let late = Stand { latest_ms: 1_499, ..stand };
+        assert_eq!(late.judge(&header, &cut), Judgement::Refused(HeaderRefusal::Time));
+        let child = Header { parent: header.digest(), height: 2, ..header };
+        assert_eq!(stand.judge(&child, &cut), Judgement::Unexecuted);
+        let done = Stand { last: 1, ..stand };
+        assert_eq!(done.judge(&header, &cut), Judgement::Settled);
+        let other = Stand { engine: 1, ..done };
+        assert_eq!(other.judge(&header, &cut), Judgement::OtherEpoch);
+    }
+
+    #[test]
+    fn a_final_header_is_confirmed_by_own_roots_and_set_only() {
+        let mut tip = tip();
+        let header = tip.next(&Cut(vec![5, 0, 1]), 1_500);
+        assert!(follows(&tip.header, &header));
+        assert!(!follows(&header, &header));
+        assert!(!follows(&Header { time_ms: 1, ..tip.header }, &header));
+        assert_eq!(tip.confirm(&header), Ok(()));
+        let own = header.shards_root;
+        let other = Header { shards_root: [9; 32], ..header };
+        assert_eq!(tip.confirm(&other), Err(Divergence::Roots(own)));
+        let named = Header { next_validators: [9; 32], ..header };
+        assert_eq!(tip.confirm(&named), Err(Divergence::Set(NO_SET)));
+        tip.shards[0].log_size = 1;
+        assert!(matches!(tip.confirm(&header), Err(Divergence::Roots(_))));
     }
 
     #[test]

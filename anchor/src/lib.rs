@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod block;
+pub mod body;
 mod events;
 pub mod log;
 pub mod registry;

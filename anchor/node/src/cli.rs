@@ -24,6 +24,7 @@ mod keygen;
 mod node;
 mod prune;
 mod receipt;
+mod sim;
 mod snapshot;
 mod status;
 mod submit;
@@ -110,6 +111,8 @@ enum Command {
     Prune(prune::Arguments),
     /// Verify or query the archive.
     Audit(audit::Arguments),
+    /// Run sets of validators from seeds, with faults and liars, and check what is promised.
+    Sim(sim::Arguments),
     /// Measure this machine.
     Bench(bench::Arguments),
     /// Print the commented configuration, or check one.
@@ -305,6 +308,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Snapshot(arguments) => snapshot::run(&arguments, output),
         Command::Prune(arguments) => prune::run(&arguments, output),
+        Command::Sim(arguments) => sim::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Config(arguments) => config(&arguments),

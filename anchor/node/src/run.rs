@@ -10,7 +10,6 @@
 
 pub mod alerts;
 pub mod archiver;
-pub mod body;
 pub mod chain;
 pub mod epochs;
 pub mod execute;

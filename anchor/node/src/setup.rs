@@ -5,11 +5,11 @@
 
 use crate::config::{Carrier, Config, Role, ms};
 use crate::run::archiver::ArchivePolicy;
-use crate::run::body::Body;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
 use crate::run::{NodeParts, PeersPolicy};
 use anyhow::{Context, Result, ensure};
+use piaogen_anchor::body::Body;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_ingest::stream::kafka::{KafkaOptions, KafkaStream};

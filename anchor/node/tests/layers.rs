@@ -1,7 +1,7 @@
 //! Holds the layers: who may use whom, and where the outside world may be touched.
 //!
 //! `crypto` is below `verify`, which is below everything; `ingest`, `storage`, `anchor` and
-//! `loadgen` never meet; only `anchor/node` joins them. `crypto`, `verify` and `anchor` are pure, so
+//! `loadgen` never meet; only `anchor/node` and `anchor/sim` join them. `crypto`, `verify` and `anchor` are pure, so
 //! that whoever embeds or simulates them brings the world along.
 //!
 //! Invariants
@@ -25,6 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("anchor", &["crypto", "verify"]),
     ("anchor/node/order", &["crypto", "verify"]),
     ("loadgen", &["crypto", "verify"]),
+    // It brings a simulated world along to what a node runs, so it joins them as a node does.
+    ("anchor/sim", &["crypto", "verify", "ingest", "anchor", "anchor/node/order", "loadgen"]),
     ("verify/api", &["crypto", "verify", "storage"]),
     (
         "anchor/node",
@@ -38,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "storage/query",
             "anchor",
             "anchor/node/order",
+            "anchor/sim",
             "loadgen",
         ],
     ),

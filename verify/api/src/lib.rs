@@ -9,15 +9,12 @@
 //! | `GET /health/live` | 200 while the process knows its own state, else 503 with the reason |
 //! | `GET /health/ready` | 200 while it follows the chain, else 503 with the reason |
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
-<<<<<<< HEAD
-//! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
-=======
 //! | `GET /v1/headers/{height}?count=N` | headers with their certificates, from that height on |
 //! | `GET /v1/head` | the newest header that proves something |
 //! | `GET /v1/tiles/{tile}` | a tile of a log, for ever the same (`FORMAT.md` section 11.2) |
+//! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
 //!
 //! Health says the node's role behind `ok`.
->>>>>>> view
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
@@ -60,15 +57,12 @@ pub trait Source: Send + Sync + 'static {
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
-<<<<<<< HEAD
     /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
     fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String>;
-=======
     /// The newest header that proves something (`FORMAT.md` section 11.2); none at the beginning.
     fn head(&self) -> Result<Option<Vec<u8>>, String>;
     /// The tile with this path, where it is and can be proved.
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
->>>>>>> view
 }
 
 /// Serves until `until` is done; answers at most `requests` at a time.
@@ -121,14 +115,10 @@ fn router(asked: Asked) -> Router {
         .route("/health/ready", get(ready))
         .route("/v1/receipts/{partition}/{offset}", get(receipts))
         .route("/v1/headers/{height}", get(headers))
-<<<<<<< HEAD
         .route("/v1/snapshot/{file}", get(snapshot))
-        .with_state(source)
-=======
         .route("/v1/head", get(head))
         .route("/v1/tiles/{*tile}", get(tile))
         .with_state(asked)
->>>>>>> view
 }
 
 type Shared = State<Asked>;
@@ -192,23 +182,18 @@ fn file(found: Result<Option<Vec<u8>>, Response>, age: &'static str) -> Response
 }
 
 /// Most files of a snapshot that are read at once, each whole into memory.
-static SNAPSHOT_READS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+static SNAPSHOT_READS: Semaphore = Semaphore::const_new(4);
 
-async fn snapshot(State(source): Shared, Path(file): Path<String>) -> Response {
+async fn snapshot(State(asked): Shared, Path(name): Path<String>) -> Response {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if !file.chars().all(plain) || file.len() > 100 || file.starts_with('.') {
+    if !name.chars().all(plain) || name.len() > 100 || name.starts_with('.') {
         return StatusCode::NOT_FOUND.into_response();
     }
     let Ok(_turn) = SNAPSHOT_READS.try_acquire() else {
         let busy = [(header::RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, busy, "busy\n").into_response();
     };
-    match tokio::task::spawn_blocking(move || source.snapshot(&file)).await {
-        Ok(Ok(Some(bytes))) => bytes.into_response(),
-        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
-        Ok(Err(why)) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    file(asked.read(move |source| source.snapshot(&name)).await, HEAD_AGE)
 }
 
 /// Answers with as many items as are asked for, each behind its length as `u32`.
@@ -335,16 +320,13 @@ mod tests {
                 "/v1/headers/3?count=2",
                 "/v1/headers/3?count=0",
                 "/v1/headers/-1",
-<<<<<<< HEAD
                 "/v1/snapshot/manifest.json",
                 "/v1/snapshot/blocks-0.part",
                 "/v1/snapshot/..%2Fvalidator.pem",
                 "/v1/snapshot/.hidden",
-=======
                 "/v1/head",
                 "/v1/tiles/0/entries/x001/002.p/7",
                 "/v1/tiles/0/0/none",
->>>>>>> view
             ]
             .map(|path| ask(address, path))
         })
@@ -353,13 +335,8 @@ mod tests {
         assert_eq!(
             codes,
             [
-<<<<<<< HEAD
                 "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
-                "404", "404", "404",
-=======
-                "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "404",
-                "200", "404",
->>>>>>> view
+                "404", "404", "404", "404", "200", "404",
             ]
         );
         assert_eq!(answers[0].1, b"x 1\n");
@@ -367,7 +344,7 @@ mod tests {
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
         assert_eq!(answers[11].1, b"{}");
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
-        assert_eq!(answers[12].1, b"0/entries/x001/002.p/7");
+        assert_eq!(answers[16].1, b"0/entries/x001/002.p/7");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -399,7 +399,13 @@ async fn run(
             match links.of_epoch(&parts, config.epoch).await {
                 Ok(links) if alone(&member.scheme) => {
                     let quiet = silent::links(&me, resume.due.clone());
-                    start_member(parts, &config, resume, member, links.without_votes(quiet).gated(gate))
+                    start_member(
+                        parts,
+                        &config,
+                        resume,
+                        member,
+                        links.without_votes(quiet).gated(gate),
+                    )
                 }
                 Ok(links) => start_member(parts, &config, resume, member, links.gated(gate)),
                 Err(error) => {

@@ -107,8 +107,10 @@ pub enum Event {
     Stop(usize),
     /// Nobody hears it, and it hears nobody.
     Cut(usize),
-    /// It is connected again.
+    /// It is connected again, with all.
     Join(usize),
+    /// These two do not hear each other.
+    Apart(usize, usize),
     /// Between these and the others nothing passes. Who lies hears and tells both sides: whoever
     /// cuts a network in two is in league with them.
     Split(Side),
@@ -119,6 +121,15 @@ pub enum Event {
     /// A bit of what a validator that does not run has synced last flips; the number says which,
     /// counted from the beginning of the file, and around.
     Flip(usize, u64),
+}
+
+/// What is said of a run when it is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// What happens now, beside what was planned.
+    pub events: Vec<Event>,
+    /// Whether the run is done, once all that was planned has happened.
+    pub done: bool,
 }
 
 /// A run. [`Plan::new`] has the defaults.
@@ -237,10 +248,25 @@ enum Ended {
 /// # Errors
 /// `Start` where a validator is refused, `Limit` where it takes too long.
 pub fn run(
-    mut plan: Plan,
+    plan: Plan,
     secrets: Vec<SecretKey>,
     applications: Vec<Arc<dyn Application>>,
     done: impl Fn() -> bool + Send + 'static,
+) -> Result<Trace, SimulationError> {
+    let watch = move |_| Look { events: Vec::new(), done: done() };
+    run_watched(plan, secrets, applications, watch)
+}
+
+/// Runs them, and asks `watch` at every glance what happens next; it is told how much simulated time
+/// has passed. A `Blackout` must have been planned.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    mut plan: Plan,
+    secrets: Vec<SecretKey>,
+    applications: Vec<Arc<dyn Application>>,
+    mut watch: impl FnMut(Duration) -> Look + Send + 'static,
 ) -> Result<Trace, SimulationError> {
     let mut config = deterministic::Config::new().with_seed(plan.seed).with_timeout(None);
     if plan.events.iter().any(|(_, event)| *event == Event::Blackout) {
@@ -257,7 +283,8 @@ pub fn run(
     };
     let mut runner = deterministic::Runner::new(config);
     loop {
-        let (ended, checkpoint) = runner.start_and_recover(|context| course.run(context, &done));
+        let (ended, checkpoint) =
+            runner.start_and_recover(|context| course.run(context, &mut watch));
         match ended {
             Ended::Blackout => runner = checkpoint.into(),
             Ended::Done(outcome) => return outcome,
@@ -267,21 +294,20 @@ pub fn run(
 
 impl Course {
     /// Runs until it is done, or all stop.
-    async fn run(&mut self, context: Context, done: &impl Fn() -> bool) -> Ended {
+    async fn run(&mut self, context: Context, watch: &mut impl FnMut(Duration) -> Look) -> Ended {
         let begun = *self.begun.get_or_insert(context.current());
         let mut world = World::new(&context, self).await;
         loop {
             let now = context.current().duration_since(begun).unwrap_or_default();
-            while self.events.front().is_some_and(|(at, _)| *at <= now) {
-                let Some((_, event)) = self.events.pop_front() else { break };
-                if event == Event::Blackout {
-                    return Ended::Blackout;
-                }
-                if let Err(error) = world.happen(&context, event, self).await {
-                    return Ended::Done(Err(error));
-                }
+            if let Some(ended) = self.due(&context, &mut world, now).await {
+                return ended;
             }
-            if self.events.is_empty() && done() {
+            let look = watch(now);
+            look.events.into_iter().rev().for_each(|event| self.events.push_front((now, event)));
+            if let Some(ended) = self.due(&context, &mut world, now).await {
+                return ended;
+            }
+            if self.events.is_empty() && look.done {
                 return Ended::Done(Ok(world.trace(&context, self, now).await));
             }
             if now >= self.plan.limit {
@@ -289,6 +315,20 @@ impl Course {
             }
             context.sleep(GLANCE).await;
         }
+    }
+
+    /// Lets happen what is due; how that ended the runtime, if it did.
+    async fn due(&mut self, context: &Context, world: &mut World, now: Duration) -> Option<Ended> {
+        while self.events.front().is_some_and(|(at, _)| *at <= now) {
+            let (_, event) = self.events.pop_front()?;
+            if event == Event::Blackout {
+                return Some(Ended::Blackout);
+            }
+            if let Err(error) = world.happen(context, event, self).await {
+                return Some(Ended::Done(Err(error)));
+            }
+        }
+        None
     }
 
     /// Parts two, or joins them again.
@@ -317,6 +357,7 @@ impl Course {
                     }
                 }
             }
+            Event::Apart(one, other) => self.set_apart(one, other, true),
             Event::Heal => self.apart.clear(),
             _ => {}
         }
@@ -382,7 +423,7 @@ impl World {
                     tracing::warn!(validator = one, "no votes of which a bit could flip");
                 }
             }
-            Event::Cut(_) | Event::Join(_) | Event::Split(_) | Event::Heal => {
+            Event::Cut(_) | Event::Join(_) | Event::Apart(..) | Event::Split(_) | Event::Heal => {
                 course.rearrange(event);
                 self.shared.link(course).await;
             }

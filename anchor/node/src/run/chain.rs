@@ -12,20 +12,20 @@
 //! - What is provable has a certificate of its own, and is executed.
 //! - Nothing is made or voted for in another epoch than the one whose engine runs.
 
-use super::body::{Body, differences};
 use super::epochs::{RECEIPT_CHANGES_MAX, Turn, change_at, links};
 use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::metrics::Metrics;
 use super::{lock, parse_block};
-use piaogen_anchor::block::Tip;
+use piaogen_anchor::block::{Divergence, Judgement, Stand, Tip, follows};
+use piaogen_anchor::body::{Body, differences};
 use piaogen_anchor::log::Log;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_storage::{Block, Store, StoreError};
 use piaogen_verify::epoch::Change;
 use piaogen_verify::follow::Link;
-use piaogen_verify::header::{Cut, Header, NO_SET, ShardEntry, ValidatorSet, shards_root};
+use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -268,14 +268,13 @@ impl Chain {
         cut: &Cut,
     ) -> Result<(), ExecuteError> {
         let before = self.tip();
-        let own = shards_root(&before.shards);
-        if own != header.shards_root {
-            return Err(self.diverged(&before, header, own));
-        }
-        let named = before.next_set.as_ref().map_or(NO_SET, ValidatorSet::digest);
-        if named != header.next_validators {
-            let (height, theirs) = (header.height, header.next_validators);
-            return Err(ExecuteError::OtherSet { height, own: named, theirs });
+        match before.confirm(header) {
+            Ok(()) => {}
+            Err(Divergence::Roots(own)) => return Err(self.diverged(&before, header, own)),
+            Err(Divergence::Set(own)) => {
+                let (height, theirs) = (header.height, header.next_validators);
+                return Err(ExecuteError::OtherSet { height, own, theirs });
+            }
         }
         let change = match &before.next_set {
             Some(set) => Some(self.change(header, set)?),
@@ -439,7 +438,7 @@ impl Chain {
             // Handed over again after a restart.
             return Ok(());
         }
-        if header.height != last.height + 1 || header.parent != last.digest() {
+        if !follows(&last, &header) {
             return Err(ExecuteError::Gap { height: header.height, last: last.height });
         }
         let block = Block {
@@ -481,60 +480,67 @@ impl Chain {
         Ok(Some(digest))
     }
 
-    /// Checks a proposed block on top of the one that is executed.
+    /// What is to be said of a proposal, as far as things are here now.
+    fn judged(&self, body: &Body) -> (Tip, Judgement) {
+        let (tip, last, engine) = {
+            let state = lock(&self.state);
+            (state.tip.clone(), state.last.height, state.engine)
+        };
+        let available = self.intake.ends();
+        let latest_ms = clock_ms().saturating_add(self.policy.clock_skew_ms);
+        let stand = Stand { engine, last, tip: &tip, available: &available, latest_ms };
+        let judgement = stand.judge(&body.header, &body.cut);
+        (tip, judgement)
+    }
+
+    /// Checks a proposed block; waits a little for what it needs.
     fn judge(&self, body: &Body, bytes: &[u8]) -> Result<Verdict, ExecuteError> {
         let header = &body.header;
+        let mut version = self.intake.version();
+        let (mut tip, mut judgement) = self.judged(body);
+        if judgement == Judgement::Unexecuted && self.executed(&header.parent, CHECK_WAIT).is_some()
+        {
+            version = self.intake.version();
+            (tip, judgement) = self.judged(body);
+        }
+        if judgement == Judgement::Behind {
+            self.fetch(&tip, &body.cut);
+            self.intake.wait(version, CHECK_WAIT);
+            (tip, judgement) = self.judged(body);
+        }
+        match judgement {
+            Judgement::OtherEpoch => {
+                let (height, epoch) = (header.height, header.epoch);
+                tracing::warn!(height, epoch, "a block of another epoch is proposed");
+                return Ok(Verdict::Bad);
+            }
+            Judgement::Settled => {
+                // Final in the meantime, or passed over: then nobody asks for long.
+                let stored = self.store.block(header.height)?;
+                let same = stored.is_some_and(|block| block.header == header.encode());
+                return Ok(if same { Verdict::Good } else { Verdict::NotYet });
+            }
+            Judgement::Unexecuted | Judgement::Behind => return Ok(Verdict::NotYet),
+            Judgement::Refused(refusal) => {
+                self.disagree(&tip, body, &refusal.to_string());
+                return Ok(Verdict::Bad);
+            }
+            Judgement::Good => {}
+        }
         let digest = header.digest();
-        let (last, engine) = {
-            let state = lock(&self.state);
-            (state.last.height, state.engine)
-        };
-        if header.epoch != engine {
-            let (height, epoch) = (header.height, header.epoch);
-            tracing::warn!(height, epoch, engine, "a block of another epoch is proposed");
-            return Ok(Verdict::Bad);
-        }
-        if header.height <= last {
-            // Final in the meantime, or passed over: then nobody asks for long.
-            let stored = self.store.block(header.height)?;
-            let same = stored.is_some_and(|block| block.header == header.encode());
-            return Ok(if same { Verdict::Good } else { Verdict::NotYet });
-        }
-        let Some(tip) = self.executed(&header.parent, CHECK_WAIT) else {
-            return Ok(Verdict::NotYet);
-        };
-        if !self.has_records(&tip, &body.cut) {
-            return Ok(Verdict::NotYet);
-        }
-        let latest = clock_ms().saturating_add(self.policy.clock_skew_ms);
-        if let Err(refusal) = tip.check(header, &body.cut, &self.intake.ends(), latest) {
-            self.disagree(&tip, body, &refusal.to_string());
-            return Ok(Verdict::Bad);
-        }
         if self.store.pending_get(&digest)?.is_none() {
             self.store.pending_put(header.height, &digest, bytes)?;
         }
         Ok(Verdict::Good)
     }
 
-    /// Whether the records that a cut covers are here; waits a little for them.
-    fn has_records(&self, tip: &Tip, cut: &Cut) -> bool {
-        if cut.0.len() != tip.cut.0.len() {
-            // Not for waiting: the check says what is wrong.
-            return true;
-        }
-        let version = self.intake.version();
-        let here = |ends: &[u64]| cut.0.iter().zip(ends).all(|(offset, end)| offset <= end);
-        if here(&self.intake.ends()) {
-            return true;
-        }
+    /// Has the records read that a cut covers.
+    fn fetch(&self, tip: &Tip, cut: &Cut) {
         // Others may have other limits, but a proposal must not fill this node's memory.
         let ahead = 2 * self.policy.shard_records as u64 + BATCH_MAX;
         for (shard, (offset, before)) in cut.0.iter().zip(&tip.cut.0).enumerate() {
             self.intake.want(shard, (*offset).min(before.saturating_add(ahead)));
         }
-        self.intake.wait(version, CHECK_WAIT);
-        here(&self.intake.ends())
     }
 
     /// Says loudly that a proposal is not voted for, and where its roots are others.

@@ -1,6 +1,6 @@
 //! The body of a block: its header, its cut, and the shards that the header speaks of.
 //!
-//! Bodies travel between validators and wait under `blocks/pending` (PROTOCOL section 5.2). The
+//! Bodies travel between validators, and wait on disk until they are final (PROTOCOL section 5.2). The
 //! header's digest binds all of it: the cut through `cut`, the entries through `shards_root`. The
 //! entries are not needed to check a block; they are there so that who disagrees can say in which
 //! shard.

@@ -1,0 +1,251 @@
+//! What must hold when a run is over, for every honest validator.
+//!
+//! Invariants
+//! - Each check takes what it compares with from elsewhere: outcomes from who sent the records, roots
+//!   from one execution without interruption, proofs from `piaogen_verify` and the trust root alone.
+
+use crate::dice::Dice;
+use crate::ledger::{Ledger, held};
+use crate::plan::Role;
+use crate::replica::Inner;
+use crate::state::State;
+use crate::stream::Feed;
+use crate::world::{World, links};
+use piaogen_crypto::Lanes;
+use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
+use piaogen_loadgen::outcomes::{Checker as Foretold, Sent};
+use piaogen_verify::checked::CheckedBatch;
+use piaogen_verify::consistency::Consistency;
+use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::follow::Follower;
+use piaogen_verify::header::shards_root;
+use piaogen_verify::opening;
+use piaogen_verify::record::RecordKind;
+use piaogen_verify::status::StatusReceipt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Records of each shard whose receipts are made and checked at each validator.
+const RECEIPTS: usize = 12;
+
+/// Checks everything; what is wrong is a violation in the ledger.
+pub(crate) fn check(world: &World, seed: u64) {
+    let mut dice = Dice::new(seed, 3);
+    let again = execute_again(world);
+    for replica in &world.replicas {
+        let inner = held(&replica.inner);
+        if inner.character.role != Role::Honest {
+            continue;
+        }
+        let mut found = Found { who: inner.character.who, ledger: &world.shared.ledger };
+        nothing_is_lost(world, &inner, &mut found);
+        roots(world, &inner, again.as_ref(), &mut found);
+        outcomes(world, &inner, &mut found);
+        receipts(world, &inner, &mut dice, &mut found);
+        history(world, &inner, &mut dice, &mut found);
+    }
+}
+
+struct Found<'a> {
+    who: usize,
+    ledger: &'a std::sync::Mutex<Ledger>,
+}
+
+impl Found<'_> {
+    fn wrong(&mut self, what: String) {
+        held(self.ledger).violation(format!("{what} (validator {})", self.who));
+    }
+
+    fn count(&self, what: &str) {
+        held(self.ledger).count(what);
+    }
+}
+
+/// P7: what any honest validator ever had as final, all have.
+fn nothing_is_lost(world: &World, inner: &Inner, found: &mut Found<'_>) {
+    let finals = held(&world.shared.ledger).finals.clone();
+    let mut missing = 0;
+    for (height, (digest, by)) in finals {
+        match inner.blocks.get(height as usize - 1) {
+            Some(block) if block.header.digest() == digest => {}
+            Some(_) => found.wrong(format!("P7: block {height} is not the one of validator {by}")),
+            None => missing += 1,
+        }
+    }
+    // The last few are on their way.
+    if missing > 3 {
+        found.wrong(format!("P7: {missing} final blocks of others are missing"));
+    }
+}
+
+/// The longest chain, executed once more from the stream as it is, without interruption.
+fn execute_again(world: &World) -> Option<State> {
+    let stream = held(&world.shared.stream);
+    let mut feed = Feed::new(vec![0; stream.0.len()]);
+    feed.look(&stream, u64::MAX, &mut Dice::new(0, 0));
+    let honest = world.replicas.iter().map(|replica| held(&replica.inner));
+    let honest = honest.filter(|inner| inner.character.role == Role::Honest);
+    let blocks = honest.map(|inner| inner.blocks.clone()).max_by_key(Vec::len)?;
+    let genesis = &world.shared.genesis;
+    let context = CheckContext {
+        chain: genesis.chain,
+        schemes: Arc::new(genesis.file.schemes.clone()),
+        partitions: genesis.file.partitions,
+        signatures: true,
+        fingerprints: false,
+    };
+    let mut checker = Checker::new(context, Lanes::detect(), world.shared.verifier.clone());
+    let mut state = State::new(genesis);
+    for block in &blocks {
+        let keys = KeyDirectory::default();
+        keys.add(state.registry.keys().map(|key| key.public_key.clone()));
+        let keys = keys.current();
+        let mut batches = Vec::new();
+        for (shard, (from, to)) in state.tip.cut.0.iter().zip(&block.cut.0).enumerate() {
+            let (arena, places, _) = feed.take(&stream, shard, *from..*to)?;
+            batches.push(match places.is_empty() {
+                true => CheckedBatch::default(),
+                false => checker.check(shard as u32, arena, &places, &keys),
+            });
+        }
+        state.execute(&block.header, &block.cut, &batches);
+    }
+    Some(state)
+}
+
+/// Final headers carry the roots that follow from the stream.
+fn roots(world: &World, inner: &Inner, again: Option<&State>, found: &mut Found<'_>) {
+    let Some(again) = again else {
+        return found.wrong("P1: the chain covers what is not in the stream".to_owned());
+    };
+    for block in &inner.blocks {
+        let before = &again.after[block.header.height as usize - 1];
+        if block.header.shards_root != shards_root(before) {
+            let height = block.header.height;
+            return found.wrong(format!("block {height} has roots that do not follow"));
+        }
+    }
+    let tip = &inner.state.tip;
+    if again.after[tip.header.height as usize] != tip.shards {
+        found.wrong(format!("the shards after block {} are others", tip.header.height));
+    }
+    if tip.cut.0 != held(&world.shared.stream).ends() {
+        found.wrong("P1: not all of the stream is executed".to_owned());
+    }
+}
+
+/// P1 and P3: one leaf a record, in order, with the outcome that was foretold; and no number that
+/// was used twice.
+fn outcomes(world: &World, inner: &Inner, found: &mut Found<'_>) {
+    for (shard, sent) in world.sent.iter().enumerate() {
+        let entries = &inner.state.memory[shard].entries;
+        if entries.len() != sent.len() {
+            let (leaves, records) = (entries.len(), sent.len());
+            found.wrong(format!("P1: shard {shard} has {leaves} leaves of {records} records"));
+        }
+        let mut used = BTreeSet::new();
+        for (bytes, sent) in entries.iter().zip(sent) {
+            let Ok(entry) = Entry::decode(bytes) else {
+                return found.wrong(format!("P1: an entry of shard {shard} does not decode"));
+            };
+            let same = entry.offset == sent.offset && entry.commitment == sent.what.commitment;
+            if !same || !sent.what.expected.matches(&entry.outcome) {
+                let (wanted, is) = (sent.what.expected.name(), entry.outcome.name());
+                let offset = sent.offset;
+                return found.wrong(format!(
+                    "P1: the record at {offset} of shard {shard} is {is}, {wanted} was foretold"
+                ));
+            }
+            let created = entry.kind.is_some_and(RecordKind::is_invoice);
+            if entry.outcome == Outcome::Accepted && created && !used.insert(entry.subject) {
+                found.wrong(format!("P3: a number of shard {shard} is used twice"));
+            }
+            if matches!(entry.outcome, Outcome::Replay { .. } | Outcome::Conflict { .. }) {
+                found.count("who came second was refused");
+            }
+        }
+    }
+}
+
+/// P2 and P4: receipts and status proofs hold offline.
+fn receipts(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>) {
+    let Some(last) = inner.blocks.last() else { return };
+    let foretold = Foretold::new(world.trust.clone());
+    let mut absent = false;
+    for (shard, sent) in world.sent.iter().enumerate() {
+        for _ in 0..RECEIPTS.min(sent.len()) {
+            let index = dice.place(sent.len());
+            let what = &sent[index].what;
+            let document = what.document.as_ref();
+            let shown = document.map(|d| opening::open(d.secret, &d.fields, |_| true));
+            let place = (shard, index as u64);
+            let (header, certificate) = (&last.header, &last.finalization);
+            let fields = shown.filter(|_| what.record_kind.is_some_and(RecordKind::is_invoice));
+            let fields = fields.unwrap_or_default();
+            let Some(receipt) = inner.state.receipt(place, fields, header, certificate) else {
+                found.wrong(format!("P2: no receipt for record {index} of shard {shard}"));
+                continue;
+            };
+            let offset = sent[index].offset;
+            let one = Sent { what: what.clone(), offset, at: Instant::now() };
+            if let Err(mismatch) = foretold.check(&one, &receipt.encode(), document) {
+                found.wrong(format!("P2: {mismatch}"));
+            }
+            found.count("receipts verified");
+            let Some(issue) = receipt
+                .entry
+                .issue
+                .filter(|_| receipt.entry.kind.is_some_and(RecordKind::is_invoice))
+            else {
+                continue;
+            };
+            let untouched = inner.state.untouched(shard, issue);
+            absent |= untouched;
+            let proof = inner.state.status(shard, receipt).map(|proof| proof.encode());
+            let proof = proof.and_then(|bytes| StatusReceipt::decode(&bytes).ok());
+            match proof.map(|proof| (proof.fields.is_empty(), proof.verify(&world.trust))) {
+                Some((empty, Ok(_))) if empty == untouched => found.count("statuses verified"),
+                Some((_, Err(refusal))) => found.wrong(format!("P4: {refusal}")),
+                _ => found.wrong(format!("P4: no status proof for invoice {issue}")),
+            }
+        }
+    }
+    if absent {
+        found.count("absences proved");
+    }
+}
+
+/// P5: headers and logs only grow, and every header has its certificate.
+fn history(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>) {
+    let Ok(mut follower) = Follower::new(&world.trust) else { return };
+    for link in links(&world.shared.genesis.header(), &inner.blocks) {
+        if let Err(refusal) = follower.take(&link) {
+            return found.wrong(format!("P5: block {}: {refusal}", link.header.height));
+        }
+    }
+    let height = inner.state.tip.header.height;
+    for _ in 0..4 {
+        let newer = 2 + dice.below(height.saturating_sub(1));
+        let older = 1 + dice.below(newer - 1);
+        let pick = |height: u64| inner.blocks.get(height as usize - 1);
+        let (Some(old), Some(new)) = (pick(older), pick(newer)) else { continue };
+        let proof = Consistency {
+            older: old.header,
+            newer: new.header,
+            proof: inner.state.history(older, newer),
+            certificate: new.finalization.clone(),
+            changes: Vec::new(),
+        };
+        if let Err(refusal) = proof.verify(&world.trust) {
+            found.wrong(format!("P5: blocks {older} and {newer}: {refusal}"));
+        }
+        let (before, after) =
+            (&inner.state.after[older as usize], &inner.state.after[newer as usize]);
+        let grows = |(at, (old, new))| inner.state.log_grows(at, old, new);
+        if !before.iter().zip(after).enumerate().all(grows) {
+            found.wrong(format!("P5: a log of block {newer} does not extend that of {older}"));
+        }
+        found.count("consistency proofs verified");
+    }
+}

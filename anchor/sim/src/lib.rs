@@ -1,0 +1,140 @@
+//! Runs whole sets of validators from a seed, with faults and liars, and checks what Piaogen
+//! promises.
+//!
+//! The consensus engine is the real one, in the deterministic runtime of `piaogen_order`'s
+//! `simulation`; what a validator votes for and what records do is `piaogen_anchor`; records are
+//! made, signed and foretold by `piaogen_loadgen` and checked as a node checks them. Simulated are
+//! time, network, disk, brokers and clocks. So a seed that fails fails again, and can be looked at.
+//!
+//! | promise | how it is checked |
+//! |---|---|
+//! | one chain | a header of each height among all honest validators, at every glance |
+//! | P1 | one leaf a record, in order, with the outcome that was foretold when it was sent; all roots from one execution without interruption |
+//! | P2 | receipts of every honest validator verify from the trust root |
+//! | P3 | records sent twice and frauds of the load: who comes second is refused |
+//! | P4 | status proofs, of untouched invoices too |
+//! | P5 | a witness follows whom it happens to ask; consistency proofs of headers and logs |
+//! | P6 | not here: `storage` tests archives with real Parquet |
+//! | P7 | what was final at any honest validator is final at all, and is still there after a crash |
+//! | it goes on | after the last fault every record becomes final and provable at all |
+//!
+//! The simulated data folder follows the order of durability of a node's, with simpler files: the
+//! files themselves are tested in `storage`, with real crashes. A run is one epoch.
+//!
+//! Good starting points: `plan.rs` says what goes wrong, `world.rs` lets it, `checks.rs` judges.
+
+#![forbid(unsafe_code)]
+
+mod checks;
+mod dice;
+mod disk;
+mod folder;
+mod ledger;
+mod plan;
+mod replica;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod world;
+
+pub use plan::{Config, Fault, Role};
+
+use ledger::held;
+use piaogen_anchor::body::Body;
+use piaogen_order::Application;
+use piaogen_order::simulation::{self, SimulationError};
+use piaogen_verify::certificate::NAMESPACE;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use world::World;
+
+/// How long after the last fault everything must be done, in simulated time.
+const PATIENCE_MS: u64 = 120_000;
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// The same for the same run, every message and write of the engine included.
+    pub fingerprint: String,
+    /// How much simulated time passed.
+    pub elapsed: Duration,
+    /// Final blocks.
+    pub blocks: u64,
+    /// Records that were sent.
+    pub records: u64,
+    /// What happened, and how often.
+    pub counts: BTreeMap<String, u64>,
+    /// What must not have happened.
+    pub violations: Vec<String>,
+}
+
+impl Report {
+    /// Whether every check held.
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// How often something happened.
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+}
+
+/// Runs a seed.
+pub fn run(config: &Config) -> Report {
+    run_changed(config, |_| {})
+}
+
+/// Runs a seed in a world that is changed first.
+fn run_changed(config: &Config, change: impl FnOnce(&mut World)) -> Report {
+    let chain = world::chain(config);
+    let mut world = World::new(config, &chain);
+    change(&mut world);
+    let applications = world.replicas.iter().map(|one| one.clone() as Arc<dyn Application>);
+    let genesis = chain.genesis.header();
+    let namespace = [&NAMESPACE[..], &chain.genesis.chain].concat();
+    let body_bytes_max = Body::bytes_max(genesis.shards as usize);
+    let plan = simulation::Plan {
+        link: world.link(),
+        limit: Duration::from_millis(world.heal_ms() + PATIENCE_MS),
+        roles: world.roles(),
+        ..simulation::Plan::new(config.seed, namespace, genesis.digest(), body_bytes_max)
+    };
+    let applications = applications.collect();
+    let world = Arc::new(Mutex::new(world));
+    let watched = world.clone();
+    let keys = chain.validators.clone();
+    let watch = move |now| held(&watched).look(now);
+    let ended = simulation::run_watched(plan, keys, applications, watch);
+    let world = held(&world);
+    let shared = world.shared.clone();
+    let (fingerprint, elapsed) = match ended {
+        Ok(trace) => (trace.fingerprint, trace.elapsed),
+        Err(SimulationError::Limit { limit }) => {
+            held(&shared.ledger).violation(format!("it does not go on: {}", world.missing()));
+            (String::new(), limit)
+        }
+        Err(error) => {
+            held(&shared.ledger).violation(error.to_string());
+            (String::new(), Duration::ZERO)
+        }
+    };
+    let good = held(&shared.ledger).violations.is_empty();
+    if good {
+        checks::check(&world, config.seed);
+    }
+    let ledger = held(&shared.ledger);
+    Report {
+        seed: config.seed,
+        fingerprint,
+        elapsed,
+        blocks: ledger.finals.keys().next_back().copied().unwrap_or(0),
+        records: world.sent.iter().map(|sent| sent.len() as u64).sum(),
+        counts: ledger.counts.clone(),
+        violations: ledger.violations.clone(),
+    }
+}

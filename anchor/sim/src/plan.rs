@@ -1,0 +1,217 @@
+//! What goes wrong in a run, and when: all of it from the seed.
+//!
+//! Faults come in episodes; then there is a quiet end, in which everything is healed and the chain
+//! has to go on. Faults that take from a validator what it had on disk, and lies, befall the same f
+//! of n validators in a run: what more than f have lost, nobody has to have.
+//!
+//! Invariants
+//! - The same configuration gives the same plan.
+
+use crate::dice::Dice;
+use piaogen_order::simulation::{self, Link};
+use std::time::Duration;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process is killed, and starts again.
+    Kill,
+    /// The power fails at some write: what was not synced is kept, lost or torn.
+    PowerCut,
+    /// A bit of what is on disk flips while a validator is away.
+    BitFlip,
+    /// A validator loses its data folder, but not its votes.
+    Wipe,
+    /// A validator is cut off.
+    Cut,
+    /// The validators are cut into two groups.
+    Halves,
+    /// A clock jumps far ahead.
+    ClockForward,
+    /// A clock jumps back.
+    ClockBack,
+    /// A broker shows a validator nothing new.
+    BrokerStalls,
+    /// A broker shows a validator other bytes than the rest.
+    BrokerLies,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 10] = [
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::BitFlip,
+        Fault::Wipe,
+        Fault::Cut,
+        Fault::Halves,
+        Fault::ClockForward,
+        Fault::ClockBack,
+        Fault::BrokerStalls,
+        Fault::BrokerLies,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::PowerCut => "power-cut",
+            Fault::BitFlip => "bit-flip",
+            Fault::Wipe => "wipe",
+            Fault::Cut => "cut",
+            Fault::Halves => "halves",
+            Fault::ClockForward => "clock-forward",
+            Fault::ClockBack => "clock-back",
+            Fault::BrokerStalls => "broker-stalls",
+            Fault::BrokerLies => "broker-lies",
+        }
+    }
+
+    /// The fault of this name.
+    pub fn of_name(name: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+
+    /// Whether it takes from a validator what it had, or makes it another than the rest.
+    fn harms(self) -> bool {
+        matches!(self, Fault::BitFlip | Fault::Wipe | Fault::BrokerLies)
+    }
+}
+
+/// How a validator behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// By the protocol.
+    Honest,
+    /// Proposes headers over wrong roots, and votes for those of its kind.
+    WrongRoots,
+    /// Keeps bodies, votes, certificates and answers to itself, from some or from all.
+    Withholds,
+    /// Sends old messages again and again, later those of others too.
+    Replays,
+    /// Sends more than anybody may, and garbage.
+    Floods,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 5] =
+        [Role::Honest, Role::WrongRoots, Role::Withholds, Role::Replays, Role::Floods];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Honest => "honest",
+            Role::WrongRoots => "wrong-roots",
+            Role::Withholds => "withholds",
+            Role::Replays => "replays",
+            Role::Floods => "floods",
+        }
+    }
+
+    /// What the network is told of it; who lies about roots speaks like anybody else.
+    pub(crate) fn in_network(self) -> Option<simulation::Role> {
+        match self {
+            Role::Honest | Role::WrongRoots => None,
+            Role::Withholds => Some(simulation::Role::Withholds),
+            Role::Replays => Some(simulation::Role::Replays),
+            Role::Floods => Some(simulation::Role::Floods),
+        }
+    }
+
+    /// The role of this name.
+    pub fn of_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// How many validators there are.
+    pub validators: usize,
+    /// Records that are sent, beside those of the registry.
+    pub records: u64,
+    /// Only this goes wrong; without it, what the seed says.
+    pub fault: Option<Fault>,
+    /// Whether anything goes wrong at all, the network's losses included.
+    pub faults: bool,
+    /// So many validators behave like this; without it, what the seed says.
+    pub role: Option<(Role, usize)>,
+}
+
+impl Config {
+    /// The usual run of a seed, with four validators.
+    pub fn new(seed: u64) -> Config {
+        Config { seed, validators: 4, records: 120, fault: None, faults: true, role: None }
+    }
+}
+
+/// One thing that goes wrong, from when to when.
+#[derive(Clone, Debug)]
+pub(crate) struct Episode {
+    pub(crate) fault: Fault,
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
+    pub(crate) whom: usize,
+    /// What more there is to say: which write, which half, how far a clock jumps.
+    pub(crate) how: u64,
+}
+
+/// What goes wrong in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) episodes: Vec<Episode>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) link: Link,
+    /// When everything is healed.
+    pub(crate) heal_ms: u64,
+}
+
+/// Faults begin after this.
+const BEGIN_MS: u64 = 400;
+/// And before this.
+const END_MS: u64 = 6_000;
+
+impl Plan {
+    pub(crate) fn new(config: &Config) -> Plan {
+        let mut dice = Dice::new(config.seed, 1);
+        let n = config.validators;
+        let f = n.saturating_sub(1) / 3;
+        let frail: Vec<usize> = (0..f).map(|i| (dice.place(n) + i) % n).collect();
+        let mut roles = vec![Role::Honest; n];
+        let (role, liars) = config.role.unwrap_or_else(|| {
+            let lies = config.faults && config.fault.is_none() && dice.percent(25);
+            // Half of those that lie do so about roots.
+            let role = if dice.percent(50) { 1 } else { 2 + dice.place(Role::ALL.len() - 2) };
+            (Role::ALL[role], if lies { f } else { 0 })
+        });
+        let first = frail.first().copied().unwrap_or(0);
+        (0..liars.min(n)).for_each(|i| roles[(first + i) % n] = role);
+        let count = if config.faults { dice.between(2, 6) } else { 0 };
+        let mut episodes: Vec<Episode> =
+            (0..count).filter_map(|_| episode(config, &frail, &mut dice)).collect();
+        episodes.sort_by_key(|episode| episode.from_ms);
+        let end = episodes.iter().map(|episode| episode.to_ms).max().unwrap_or(0);
+        let bad = config.faults && config.fault.is_none();
+        let link = Link {
+            latency: Duration::from_millis(if bad { dice.between(2, 60) } else { 10 }),
+            jitter: Duration::from_millis(if bad { dice.between(0, 20) } else { 2 }),
+            arrive_percent: if bad && dice.percent(50) { dice.between(80, 99) as u8 } else { 100 },
+        };
+        Plan { episodes, roles, link, heal_ms: end + 200 }
+    }
+}
+
+fn episode(config: &Config, frail: &[usize], dice: &mut Dice) -> Option<Episode> {
+    let fault = config.fault.unwrap_or_else(|| Fault::ALL[dice.place(Fault::ALL.len())]);
+    let from_ms = dice.between(BEGIN_MS, END_MS);
+    let to_ms = from_ms + dice.between(300, 2_500);
+    let any = dice.place(config.validators);
+    let how = dice.below(1 << 32);
+    // A set that none may fail of is harmed by nothing.
+    let whom = if fault.harms() { *frail.get(dice.place(frail.len()))? } else { any };
+    Some(Episode { fault, from_ms, to_ms, whom, how })
+}
