@@ -58,9 +58,10 @@ struct Arguments {
     /// Log to standard error as JSON lines.
     #[arg(long, global = true)]
     log_json: bool,
-    /// What to log: error, warn, info, debug, or a filter such as piaogen_order=debug.
-    #[arg(long, global = true, default_value = "warn", env = "PIAOGEN_LOG")]
-    log: String,
+    /// What to log: error, warn, info, debug, or a filter such as piaogen_order=debug. Without it,
+    /// warn; in simulations, where warnings are what is tried, nothing.
+    #[arg(long, global = true, env = "PIAOGEN_LOG")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -240,7 +241,8 @@ const RECEIPT_MAX: u64 = 1 << 20;
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(&arguments.log, arguments.log_json);
+    let usual = if matches!(arguments.command, Command::Sim(_)) { "off" } else { "warn" };
+    start_log(arguments.log.as_deref().unwrap_or(usual), arguments.log_json);
     let output = Output { json: arguments.json };
     exit_code(run(arguments.command, output))
 }

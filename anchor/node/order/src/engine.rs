@@ -391,6 +391,7 @@ async fn run(
         partition: journal::partition(config.epoch),
     };
     let parts = context.child("set");
+    let quiet = silent::links(&me, resume.due.clone());
     let (engine, exchange) = match &config.network {
         Some(network) => {
             let links = network::connect(&parts, &config, network, peers, own);
@@ -398,14 +399,8 @@ async fn run(
             *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
             match links.of_epoch(&parts, config.epoch).await {
                 Ok(links) if alone(&member.scheme) => {
-                    let quiet = silent::links(&me, resume.due.clone());
-                    start_member(
-                        parts,
-                        &config,
-                        resume,
-                        member,
-                        links.without_votes(quiet).gated(gate),
-                    )
+                    let links = links.without_votes(quiet).gated(gate);
+                    start_member(parts, &config, resume, member, links)
                 }
                 Ok(links) => start_member(parts, &config, resume, member, links.gated(gate)),
                 Err(error) => {
@@ -416,10 +411,7 @@ async fn run(
                 }
             }
         }
-        None => {
-            let links = silent::links(&me, resume.due.clone());
-            start_member(parts, &config, resume, member, links.gated(gate))
-        }
+        None => start_member(parts, &config, resume, member, quiet.gated(gate)),
     };
     let _ = started.send(Ok(()));
     let votes = engine.is_some();
