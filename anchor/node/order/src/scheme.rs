@@ -16,15 +16,17 @@ use commonware_codec::types::lazy::Lazy;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadRangeExt, Write};
 use commonware_consensus::simplex::scheme::Namespace;
 use commonware_consensus::simplex::types::Subject;
+use commonware_cryptography::Digest;
 use commonware_cryptography::certificate::{
     AssemblyError, Attestation, Membership, Namespace as _, Scheme as SchemeTrait, Signers,
     Subject as _, Verification, Verifier, verify_then_assemble,
 };
-use commonware_cryptography::{Digest, Verifier as _};
 use commonware_parallel::Strategy;
 use commonware_utils::iter::NonEmpty;
 use commonware_utils::ordered::{Quorum as _, Set};
-use commonware_utils::{N3f1, Participant};
+use commonware_utils::{N3f1, Participant, union_unique};
+use piaogen_crypto::Lanes;
+use piaogen_crypto::sm2::{self, Job};
 use rand::CryptoRng;
 use std::fmt;
 
@@ -37,12 +39,14 @@ pub struct Scheme {
     validators: Set<Key>,
     namespace: Namespace,
     signer: Option<(Participant, Own)>,
+    lanes: Lanes,
 }
 
 impl Scheme {
     /// A scheme that checks and cannot sign.
     pub fn verifier(namespace: &[u8], validators: Set<Key>) -> Self {
-        Self { validators, namespace: Namespace::derive(namespace), signer: None }
+        let (namespace, lanes) = (Namespace::derive(namespace), Lanes::detect());
+        Self { validators, namespace, signer: None, lanes }
     }
 
     /// A scheme that also signs; `None` when the key is not of the set.
@@ -68,16 +72,26 @@ impl Scheme {
         self.validators.quorum::<N3f1>()
     }
 
-    fn signature_is_valid<D: Digest>(
+    /// Whether each of these signed the subject. All in one call: lanes take eight at the price of
+    /// one.
+    fn verdicts<'a, D: Digest>(
         &self,
         subject: &Subject<'_, D>,
-        signer: Participant,
-        signature: &Lazy<Signature>,
-    ) -> bool {
-        let (Some(key), Some(signature)) = (self.validators.key(signer), signature.get()) else {
-            return false;
-        };
-        key.verify(subject.namespace(&self.namespace), &subject.message(), signature)
+        votes: impl Iterator<Item = (Participant, &'a Lazy<Signature>)>,
+    ) -> Vec<bool> {
+        let signed = union_unique(subject.namespace(&self.namespace), &subject.message());
+        let readable: Vec<Option<(&Key, sm2::Signature)>> = votes
+            .map(|(who, vote)| Some((self.validators.key(who)?, sm2::Signature(vote.get()?.0))))
+            .collect();
+        let jobs: Vec<Job<'_>> = readable
+            .iter()
+            .flatten()
+            .map(|(key, signature)| Job { key: key.point(), message: &signed, signature })
+            .collect();
+        let mut verdicts = vec![false; jobs.len()];
+        self.lanes.sm2_verify(&jobs, &mut verdicts);
+        let mut verdicts = verdicts.into_iter();
+        readable.iter().map(|vote| vote.is_some() && verdicts.next() == Some(true)).collect()
     }
 }
 
@@ -110,14 +124,15 @@ impl Verifier for Scheme {
         signers.len() == self.validators.len()
             && signers.count() == signatures.len()
             && signers.count() >= self.quorum() as usize
-            && signers
-                .iter()
-                .zip(signatures)
-                .all(|(signer, signature)| self.signature_is_valid(&subject, signer, signature))
+            && self
+                .verdicts(&subject, signers.iter().zip(signatures))
+                .into_iter()
+                .all(|holds| holds)
     }
 
+    /// The engine gathers votes until they may be a quorum, and has them checked together.
     fn is_batchable() -> bool {
-        false
+        true
     }
 
     fn max_certificate_size(participants: u32) -> usize {
@@ -158,7 +173,34 @@ impl SchemeTrait for Scheme {
         attestation: &Attestation<Self>,
         _: &impl Strategy,
     ) -> bool {
-        self.signature_is_valid(&subject, attestation.signer, &attestation.signature)
+        let vote = (attestation.signer, &attestation.signature);
+        self.verdicts(&subject, std::iter::once(vote)) == [true]
+    }
+
+    fn verify_attestations<R, D, I>(
+        &self,
+        _: &mut R,
+        subject: Subject<'_, D>,
+        attestations: I,
+        _: &impl Strategy,
+    ) -> Verification<Self>
+    where
+        R: CryptoRng,
+        D: Digest,
+        I: IntoIterator<Item = Attestation<Self>>,
+        I::IntoIter: Send,
+    {
+        let votes: Vec<Attestation<Self>> = attestations.into_iter().collect();
+        let pairs = votes.iter().map(|vote| (vote.signer, &vote.signature));
+        let verdicts = self.verdicts(&subject, pairs);
+        let (mut verified, mut invalid) = (Vec::new(), Vec::new());
+        for (vote, holds) in votes.into_iter().zip(verdicts) {
+            match holds {
+                true => verified.push(vote),
+                false => invalid.push(vote.signer),
+            }
+        }
+        Verification::new(verified, invalid)
     }
 
     fn optimistic_assemble<'a, R, D, I, J>(
