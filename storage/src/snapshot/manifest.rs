@@ -4,6 +4,8 @@
 //! - A manifest that decodes names parts that cover blocks, logs and rows without gaps or overlaps,
 //!   each under the one name that follows from what it holds.
 
+use std::collections::BTreeMap;
+
 use piaogen_crypto::Digest;
 use piaogen_verify::header::ShardEntry;
 use serde::{Deserialize, Serialize};
@@ -183,27 +185,30 @@ impl Manifest {
     }
 
     fn covers(&self) -> Result<(), String> {
-        let blocks = self.parts_of(PartKind::Blocks, None);
+        // Gathered at once: a manifest may name many parts and many shards.
+        let mut all: BTreeMap<(PartKind, Option<u32>), Vec<&PartInfo>> = BTreeMap::new();
+        for part in &self.parts {
+            all.entry((part.kind, part.shard)).or_default().push(part);
+        }
+        all.values_mut().for_each(|parts| parts.sort_by_key(|part| part.first));
+        let mut take = |kind, shard| all.remove(&(kind, shard)).unwrap_or_default();
+        let blocks = take(PartKind::Blocks, None);
         let ends = [self.height.checked_add(1), self.height.checked_add(2)];
         let end = blocks.last().map_or(0, |part| part.last + 1);
         if !ends.contains(&Some(end)) {
             return Err(format!("its blocks end before {end}, its height is {}", self.height));
         }
         chained(&blocks, 0..end)?;
-        let mut named = blocks.len();
         for (shard, info) in (0u32..).zip(&self.shards) {
-            let entries = self.parts_of(PartKind::Entries, Some(shard));
-            chained(&entries, 0..info.sealed)?;
-            let rows = self.parts_of(PartKind::Rows, Some(shard));
-            chained(&rows, info.sealed..info.log_size)?;
-            let statuses = self.parts_of(PartKind::Statuses, Some(shard));
+            chained(&take(PartKind::Entries, Some(shard)), 0..info.sealed)?;
+            chained(&take(PartKind::Rows, Some(shard)), info.sealed..info.log_size)?;
+            let statuses = take(PartKind::Statuses, Some(shard));
             let disorder = statuses.windows(2).find(|two| two[0].last >= two[1].first);
             if let Some(two) = disorder {
                 return Err(format!("{} and {} overlap", two[0].name, two[1].name));
             }
-            named += entries.len() + rows.len() + statuses.len();
         }
-        match named == self.parts.len() {
+        match all.is_empty() {
             true => Ok(()),
             false => Err("it has parts of shards that there are not".into()),
         }

@@ -16,7 +16,7 @@ WIDTH, LEVELS = 256, 8
 
 def read_head(data):
     r = Reader(data)
-    if r.take(3) != b"PM\x01":
+    if len(data) > 1 << 21 or r.take(3) != b"PM\x01":
         raise Bad("magic")
     out = {"header": read_header(r), "certificate": read_certificate(r.bytes(6600)),
            "changes": read_changes(r)}

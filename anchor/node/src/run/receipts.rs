@@ -13,6 +13,7 @@ use piaogen_crypto::Digest;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StatusPath, StoreReader, View};
 use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
 use piaogen_verify::genesis::Genesis;
@@ -245,6 +246,26 @@ impl<R: Reads> Prover<'_, R> {
     /// The proof of the header at a height in the newest header's history.
     pub fn history(&self, height: u64) -> Result<Vec<Digest>> {
         merkle::prove_inclusion(&HistoryHashes(self.store), height, self.provable.header.height)
+    }
+
+    /// The proof that the header at one height is extended by that at a later one, where that one
+    /// is provable and has a certificate of its own.
+    pub fn consistency(&self, older: u64, newer: u64) -> Result<Option<Consistency>> {
+        if older >= newer || newer > self.provable.header.height {
+            return Ok(None);
+        }
+        let header = |height: u64| -> Result<(Header, Vec<u8>)> {
+            let block = self.store.block(height)?.with_context(|| format!("no block {height}"))?;
+            Ok((super::parse_block(&block)?.0, block.finalization))
+        };
+        let ((older, _), (newer, certificate)) = (header(older)?, header(newer)?);
+        if certificate.is_empty() {
+            return Ok(None);
+        }
+        let history = HistoryHashes(self.store);
+        let proof = merkle::prove_inclusion(&history, older.height, newer.height)?;
+        let changes = self.provable.changes_before(newer.height);
+        Ok(Some(Consistency { older, newer, proof, certificate, changes }))
     }
 }
 

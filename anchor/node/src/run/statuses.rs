@@ -11,6 +11,11 @@ use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::status::{History, HistoryRecord, Status, StatusProof, StatusReceipt, ZERO};
 
+/// The shard was executed further than the header that everything is proved against.
+#[derive(Debug, thiserror::Error)]
+#[error("the state is ahead of the last final header; ask again in a moment")]
+pub struct Ahead;
+
 /// What became of an invoice, and the proof of it.
 pub struct Proved {
     /// The status; `None` while the invoice is untouched.
@@ -26,10 +31,7 @@ impl<R: Reads> Prover<'_, R> {
         let receipt = self.receipt(shard, row, show)?;
         let issue = receipt.entry.issue.context("the record did not create an invoice")?;
         let path = self.store.status_path(shard, issue)?;
-        ensure!(
-            path.state.status_root == receipt.shard.status_root,
-            "the state is ahead of the last final header; ask again in a moment"
-        );
+        ensure!(path.state.status_root == receipt.shard.status_root, Ahead);
         let status = match path.document {
             Some(bytes) if path.record != ZERO => {
                 Some(Status::of_stored(&bytes).context("a stored status does not decode")?)
