@@ -195,10 +195,11 @@ fn changed_bytes_never_panic_and_never_give_another_key() {
         let mut random = Random::new(round + 1);
         let mut bytes = [&der, &other, &pem][random.below(3)].clone();
         for _ in 0..=random.below(3) {
-            let at = random.below(bytes.len());
+            let at = random.below(bytes.len().max(1));
             match random.below(4) {
+                _ if bytes.is_empty() => bytes.push(random.next() as u8),
                 0 => bytes[at] ^= 1 << random.below(8),
-                1 => bytes.truncate(at.max(1)),
+                1 => bytes.truncate(at),
                 2 => bytes.insert(at, random.next() as u8),
                 _ => drop(bytes.remove(at)),
             }
