@@ -320,4 +320,53 @@ mod tests {
             assert!(Manifest::decode(&other.encode()).is_err(), "change {i}");
         }
     }
+
+    #[test]
+    fn numbers_at_their_ends_and_changed_bytes_are_refused_or_mean_the_same() {
+        let text = String::from_utf8(manifest().encode()).unwrap();
+        let numbers: Vec<&str> =
+            text.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).collect();
+        for number in numbers {
+            for end in ["0", "1", "18446744073709551615", "18446744073709551614", "4294967296"] {
+                for key in ["\": ", "-"] {
+                    let other = text.replacen(&format!("{key}{number}"), &format!("{key}{end}"), 1);
+                    let _ = Manifest::decode(other.as_bytes());
+                }
+            }
+        }
+        let wide = [0, 1, u64::MAX - 1, u64::MAX];
+        for (first, last) in wide.into_iter().flat_map(|first| wide.map(|last| (first, last))) {
+            for (at, items) in (0..6).flat_map(|at| wide.map(|items| (at, items))) {
+                let mut other = manifest();
+                let PartInfo { kind, shard, .. } = other.parts[at];
+                let name = PartInfo::name_of(kind, shard, first, last);
+                other.parts[at] = PartInfo { name, first, last, items, ..other.parts[at].clone() };
+                (other.height, other.shards[0].log_size) = (last, last);
+                let _ = Manifest::decode(&other.encode());
+            }
+        }
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut other = text.clone().into_bytes();
+                other[at] ^= 1 << bit;
+                if let Ok(found) = Manifest::decode(&other) {
+                    assert_eq!(Manifest::decode(&found.encode()), Ok(found));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_parts_of_many_shards_are_gathered_once() {
+        let mut many = manifest();
+        let shard = many.shards[1].clone();
+        many.shards.truncate(1);
+        many.shards.resize(4_097, ShardInfo { log_size: 40, ..shard });
+        many.parts.truncate(5);
+        for number in 1..4_097 {
+            let row = |index| part(PartKind::Rows, Some(number), index, index);
+            many.parts.extend((0..40).map(row));
+        }
+        assert_eq!(Manifest::decode(&many.encode()), Ok(many));
+    }
 }

@@ -109,8 +109,16 @@ pub fn rows<R: Reads>(
     max: u64,
 ) -> Result<Vec<Row>> {
     if from < archive.sealed_up_to(shard)? {
-        let sealed = archive.rows(shard, from).take(max as usize);
-        return Ok(sealed.collect::<Result<_, _>>()?);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for row in archive.rows(shard, from).take(max as usize) {
+            let row = row?;
+            bytes += (row.entry.len() + row.record.len()) as u64;
+            found.push(row);
+            if bytes > ROWS_BYTES {
+                break;
+            }
+        }
+        return Ok(found);
     }
     Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
 }

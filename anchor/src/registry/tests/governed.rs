@@ -346,7 +346,11 @@ fn whatever_authorities_sign_is_answered_and_the_sets_stay_sets() {
                 Ok(record) => registry.execute(&record, height).is_ok(),
                 Err(_) => false,
             };
-            if done { accepted += 1 } else { refused += 1 }
+            if done {
+                accepted += 1
+            } else {
+                refused += 1
+            }
             // What is refused adds nothing; a proposal may have become too old meanwhile.
             let after = (registry.len(), registry.governance.open());
             assert!(done || (after.0 == before.0 && after.1 <= before.1));
