@@ -171,7 +171,7 @@ impl Asked {
                     response.headers_mut().insert(header::CACHE_CONTROL, age);
                     response
                 }
-                Err(busy) => busy,
+                Err(busy) => busy.into_response(),
             },
             Ok(None) => Unanswered::Absent("it is not here, or not yet".into()).into_response(),
             Err(response) => response,
@@ -179,10 +179,9 @@ impl Asked {
     }
 
     /// An answer of these bytes, where not too much is on its way.
-    fn bytes(&self, bytes: Vec<u8>) -> Result<Response, Response> {
-        let busy = "too much is being sent; try again in a second";
-        let body = self.sending.body(bytes);
-        let body = body.ok_or_else(|| Unanswered::Busy(busy.into()).into_response())?;
+    fn bytes(&self, bytes: Vec<u8>) -> Result<Response, Unanswered> {
+        let busy = || Unanswered::Busy("too much is being sent; try again in a second".into());
+        let body = self.sending.body(bytes).ok_or_else(busy)?;
         Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
     }
 }
@@ -307,7 +306,7 @@ async fn answer(
                 body.extend_from_slice(&(item.len() as u32).to_be_bytes());
                 body.extend_from_slice(&item);
             }
-            asked.bytes(body).unwrap_or_else(|busy| busy)
+            asked.bytes(body).unwrap_or_else(IntoResponse::into_response)
         }
         Err(response) => response,
     }
