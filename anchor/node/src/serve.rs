@@ -80,12 +80,10 @@ impl Answers {
         let partitions = provable.shards.len() as u32 - 1;
         let (shard, prover) = (record::partition(subject, partitions), self.prover(provable));
         let Some(place) = self.node.store.find(shard, subject)? else { return Ok(None) };
-        let Some(row) = prover.row(shard, place.log_index)? else { return Ok(None) };
-        let (nothing, parts) = (Show::Only(Vec::new()), Right::Public.parts());
-        let mut proof = prover.status(shard, &row, &nothing, &parts)?.proof;
+        let Some(entry) = prover.created(shard, subject, &place)? else { return Ok(None) };
         // Which fields a document has is nobody's business either.
-        proof.receipt.fields = Vec::new();
-        Ok(Some(proof.encode()))
+        let receipt = prover.receipt_of(shard, place.log_index, entry, Vec::new())?;
+        Ok(Some(prover.status_beside(receipt, &Right::Public.parts())?.proof.encode()))
     }
 
     /// The proof of a status under the newest header, or the one that comes next.

@@ -156,6 +156,21 @@ impl<R: Reads> Prover<'_, R> {
         Ok(Some(row))
     }
 
+    /// The entry of the record that created an invoice, if it is provable yet. Where the archive
+    /// gives it for less than a row, its leaf says that it is the one.
+    pub fn created(&self, shard: u32, subject: &[u8], id: &IdPlace) -> Result<Option<Entry>> {
+        if id.log_index >= self.shard(shard)?.log_size {
+            return Ok(None);
+        }
+        if let Some(entry) = self.archive.entry_of(shard, subject, id)?
+            && self.store.log_hash(shard, 0, id.log_index)? == Some(entry.leaf())
+        {
+            return Ok(Some(entry));
+        }
+        let Some(row) = self.row(shard, id.log_index)? else { return Ok(None) };
+        Ok(Some(Entry::decode(&row.entry).context("a stored entry does not decode")?))
+    }
+
     /// Provable rows of a shard from a log index on, at most `max`.
     pub fn rows(&self, shard: u32, from: u64, max: u64) -> Result<Vec<Row>> {
         let max = max.min(self.shard(shard)?.log_size.saturating_sub(from));
@@ -192,17 +207,27 @@ impl<R: Reads> Prover<'_, R> {
 
     /// The receipt of a row, showing these fields.
     pub fn receipt(&self, shard: u32, row: &Row, show: &Show) -> Result<Receipt> {
-        let state = *self.shard(shard)?;
         let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
-        let index = row.log_index;
-        let inclusion = self.inclusion(shard, index, state.log_size)?;
+        self.receipt_of(shard, row.log_index, entry, fields(&row.record, show))
+    }
+
+    /// The receipt of an entry, with these fields of its document.
+    pub fn receipt_of(
+        &self,
+        shard: u32,
+        log_index: u64,
+        entry: Entry,
+        fields: Vec<OpenedField>,
+    ) -> Result<Receipt> {
+        let state = *self.shard(shard)?;
+        let inclusion = self.inclusion(shard, log_index, state.log_size)?;
         let leaves: Vec<Digest> = self.provable.shards.iter().map(ShardEntry::leaf).collect();
         let leaf_count = leaves.len() as u64;
         let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], u64::from(shard), leaf_count);
         Ok(Receipt {
-            fields: fields(&row.record, show),
+            fields,
             entry,
-            log_index: index,
+            log_index,
             inclusion,
             shard: state,
             shard_proof,
