@@ -182,19 +182,24 @@ fn openssl_opens_ours_and_we_open_theirs() {
 
 #[test]
 fn changed_bytes_never_panic_and_never_give_another_key() {
-    let scheme = pbkdf2(100);
-    let data = scheme.encrypt(PASSPHRASE, &key().to_pkcs8_der()).unwrap();
-    let der = document(scheme, &data);
+    let closed = |scheme: Parameters| {
+        let data = scheme.encrypt(PASSPHRASE, &key().to_pkcs8_der()).unwrap();
+        document(scheme, &data)
+    };
+    let der = closed(pbkdf2(100));
+    let cheap = scrypt::Params::new(2, 1, 1).unwrap();
+    let other = closed(Parameters::generate_scrypt_aes256cbc(cheap, &[1; 16], [2; 16]).unwrap());
     let pem = Document::from_der(&der).unwrap().to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF);
     let pem = pem.unwrap().into_bytes();
-    for round in 0..2_000 {
+    for round in 0..3_000 {
         let mut random = Random::new(round + 1);
-        let mut bytes = if round % 2 == 0 { der.clone() } else { pem.clone() };
+        let mut bytes = [&der, &other, &pem][random.below(3)].clone();
         for _ in 0..=random.below(3) {
-            let at = random.below(bytes.len());
+            let at = random.below(bytes.len().max(1));
             match random.below(4) {
+                _ if bytes.is_empty() => bytes.push(random.next() as u8),
                 0 => bytes[at] ^= 1 << random.below(8),
-                1 => bytes.truncate(at.max(1)),
+                1 => bytes.truncate(at),
                 2 => bytes.insert(at, random.next() as u8),
                 _ => drop(bytes.remove(at)),
             }
@@ -203,6 +208,23 @@ fn changed_bytes_never_panic_and_never_give_another_key() {
             // CBC has no tag: bytes that the reader of keys does not look at may have changed.
             assert_eq!(read.to_bytes(), key().to_bytes(), "round {round}");
         }
+        let _ = is_encrypted(&bytes);
+    }
+}
+
+#[test]
+fn random_bytes_are_no_key_and_open_nothing() {
+    let der = document(pbkdf2(100), &[0; 160]);
+    let pem = key().to_pkcs8_encrypted(PASSPHRASE, &[7; 32]).into_bytes();
+    for round in 0..3_000 {
+        let mut random = Random::new(round + 1);
+        // Behind a beginning that is right, or none.
+        let good = [&der, &pem][random.below(2)];
+        let mut bytes = good[..random.below(good.len())].to_vec();
+        bytes.extend((0..random.below(300)).map(|_| random.next() as u8));
+        let opened = SecretKey::from_pkcs8_encrypted(&bytes, PASSPHRASE);
+        assert!(opened.is_err(), "round {round}: {}", hex::encode(&bytes));
+        assert!(SecretKey::from_pkcs8(&bytes).is_err(), "round {round}");
         let _ = is_encrypted(&bytes);
     }
 }

@@ -88,6 +88,15 @@ impl IdPlace {
         Some(Self { log_index, issue_index, commitment: entry.commitment, origin })
     }
 
+    /// The kind of the record.
+    pub(crate) fn kind(&self) -> RecordKind {
+        match self.origin {
+            Origin::Blue => RecordKind::Issue,
+            Origin::Red => RecordKind::IssueRed,
+            Origin::Import => RecordKind::Import,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let origin = match self.origin {
             Origin::Blue => 0,

@@ -27,6 +27,8 @@ pub const WIDTH: u64 = 256;
 pub const HEIGHT: u8 = 8;
 /// Levels of tiles.
 pub const LEVELS: u8 = 8;
+/// Most bytes of a head.
+pub const HEAD_MAX: usize = 1 << 21;
 const MAGIC: [u8; 3] = *b"PM\x01";
 /// Indices are below this: a log has fewer than 2^64 leaves.
 const INDEX_END: u64 = 1 << 56;
@@ -280,6 +282,10 @@ impl Head {
 
     /// Reads the encoding; nothing may follow.
     pub fn decode(bytes: &[u8]) -> Result<Head, DecodeError> {
+        if bytes.len() > HEAD_MAX {
+            let (value, limit) = (bytes.len() as u64, HEAD_MAX as u64);
+            return Err(DecodeError::Limit { what: "head", value, limit });
+        }
         let mut r = Reader::new(bytes);
         r.fixed("magic of a head", &MAGIC)?;
         let header = Header::decode(&mut r)?;

@@ -1,5 +1,5 @@
-//! Mutates encodings of every kind: decoding must never panic, and whatever decodes must encode to
-//! the same bytes again.
+//! Mutates encodings of every kind, and puts random bytes in their place: decoding must never panic,
+//! and whatever decodes must encode to the same bytes again.
 //!
 //! The seed is fixed. `PIAOGEN_FUZZ_SECONDS` makes each target run that long; a failure prints the
 //! seed and the input.
@@ -52,6 +52,15 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
+/// Puts random bytes behind a beginning that is right, or none; high ones, which counts and lengths
+/// are made of, more often.
+fn garble(random: &mut Random, bytes: &mut Vec<u8>) {
+    bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+    for _ in 0..random.below(64) {
+        bytes.push(if random.below(3) == 0 { 0xff } else { random.next() as u8 });
+    }
+}
+
 /// Runs one target: `seed` makes an encoding, `again` decodes and encodes it, `None` if refused.
 fn target(
     name: &str,
@@ -72,7 +81,10 @@ fn target(
         assert_eq!(again(&original).as_ref(), Some(&original), "{name}: seed {rounds}");
         for _ in 0..4 {
             let mut changed = original.clone();
-            mutate(&mut random, &mut changed);
+            match random.below(8) {
+                0 => garble(&mut random, &mut changed),
+                _ => mutate(&mut random, &mut changed),
+            }
             if let Some(bytes) = again(&changed) {
                 accepted += 1;
                 assert_eq!(

@@ -34,8 +34,10 @@ mod witness;
 
 pub(crate) use receipt::Folder;
 
+use crate::ask::{Asked, Busy};
 use crate::config::Config;
 use crate::run::Fatal;
+use crate::run::statuses::Ahead;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -47,6 +49,7 @@ use piaogen_verify::{Refusal, Step};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Anchors electronic invoices: signed, ordered, agreed on, and provable to anyone, offline.
 #[derive(Debug, Parser)]
@@ -153,6 +156,37 @@ impl Place {
             (Some(dir), None) => Config::load(&dir.join("node.toml")),
             (None, None) => Ok(Config::of_dir(Path::new("."))),
         }
+    }
+}
+
+/// Where a proof comes from: a folder at rest, or a node that runs.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Origin {
+    /// Folder of a chain, as `piaogen genesis` and `piaogen demo` make it.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Configuration file of a node.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A node that runs, http://HOST:PORT.
+    #[arg(long, value_name = "FROM")]
+    from: Option<String>,
+}
+
+/// Longest time that a node may take for a proof.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Origin {
+    /// The node, where one is named.
+    fn node(&self) -> Result<Option<Asked>> {
+        let Some(from) = &self.from else { return Ok(None) };
+        let node = Asked::open(from, PATIENCE)?;
+        node.with_context(|| format!("--from {from}: a node is http://HOST:PORT")).map(Some)
+    }
+
+    fn config(&self) -> Result<Config> {
+        Place { dir: self.dir.clone(), config: self.config.clone() }.config()
     }
 }
 
@@ -271,6 +305,9 @@ pub fn exit_code(result: Result<()>) -> ExitCode {
 fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Fatal>() {
         return Some(4);
+    }
+    if cause.is::<Busy>() || cause.is::<Ahead>() {
+        return Some(3);
     }
     if let Some(error) = cause.downcast_ref::<OrderError>() {
         return matches!(error, OrderError::Fatal(_)).then_some(4);

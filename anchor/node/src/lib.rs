@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod check;
 pub mod cli;
 pub mod config;

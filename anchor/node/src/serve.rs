@@ -1,34 +1,117 @@
-//! Serves metrics, health, receipts, headers and tiles of a running node.
+//! Serves metrics, health, receipts, headers, tiles and proofs of a running node.
+//!
+//! Invariants
+//! - A status is answered with what everybody may know, whoever asks.
 
 use crate::run::Node;
 use crate::run::chain::Provable;
 use crate::run::receipts::{Prover, Show};
-use anyhow::{Context, Result, ensure};
-use piaogen_api::Source;
+use crate::run::statuses::Ahead;
+use anyhow::{Context, Result};
+use piaogen_api::{Source, Unanswered};
+use piaogen_storage::Store;
+use piaogen_verify::entry::SUBJECT_MAX;
 use piaogen_verify::follow::Link;
+use piaogen_verify::record;
+use piaogen_verify::status::Right;
 use piaogen_verify::tiles::{HEIGHT, Head, Log, Part, Tile, encode_bundle};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
-/// A running node as the HTTP answers see it, and the folder of the snapshot that it offers.
-pub struct Answers(pub Arc<Node>, pub Option<PathBuf>);
+/// How many may wait for the header that proves a status, and how long.
+const WAITING_MAX: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of receipts after which an answer has enough: who asks goes on behind them.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// A running node as the HTTP answers see it.
+pub struct Answers {
+    node: Arc<Node>,
+    /// The folder of the snapshot that it offers.
+    snapshot: Option<PathBuf>,
+    waiting: Semaphore,
+}
+
+/// What is read, or an error for the log.
+fn found<T>(what: &str, result: Result<T>) -> Result<T, Unanswered> {
+    result.map_err(|error| {
+        tracing::warn!(%what, error = format!("{error:#}"), "a request cannot be answered");
+        Unanswered::Failed
+    })
+}
+
+fn absent(why: impl Into<String>) -> Unanswered {
+    Unanswered::Absent(why.into())
+}
 
 impl Answers {
-    fn collect(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>> {
-        let Some(provable) = self.0.chain.provable() else { return Ok(Vec::new()) };
-        let store = &*self.0.store;
-        let prover = Prover { store, archive: self.0.archiver.archive(), provable };
+    fn prover(&self, provable: Provable) -> Prover<'_, Store> {
+        Prover { store: &self.node.store, archive: self.node.archiver.archive(), provable }
+    }
+
+    fn provable(&self) -> Result<Provable, Unanswered> {
+        self.node.chain.provable().ok_or_else(|| absent("no header proves anything yet"))
+    }
+
+    fn collect(&self, provable: Provable, at: (u32, u64), count: u64) -> Result<Vec<Vec<u8>>> {
+        let (partition, offset) = at;
+        let prover = self.prover(provable);
         let Some(first) = prover.index_of_offset(partition, offset)? else {
             return Ok(Vec::new());
         };
-        let rows = prover.rows(partition, first, count)?;
-        rows.iter().map(|row| Ok(prover.receipt(partition, row, &Show::All)?.encode())).collect()
+        let (mut receipts, mut bytes) = (Vec::new(), 0);
+        for row in prover.rows(partition, first, count)? {
+            let receipt = prover.receipt(partition, &row, &Show::All)?.encode();
+            bytes += receipt.len();
+            receipts.push(receipt);
+            if bytes > ANSWER_BYTES {
+                break;
+            }
+        }
+        Ok(receipts)
     }
 
-    /// A tile, where the newest header proves all of it.
+    /// The proof of a status under this header; none where no such invoice is provable.
+    fn status_under(&self, provable: Provable, subject: &[u8]) -> Result<Option<Vec<u8>>> {
+        let partitions = provable.shards.len() as u32 - 1;
+        let (shard, prover) = (record::partition(subject, partitions), self.prover(provable));
+        let Some(place) = self.node.store.find(shard, subject)? else { return Ok(None) };
+        let Some(entry) = prover.created(shard, subject, &place)? else { return Ok(None) };
+        // Which fields a document has is nobody's business either.
+        let receipt = prover.receipt_of(shard, place.log_index, entry, Vec::new())?;
+        Ok(Some(prover.status_beside(receipt, &Right::Public.parts())?.proof.encode()))
+    }
+
+    /// The proof of a status under the newest header, or the one that comes next.
+    fn status_of(&self, subject: &[u8]) -> Result<Option<Vec<u8>>, Unanswered> {
+        let until = Instant::now() + PATIENCE;
+        let busy = || Unanswered::Busy(Ahead.to_string());
+        let (mut provable, mut turn) = (self.provable()?, None);
+        loop {
+            let height = provable.header.height;
+            match self.status_under(provable, subject) {
+                Err(error) if error.is::<Ahead>() => {}
+                other => return found("a status", other),
+            }
+            if turn.is_none() {
+                turn = Some(self.waiting.try_acquire().map_err(|_| busy())?);
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Err(busy());
+            }
+            provable = self.node.chain.provable_after(height, rest).ok_or_else(busy)?;
+        }
+    }
+
+    /// A tile, where the newest header proves all of it. The newest header itself joins its log
+    /// when its block is executed.
     fn read(&self, tile: &Tile) -> Result<Option<Vec<u8>>> {
-        let Some(provable) = self.0.chain.provable() else { return Ok(None) };
+        let Some(provable) = self.node.chain.provable() else { return Ok(None) };
         let size = match tile.log {
             Log::History => provable.header.height + 1,
             Log::Shard(shard) => match provable.shards.get(shard as usize) {
@@ -40,35 +123,37 @@ impl Answers {
             return Ok(None);
         }
         let items = match (tile.part, tile.log) {
-            (Part::Hashes(level), log) => return Ok(Some(self.hashes(tile, log, level)?)),
+            (Part::Hashes(level), log) => return self.hashes(tile, log, level),
             (Part::Entries, Log::History) => {
-                let links = self.0.chain.links(tile.first(), tile.width.into())?;
+                let links = self.node.chain.links(tile.first(), tile.width.into())?;
                 links.iter().map(Link::encode).collect()
             }
             (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard, provable)?,
         };
-        ensure!(items.len() == usize::from(tile.width), "{tile} is not whole; ask again");
+        if items.len() < usize::from(tile.width) {
+            return Ok(None);
+        }
         let bundle = encode_bundle(items.iter().map(Vec::as_slice));
         bundle.map(Some).context("an item of a bundle is too long")
     }
 
-    fn hashes(&self, tile: &Tile, log: Log, level: u8) -> Result<Vec<u8>> {
-        let (store, level) = (&self.0.store, HEIGHT * level);
+    fn hashes(&self, tile: &Tile, log: Log, level: u8) -> Result<Option<Vec<u8>>> {
+        let (store, level) = (&self.node.store, HEIGHT * level);
         let mut out = Vec::with_capacity(32 * usize::from(tile.width));
         for index in tile.first()..tile.first() + u64::from(tile.width) {
             let hash = match log {
                 Log::History => store.history_hash(level, index)?,
                 Log::Shard(shard) => store.log_hash(shard, level, index)?,
             };
-            out.extend_from_slice(&hash.with_context(|| format!("{tile} is not whole"))?);
+            let Some(hash) = hash else { return Ok(None) };
+            out.extend_from_slice(&hash);
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     /// The entries of a bundle: archive and tail may each have a part of it.
     fn entries(&self, tile: &Tile, shard: u32, provable: Provable) -> Result<Vec<Vec<u8>>> {
-        let store = &*self.0.store;
-        let prover = Prover { store, archive: self.0.archiver.archive(), provable };
+        let prover = self.prover(provable);
         let mut items = Vec::new();
         while items.len() < usize::from(tile.width) {
             let done = items.len() as u64;
@@ -84,41 +169,40 @@ impl Answers {
 
 impl Source for Answers {
     fn role(&self) -> &'static str {
-        self.0.role().name()
+        self.node.role().name()
     }
 
     fn metrics(&self) -> String {
-        self.0.peers();
-        self.0.metrics.text()
+        self.node.peers();
+        self.node.metrics.text()
     }
 
     fn failure(&self) -> Option<String> {
-        self.0.failure()
+        self.node.failure()
     }
 
     fn unready(&self) -> Option<String> {
-        match self.0.chain.provable() {
+        match self.node.chain.provable() {
             Some(_) => None,
             None => Some("no block was made final since the start".into()),
         }
     }
 
-    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
-        let links = self.0.chain.links(height, count).map_err(|error| format!("{error:#}"))?;
+    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
+        let links = found("headers", self.node.chain.links(height, count))?;
         Ok(links.iter().map(Link::encode).collect())
     }
 
-    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String> {
-        let Some(dir) = &self.1 else { return Ok(None) };
+    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
+        let Some(dir) = &self.snapshot else { return Ok(None) };
         match std::fs::read(dir.join(file)) {
-            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.to_string()),
+            other => found("a snapshot", other.map(Some).with_context(|| file.to_string())),
         }
     }
 
-    fn head(&self) -> Result<Option<Vec<u8>>, String> {
-        let head = self.0.chain.provable().map(|provable| Head {
+    fn head(&self) -> Result<Option<Vec<u8>>, Unanswered> {
+        let head = self.node.chain.provable().map(|provable| Head {
             changes: provable.changes(),
             header: provable.header,
             certificate: provable.finalization,
@@ -127,13 +211,53 @@ impl Source for Answers {
         Ok(head.map(|head| head.encode()))
     }
 
-    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        let tile = Tile::parse(path).ok_or_else(|| format!("{path} names no tile"))?;
-        self.read(&tile).map_err(|error| format!("{error:#}"))
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, Unanswered> {
+        let tile = Tile::parse(path).ok_or_else(|| absent("the path names no tile"))?;
+        found("a tile", self.read(&tile))
     }
 
-    fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
-        self.collect(partition, offset, count).map_err(|error| format!("{error:#}"))
+    fn receipts(
+        &self,
+        partition: u32,
+        offset: u64,
+        count: u64,
+    ) -> Result<Vec<Vec<u8>>, Unanswered> {
+        let Some(provable) = self.node.chain.provable() else { return Ok(Vec::new()) };
+        let shards = provable.shards.len();
+        if partition as usize >= shards {
+            return Err(absent(format!(
+                "there is no shard {partition}; they end at {}",
+                shards - 1
+            )));
+        }
+        found("receipts", self.collect(provable, (partition, offset), count))
+    }
+
+    fn status(
+        &self,
+        scheme: &str,
+        number: &str,
+        seller: Option<&str>,
+    ) -> Result<Vec<u8>, Unanswered> {
+        let seller = seller.map(str::as_bytes);
+        let subject = record::subject(scheme.as_bytes(), seller, number.as_bytes());
+        let proof = match subject.len() as u64 {
+            0..=SUBJECT_MAX => self.status_of(&subject)?,
+            _ => None,
+        };
+        proof.ok_or_else(|| absent("no such invoice was accepted, or it is not provable yet"))
+    }
+
+    fn consistency(&self, older: u64, newer: u64) -> Result<Vec<u8>, Unanswered> {
+        let provable = self.provable()?;
+        let newest = provable.header.height;
+        let proof = found("consistency", self.prover(provable).consistency(older, newer))?;
+        let none = || {
+            absent(format!(
+                "block {newer} has no certificate here, or is not proved yet (the newest is {newest})"
+            ))
+        };
+        Ok(proof.ok_or_else(none)?.encode())
     }
 }
 
@@ -154,7 +278,7 @@ pub fn start(
             // Either way, the node ends.
             let _ = ended.await;
         };
-        let answers = Arc::new(Answers(node, snapshot));
+        let answers = Arc::new(Answers { node, snapshot, waiting: Semaphore::new(WAITING_MAX) });
         runtime.block_on(piaogen_api::serve(address, answers, requests, until))
     })?;
     Ok((end, thread))

@@ -20,13 +20,14 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use piaogen_verify::document::Committer;
+use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::header::Cut;
 
 use super::manifest::{SegmentInfo, Series};
 use super::medium::Ranged;
 use super::rebuild::{Batch, Rebuilt, Wanted};
 use super::{Archive, schema};
-use crate::effects::Row;
+use crate::effects::{IdPlace, Row};
 use crate::error::{Result, StoreError};
 
 /// Rows rebuilt at once when reading in order.
@@ -116,6 +117,46 @@ impl Archive {
 
     /// One row; `None` where it is not sealed.
     pub fn row(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
+        let Some((segment, batch)) = self.one(shard, log_index, None)? else { return Ok(None) };
+        let rows = self.rebuild(&segment, &batch, true)?;
+        let row = rows.into_iter().next().filter(|row| row.log_index == log_index);
+        row.map(Some).ok_or_else(|| self.short(&segment))
+    }
+
+    /// The entry of the record that created an invoice, of which the id is known: a page of two
+    /// columns, where a row costs one of each. It is not compared with anything: that its leaf hash
+    /// is in the log is for the caller to see. `None` where it is not sealed.
+    pub fn entry_of(&self, shard: u32, subject: &[u8], id: &IdPlace) -> Result<Option<Entry>> {
+        let columns = ["offset", "signer"];
+        let found = self.one(shard, id.log_index, Some(&columns))?;
+        let Some((segment, batch)) = found else { return Ok(None) };
+        let wrong = || self.damaged(&segment.path, "its columns are not those of this layout");
+        let [offset, signer] = columns.map(|name| batch.column_by_name(name));
+        let offset = offset.and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(wrong)?;
+        let signer = signer.and_then(|c| c.as_binary_opt::<i32>()).ok_or_else(wrong)?;
+        Ok(Some(Entry {
+            kind: Some(id.kind()),
+            offset: u64::try_from(offset.value(0)).map_err(|_| wrong())?,
+            subject: subject.to_vec(),
+            outcome: Outcome::Accepted,
+            commitment: id.commitment,
+            signer: signer.value(0).try_into().map_err(|_| wrong())?,
+            issue: Some(id.issue_index),
+            status: [0; 32],
+        }))
+    }
+
+    fn short(&self, segment: &SegmentInfo) -> StoreError {
+        self.damaged(&segment.path, "it has fewer rows than its manifest says")
+    }
+
+    /// A batch of one row with some of its columns, or all.
+    fn one(
+        &self,
+        shard: u32,
+        log_index: u64,
+        columns: Option<&[&str]>,
+    ) -> Result<Option<(SegmentInfo, RecordBatch)>> {
         let Some(segment) = self.segment_of(Series::Records(shard), log_index) else {
             return Ok(None);
         };
@@ -129,7 +170,11 @@ impl Archive {
             skip -= rows;
             group += 1;
         }
+        let mask = columns.map_or_else(ProjectionMask::all, |columns| {
+            ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied())
+        });
         let batch = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_projection(mask)
             .with_row_groups(vec![group])
             .with_offset(skip)
             .with_limit(1)
@@ -137,10 +182,8 @@ impl Archive {
             .build()
             .and_then(|mut reader| Ok(reader.next().transpose()?))
             .map_err(|error| self.unreadable(&segment.path, &error))?;
-        let short = || self.damaged(&segment.path, "it has fewer rows than its manifest says");
-        let rows = self.rebuild(&segment, &batch.ok_or_else(short)?, true)?;
-        let row = rows.into_iter().next().filter(|row| row.log_index == log_index);
-        row.map(Some).ok_or_else(short)
+        let batch = batch.ok_or_else(|| self.short(&segment))?;
+        Ok(Some((segment, batch)))
     }
 
     fn rebuild(

@@ -14,12 +14,13 @@ use object_store::memory::InMemory;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use piaogen_verify::entry::Entry;
 use piaogen_verify::trust_root::TrustRoot;
 
 use super::audit::{AuditOptions, Check, Report, verify};
 use super::medium::{Local, Medium, Ranged};
 use super::*;
-use crate::effects::RowRef;
+use crate::effects::{IdPlace, RowRef};
 
 #[path = "../../tests/mini_chain/mod.rs"]
 mod mini_chain;
@@ -91,6 +92,21 @@ fn audit(archive: &Archive, chain: &MiniChain, signatures: bool) -> Report {
     verify(archive, &trust, &options, &|_| {}).unwrap()
 }
 
+/// The entries of records that created invoices, from their ids.
+fn check_entries_of(archive: &Archive, shard: u32, rows: &[MiniRow]) {
+    let mut invoices = 0;
+    for (index, row) in (0..).zip(rows) {
+        let entry = Entry::decode(&row.entry).unwrap();
+        let Some(id) = IdPlace::of_entry(index, &entry) else { continue };
+        let found = archive.entry_of(shard, &entry.subject, &id).unwrap();
+        assert_eq!(found, Some(entry));
+        let absent = IdPlace { log_index: rows.len() as u64, ..id };
+        assert_eq!(archive.entry_of(shard, b"x", &absent).unwrap(), None);
+        invoices += 1;
+    }
+    assert!(invoices > 0 || shard == PLAN.partitions);
+}
+
 #[test]
 fn rows_of_every_kind_come_back_byte_for_byte() {
     for seed in 0..12 {
@@ -108,6 +124,7 @@ fn rows_of_every_kind_come_back_byte_for_byte() {
                 assert_eq!(found.map(|row| (row.entry, row.record)), written);
             }
             assert_eq!(archive.row(shard, rows.len() as u64).unwrap(), None);
+            check_entries_of(&archive, shard, rows);
             let from = rows.len() as u64 / 2;
             assert_eq!(archive.rows(shard, from).count() as u64, rows.len() as u64 - from);
         }

@@ -4,6 +4,8 @@
 //! - A manifest that decodes names parts that cover blocks, logs and rows without gaps or overlaps,
 //!   each under the one name that follows from what it holds.
 
+use std::collections::BTreeMap;
+
 use piaogen_crypto::Digest;
 use piaogen_verify::header::ShardEntry;
 use serde::{Deserialize, Serialize};
@@ -183,27 +185,30 @@ impl Manifest {
     }
 
     fn covers(&self) -> Result<(), String> {
-        let blocks = self.parts_of(PartKind::Blocks, None);
+        // Gathered at once: a manifest may name many parts and many shards.
+        let mut all: BTreeMap<(PartKind, Option<u32>), Vec<&PartInfo>> = BTreeMap::new();
+        for part in &self.parts {
+            all.entry((part.kind, part.shard)).or_default().push(part);
+        }
+        all.values_mut().for_each(|parts| parts.sort_by_key(|part| part.first));
+        let mut take = |kind, shard| all.remove(&(kind, shard)).unwrap_or_default();
+        let blocks = take(PartKind::Blocks, None);
         let ends = [self.height.checked_add(1), self.height.checked_add(2)];
         let end = blocks.last().map_or(0, |part| part.last + 1);
         if !ends.contains(&Some(end)) {
             return Err(format!("its blocks end before {end}, its height is {}", self.height));
         }
         chained(&blocks, 0..end)?;
-        let mut named = blocks.len();
         for (shard, info) in (0u32..).zip(&self.shards) {
-            let entries = self.parts_of(PartKind::Entries, Some(shard));
-            chained(&entries, 0..info.sealed)?;
-            let rows = self.parts_of(PartKind::Rows, Some(shard));
-            chained(&rows, info.sealed..info.log_size)?;
-            let statuses = self.parts_of(PartKind::Statuses, Some(shard));
+            chained(&take(PartKind::Entries, Some(shard)), 0..info.sealed)?;
+            chained(&take(PartKind::Rows, Some(shard)), info.sealed..info.log_size)?;
+            let statuses = take(PartKind::Statuses, Some(shard));
             let disorder = statuses.windows(2).find(|two| two[0].last >= two[1].first);
             if let Some(two) = disorder {
                 return Err(format!("{} and {} overlap", two[0].name, two[1].name));
             }
-            named += entries.len() + rows.len() + statuses.len();
         }
-        match named == self.parts.len() {
+        match all.is_empty() {
             true => Ok(()),
             false => Err("it has parts of shards that there are not".into()),
         }
@@ -314,5 +319,54 @@ mod tests {
             change(&mut other);
             assert!(Manifest::decode(&other.encode()).is_err(), "change {i}");
         }
+    }
+
+    #[test]
+    fn numbers_at_their_ends_and_changed_bytes_are_refused_or_mean_the_same() {
+        let text = String::from_utf8(manifest().encode()).unwrap();
+        let numbers: Vec<&str> =
+            text.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).collect();
+        for number in numbers {
+            for end in ["0", "1", "18446744073709551615", "18446744073709551614", "4294967296"] {
+                for key in ["\": ", "-"] {
+                    let other = text.replacen(&format!("{key}{number}"), &format!("{key}{end}"), 1);
+                    let _ = Manifest::decode(other.as_bytes());
+                }
+            }
+        }
+        let wide = [0, 1, u64::MAX - 1, u64::MAX];
+        for (first, last) in wide.into_iter().flat_map(|first| wide.map(|last| (first, last))) {
+            for (at, items) in (0..6).flat_map(|at| wide.map(|items| (at, items))) {
+                let mut other = manifest();
+                let PartInfo { kind, shard, .. } = other.parts[at];
+                let name = PartInfo::name_of(kind, shard, first, last);
+                other.parts[at] = PartInfo { name, first, last, items, ..other.parts[at].clone() };
+                (other.height, other.shards[0].log_size) = (last, last);
+                let _ = Manifest::decode(&other.encode());
+            }
+        }
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut other = text.clone().into_bytes();
+                other[at] ^= 1 << bit;
+                if let Ok(found) = Manifest::decode(&other) {
+                    assert_eq!(Manifest::decode(&found.encode()), Ok(found));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_parts_of_many_shards_are_gathered_once() {
+        let mut many = manifest();
+        let shard = many.shards[1].clone();
+        many.shards.truncate(1);
+        many.shards.resize(4_097, ShardInfo { log_size: 40, ..shard });
+        many.parts.truncate(5);
+        for number in 1..4_097 {
+            let row = |index| part(PartKind::Rows, Some(number), index, index);
+            many.parts.extend((0..40).map(row));
+        }
+        assert_eq!(Manifest::decode(&many.encode()), Ok(many));
     }
 }

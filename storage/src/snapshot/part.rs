@@ -345,6 +345,51 @@ mod tests {
         }
     }
 
+    /// Items that somebody made up, under a manifest to match: refused, or read as far as they go.
+    #[test]
+    fn items_of_any_bytes_are_refused_or_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lanes, mut state) = (Lanes::detect(), 1u64);
+        // SplitMix64: the same number, the same bytes.
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z ^ (z >> 31)
+        };
+        let kinds = [
+            (PartKind::Blocks, None),
+            (PartKind::Entries, Some(3)),
+            (PartKind::Rows, Some(3)),
+            (PartKind::Statuses, Some(3)),
+        ];
+        let (mut decoded, mut refused) = (0, 0);
+        for round in 0..2_000 {
+            let (kind, shard) = kinds[round % kinds.len()];
+            let mut part = PartWriter::new(dir.path(), lanes, kind, shard);
+            part.raw = (0..next() % 400)
+                .map(|_| [0, 1, 4, 0xff, next() as u8][(next() % 5) as usize])
+                .collect();
+            (part.first, part.items) =
+                ([0, 7, u64::MAX - 9][(next() % 3) as usize], 1 + next() % 4);
+            part.last = part.first + part.items - 1 + next() % 3;
+            let info = part.finish().unwrap().remove(0);
+            let part = read(dir.path(), &info, lanes).unwrap();
+            let good = match kind {
+                PartKind::Blocks => part.blocks().is_ok(),
+                PartKind::Entries => part.entries().is_ok(),
+                PartKind::Rows => part.rows().is_ok(),
+                PartKind::Statuses => part.statuses().is_ok(),
+            };
+            if good {
+                decoded += 1
+            } else {
+                refused += 1
+            }
+            std::fs::remove_file(dir.path().join(&info.name)).unwrap();
+        }
+        assert!(decoded > 0 && refused > 0, "{decoded} {refused}");
+    }
+
     #[test]
     fn parts_are_closed_when_they_are_full() {
         let dir = tempfile::tempdir().unwrap();

@@ -12,24 +12,31 @@
 //! | `GET /v1/headers/{height}?count=N` | headers with their certificates, from that height on |
 //! | `GET /v1/head` | the newest header that proves something |
 //! | `GET /v1/tiles/{tile}` | a tile of a log, for ever the same (`FORMAT.md` section 11.2) |
+//! | `GET /v1/status/{scheme}/{number}?seller=S` | the proof of what became of an invoice |
+//! | `GET /v1/consistency/{older}/{newer}` | the proof that one header extends another |
 //! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
 //!
 //! Health says the node's role behind `ok`.
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
-//! again. They show all fields: whoever may read this port reads what the node stores.
+//! again. They show all fields: whoever may read this port reads what the node stores. A status shows
+//! what everybody may know, whoever asks.
 //!
 //! Invariants
 //! - A request costs a bounded number of receipts.
 //! - So many requests are answered at a time as were allowed, even where who asked has gone; one
 //!   more is told to come again. Health and metrics are always answered.
+//! - What connections cost is bounded (`connections`).
+
+mod connections;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use connections::{Bounds, Sending};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -40,6 +47,33 @@ use tokio::sync::Semaphore;
 pub const HEADERS_MAX: u64 = 1_000;
 /// Most receipts of one answer.
 pub const RECEIPTS_MAX: u64 = 1_000;
+
+/// Why the node does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// It is not here, or not yet: 404.
+    Absent(String),
+    /// It cannot be answered at the moment: 503, and who asks comes again in a second.
+    Busy(String),
+    /// It is here and cannot be read: 500. What went wrong is for the operator, not for who asks.
+    Failed,
+}
+
+impl IntoResponse for Unanswered {
+    fn into_response(self) -> Response {
+        match self {
+            Unanswered::Absent(why) => (StatusCode::NOT_FOUND, format!("{why}\n")).into_response(),
+            Unanswered::Busy(why) => {
+                let again = [(header::RETRY_AFTER, "1")];
+                (StatusCode::SERVICE_UNAVAILABLE, again, format!("{why}\n")).into_response()
+            }
+            Unanswered::Failed => {
+                let why = "it cannot be read; the node's log says why\n";
+                (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+            }
+        }
+    }
+}
 
 /// What the node tells.
 pub trait Source: Send + Sync + 'static {
@@ -53,16 +87,28 @@ pub trait Source: Send + Sync + 'static {
     fn unready(&self) -> Option<String>;
     /// Compact receipts from an offset of a partition on, as many as are provable, at most `count`.
     /// The partition after the last is the registry.
-    fn receipts(&self, partition: u32, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+    fn receipts(&self, partition: u32, offset: u64, count: u64)
+    -> Result<Vec<Vec<u8>>, Unanswered>;
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
-    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String>;
+    fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered>;
     /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
-    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String>;
+    fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered>;
     /// The newest header that proves something (`FORMAT.md` section 11.2); none at the beginning.
-    fn head(&self) -> Result<Option<Vec<u8>>, String>;
+    fn head(&self) -> Result<Option<Vec<u8>>, Unanswered>;
     /// The tile with this path, where it is and can be proved.
-    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, Unanswered>;
+    /// The proof of the status of an invoice (`FORMAT.md` section 9.1), showing what everybody may
+    /// know.
+    fn status(
+        &self,
+        scheme: &str,
+        number: &str,
+        seller: Option<&str>,
+    ) -> Result<Vec<u8>, Unanswered>;
+    /// The proof that the header at one height is extended by that at another (`FORMAT.md` section
+    /// 11).
+    fn consistency(&self, older: u64, newer: u64) -> Result<Vec<u8>, Unanswered>;
 }
 
 /// Serves until `until` is done; answers at most `requests` at a time.
@@ -73,8 +119,10 @@ pub async fn serve(
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let room = Arc::new(Semaphore::new(requests));
-    axum::serve(listener, router(Asked { source, room })).with_graceful_shutdown(until).await
+    let (room, sending) = (Arc::new(Semaphore::new(requests)), Sending::new());
+    let router = router(Asked { source, room, sending });
+    connections::serve(listener, router, Bounds::default(), until).await;
+    Ok(())
 }
 
 /// Who answers, and how many more may ask.
@@ -82,29 +130,59 @@ pub async fn serve(
 struct Asked {
     source: Arc<dyn Source>,
     room: Arc<Semaphore>,
+    sending: Sending,
 }
 
 impl Asked {
     /// Reads from the source, which blocks, on a thread for that; says so where there is no room.
     async fn read<T: Send + 'static>(
-        self,
-        read: impl FnOnce(&dyn Source) -> Result<T, String> + Send + 'static,
+        &self,
+        read: impl FnOnce(&dyn Source) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, Response> {
-        let Ok(permit) = self.room.try_acquire_owned() else {
-            let why = "too many requests are being answered; try again in a second\n";
-            let again = [(header::RETRY_AFTER, "1")];
-            return Err((StatusCode::SERVICE_UNAVAILABLE, again, why).into_response());
+        let Ok(permit) = self.room.clone().try_acquire_owned() else {
+            let why = "too many requests are being answered; try again in a second";
+            return Err(Unanswered::Busy(why.into()).into_response());
         };
+        let source = self.source.clone();
         let reading = tokio::task::spawn_blocking(move || {
             // Held until it is read, even if nobody waits for it any longer.
             let _permit = permit;
-            read(&*self.source)
+            read(&*source)
         });
         match reading.await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(why)) => Err((StatusCode::NOT_FOUND, format!("{why}\n")).into_response()),
+            Ok(Err(why)) => Err(why.into_response()),
             Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
         }
+    }
+}
+
+impl Asked {
+    /// Answers with a file, and how long it may be kept.
+    async fn file(
+        &self,
+        read: impl FnOnce(&dyn Source) -> Result<Option<Vec<u8>>, Unanswered> + Send + 'static,
+        age: &'static str,
+    ) -> Response {
+        match self.read(read).await {
+            Ok(Some(bytes)) => match self.bytes(bytes) {
+                Ok(mut response) => {
+                    let age = HeaderValue::from_static(age);
+                    response.headers_mut().insert(header::CACHE_CONTROL, age);
+                    response
+                }
+                Err(busy) => busy.into_response(),
+            },
+            Ok(None) => Unanswered::Absent("it is not here, or not yet".into()).into_response(),
+            Err(response) => response,
+        }
+    }
+
+    /// An answer of these bytes, where not too much is on its way.
+    fn bytes(&self, bytes: Vec<u8>) -> Result<Response, Unanswered> {
+        let busy = || Unanswered::Busy("too much is being sent; try again in a second".into());
+        let body = self.sending.body(bytes).ok_or_else(busy)?;
+        Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
     }
 }
 
@@ -118,12 +196,15 @@ fn router(asked: Asked) -> Router {
         .route("/v1/snapshot/{file}", get(snapshot))
         .route("/v1/head", get(head))
         .route("/v1/tiles/{*tile}", get(tile))
+        .route("/v1/status/{scheme}/{number}", get(status))
+        .route("/v1/consistency/{older}/{newer}", get(consistency))
         .with_state(asked)
 }
 
 type Shared = State<Asked>;
 
-/// How long a head may be kept, which changes with each block; and a tile, which never changes.
+/// How long a head or a status may be kept, which change with each block; and a tile or a proof
+/// between two heights, which is good for ever.
 const HEAD_AGE: &str = "public, max-age=1";
 const TILE_AGE: &str = "public, max-age=31536000, immutable";
 
@@ -164,21 +245,29 @@ async fn headers(
 }
 
 async fn head(State(asked): Shared) -> Response {
-    file(asked.read(|source| source.head()).await, HEAD_AGE)
+    asked.file(|source| source.head(), HEAD_AGE).await
 }
 
 async fn tile(State(asked): Shared, Path(path): Path<String>) -> Response {
-    file(asked.read(move |source| source.tile(&path)).await, TILE_AGE)
+    asked.file(move |source| source.tile(&path), TILE_AGE).await
 }
 
-/// Answers with a file, and how long it may be kept.
-fn file(found: Result<Option<Vec<u8>>, Response>, age: &'static str) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, age)];
-    match found {
-        Ok(Some(bytes)) => (kind, bytes).into_response(),
-        Ok(None) => (StatusCode::NOT_FOUND, "it is not here, or not yet\n").into_response(),
-        Err(response) => response,
+async fn status(
+    State(asked): Shared,
+    Path((scheme, number)): Path<(String, String)>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let seller = query.get("seller").cloned();
+    let read = move |source: &dyn Source| source.status(&scheme, &number, seller.as_deref());
+    asked.file(move |source| read(source).map(Some), HEAD_AGE).await
+}
+
+async fn consistency(State(asked): Shared, Path((older, newer)): Path<(u64, u64)>) -> Response {
+    if older >= newer {
+        let why = format!("the older height {older} must be below the newer, {newer}\n");
+        return (StatusCode::BAD_REQUEST, why).into_response();
     }
+    asked.file(move |source| source.consistency(older, newer).map(Some), TILE_AGE).await
 }
 
 /// Most files of a snapshot that are read at once, each whole into memory.
@@ -190,10 +279,9 @@ async fn snapshot(State(asked): Shared, Path(name): Path<String>) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     }
     let Ok(_turn) = SNAPSHOT_READS.try_acquire() else {
-        let busy = [(header::RETRY_AFTER, "1")];
-        return (StatusCode::SERVICE_UNAVAILABLE, busy, "busy\n").into_response();
+        return Unanswered::Busy("too many files are being read".into()).into_response();
     };
-    file(asked.read(move |source| source.snapshot(&name)).await, HEAD_AGE)
+    asked.file(move |source| source.snapshot(&name), HEAD_AGE).await
 }
 
 /// Answers with as many items as are asked for, each behind its length as `u32`.
@@ -201,7 +289,7 @@ async fn answer(
     asked: Asked,
     query: &HashMap<String, String>,
     limit: u64,
-    read: impl FnOnce(&dyn Source, u64) -> Result<Vec<Vec<u8>>, String> + Send + 'static,
+    read: impl FnOnce(&dyn Source, u64) -> Result<Vec<Vec<u8>>, Unanswered> + Send + 'static,
 ) -> Response {
     let count = match query.get("count").map(|text| text.parse::<u64>()) {
         None => 1,
@@ -218,7 +306,7 @@ async fn answer(
                 body.extend_from_slice(&(item.len() as u32).to_be_bytes());
                 body.extend_from_slice(&item);
             }
-            ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+            asked.bytes(body).unwrap_or_else(IntoResponse::into_response)
         }
         Err(response) => response,
     }
@@ -244,31 +332,46 @@ mod tests {
         fn unready(&self) -> Option<String> {
             Some("behind".into())
         }
-        fn receipts(&self, partition: u32, _: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+        fn receipts(&self, partition: u32, _: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
             if partition > 3 {
-                Err("no such partition".into())
+                Err(Unanswered::Absent("no such partition".into()))
             } else {
                 Ok(vec![vec![7]; count as usize])
             }
         }
-        fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, String> {
+        fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
             // A real one would find whatever lies there, so that names are to be refused before.
             Ok((!file.ends_with(".part")).then(|| b"{}".to_vec()))
         }
 
-        fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+        fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
             Ok(vec![vec![height as u8]; count as usize])
         }
-        fn head(&self) -> Result<Option<Vec<u8>>, String> {
+        fn head(&self) -> Result<Option<Vec<u8>>, Unanswered> {
             Ok(None)
         }
-        fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+        fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, Unanswered> {
             match path {
                 "0/0/slow" => std::thread::sleep(std::time::Duration::from_secs(1)),
                 "0/0/none" => return Ok(None),
                 _ => {}
             }
             Ok(Some(path.into()))
+        }
+        fn status(
+            &self,
+            scheme: &str,
+            number: &str,
+            seller: Option<&str>,
+        ) -> Result<Vec<u8>, Unanswered> {
+            match number {
+                "busy" => Err(Unanswered::Busy("ahead".into())),
+                "failed" => Err(Unanswered::Failed),
+                _ => Ok(format!("{scheme} {number} {seller:?}").into()),
+            }
+        }
+        fn consistency(&self, older: u64, newer: u64) -> Result<Vec<u8>, Unanswered> {
+            Ok(vec![older as u8, newer as u8])
         }
     }
 
@@ -345,6 +448,41 @@ mod tests {
         assert_eq!(answers[11].1, b"{}");
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
         assert_eq!(answers[16].1, b"0/entries/x001/002.p/7");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn proofs_are_asked_for_by_name_and_every_trouble_has_its_code() {
+        let answers = with_room(4, |address| {
+            [
+                "/v1/status/CN-EINV/26442000000000000001",
+                "/v1/status/EN16931/INV%2F2026%2F7?seller=a%26b",
+                "/v1/status/EN16931/..%2F..%2Fx",
+                "/v1/status/x/busy",
+                "/v1/status/x/failed",
+                "/v1/status/x",
+                "/v1/status/x/y/z",
+                "/v1/status/x/%ff",
+                "/v1/consistency/3/7",
+                "/v1/consistency/7/7",
+                "/v1/consistency/8/7",
+                "/v1/consistency/-1/7",
+                "/v1/consistency/1/99999999999999999999",
+            ]
+            .map(|path| ask_all(address, path))
+        })
+        .await;
+        let codes = answers.each_ref().map(|(head, _)| head[9..12].to_string());
+        let expected = [
+            "200", "200", "200", "503", "500", "404", "404", "400", "200", "400", "400", "400",
+            "400",
+        ];
+        assert_eq!(codes, expected);
+        assert_eq!(answers[0].1, b"CN-EINV 26442000000000000001 None");
+        assert_eq!(answers[1].1, b"EN16931 INV/2026/7 Some(\"a&b\")");
+        assert_eq!(answers[8].1, [3, 7]);
+        assert!(answers[0].0.contains("max-age=1\r") || answers[0].0.contains("max-age=1\n"));
+        assert!(answers[3].0.contains("retry-after: 1") && !answers[3].0.contains("max-age"));
+        assert!(answers[8].0.contains("immutable"), "{}", answers[8].0);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ mod evidence;
 mod life;
 #[path = "vectors_receipts.rs"]
 mod receipts;
+#[path = "vectors_tiles.rs"]
+mod tiles;
 
 use crate::common::chain::{Chain, blue, red, sign, wrong_totals};
 use crate::common::epochs::Epochs;
@@ -49,6 +51,7 @@ pub(crate) fn all(chain: &Chain, later: &Life) -> Vec<(&'static str, Value)> {
         ("receipts_later.json", epochs::receipts(chain, later, &last)),
         ("cosignatures.json", epochs::cosignatures(chain, &last)),
         ("evidence.json", evidence::evidence(chain, &last)),
+        ("tiles.json", tiles::tiles(chain, later, &last)),
     ]
 }
 

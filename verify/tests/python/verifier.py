@@ -23,6 +23,7 @@ from piaogen import (
     verify_consistency, verify_history, verify_note, verify_receipt, verify_status_proof, ZERO,
 )
 from sm import key_id, sm2_verify, sm3
+from tiles import check_bundle, Log, parse_path, path_in, path_of, prove, verify_head
 from values import (
     Bad, consistent, document_from_json, leaf, read_tables, root_of, TABLES, tag_of, u32, unhex,
 )
@@ -283,6 +284,39 @@ def check_evidence(vectors):
     return len(vectors["cases"])
 
 
+def check_tiles(vectors):
+    trust = read_trust_root(vectors["trust_root"])
+    for case in vectors["heads"]:
+        found = verify_head(unhex(case["head"]), trust)
+        same(case["name"], found, (case["step"], case.get("logs")))
+    for case in vectors["paths"]["good"]:
+        tile = case["log"], case["part"], case["index"], case["width"]
+        same(case["path"], parse_path(case["path"]), tile)
+        same(case["path"], path_of(*tile), case["path"])
+    for path in vectors["paths"]["bad"]:
+        same(path, parse_path(path), None)
+    for case in vectors["parts"]:
+        path = path_in("3", case["part"], case["index"], case["size"])
+        same("part", path, case["path"])
+    proofs = 0
+    for log in vectors["proofs"]:
+        tiles = {path: unhex(tile) for path, tile in log["tiles"].items()}
+        for case in log["cases"]:
+            instead = {path: unhex(tile) for path, tile in case.get("instead", {}).items()}
+            read = Log(log["log"], log["size"], {**tiles, **instead})
+            step, proof = prove(read, unhex(log["root"]), case["index"], unhex(case["leaf"]))
+            found = None if proof is None else [digest.hex() for digest in proof]
+            same(case["name"], (step, found), (case["step"], case.get("proof")))
+            proofs += 1
+    for case in vectors["bundles"]:
+        step, items = check_bundle(case["path"], unhex(case["bundle"]), unhex(case["hashes"]))
+        same(case["name"], step, case["step"])
+        if step is None:
+            same(case["name"], [item.hex() for item in items], case["items"])
+    paths = len(vectors["paths"]["good"]) + len(vectors["paths"]["bad"])
+    return len(vectors["heads"]) + paths + len(vectors["parts"]) + proofs + len(vectors["bundles"])
+
+
 def check_partitions(vectors):
     for case in vectors:
         seller = None if case["seller"] is None else case["seller"].encode()
@@ -299,7 +333,7 @@ CHECKS = {"documents": check_documents, "records": check_records, "entries": che
           "statuses": check_status_documents, "status_proofs": check_status_proofs,
           "histories": check_histories, "epochs": check_epochs, "links": check_links,
           "receipts_later": check_later_receipts, "cosignatures": check_cosignatures,
-          "evidence": check_evidence}
+          "evidence": check_evidence, "tiles": check_tiles}
 
 
 def main(document, folder):

@@ -313,6 +313,35 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_in_the_file_it_says_a_place_that_was_written_or_nothing() {
+        use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+        let mut random = StdRng::seed_from_u64(1);
+        let mut whole = record(place(3, 7));
+        whole.raise(place(3, 9)).unwrap();
+        let written = [place(3, 7), place(3, 9)];
+        let (mut none, mut some) = (0, 0);
+        for _ in 0..20_000 {
+            let mut bytes = whole.medium.bytes.clone();
+            for _ in 0..random.random_range(0..4) {
+                let at = SLOTS[random.random_range(0..2)] as usize;
+                bytes[at + random.random_range(0..SLOT_BYTES)] = random.random();
+            }
+            bytes.truncate(random.random_range(0..=2 * FILE_BYTES));
+            match read(&key(1), &bytes) {
+                Some((found, _)) => {
+                    assert!(written.contains(&found));
+                    some += 1;
+                }
+                None => none += 1,
+            }
+            let mut garbage = vec![0; random.random_range(0..=2 * FILE_BYTES)];
+            random.fill(&mut garbage[..]);
+            assert_eq!(read(&key(1), &garbage), None);
+        }
+        assert!(none > 0 && some > 0);
+    }
+
+    #[test]
     fn a_vote_leaves_only_when_the_record_covers_it() {
         use commonware_codec::Encode as _;
         use commonware_consensus::simplex::types::Nullify;

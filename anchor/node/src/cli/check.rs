@@ -1,13 +1,12 @@
 //! `piaogen check`: the bank's one question, answered with a proof.
 
 use super::receipt::{Folder, Target};
-use super::status::PUBLIC;
 use super::{DOCUMENT_MAX, No, Output, Place, read_text};
 use crate::run::receipts::Show;
 use anyhow::{Context, Result};
 use piaogen_verify::check::{Answer, Question, Standing, Verdict, check, not_found};
 use piaogen_verify::json;
-use piaogen_verify::status::StatusReceipt;
+use piaogen_verify::status::{Right, StatusReceipt};
 use piaogen_verify::value::{decimal_string, parse_decimal};
 use std::path::PathBuf;
 
@@ -44,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let Some((shard, row)) = arguments.target.find(&folder, &prover, document.as_ref())? else {
         return say(&not_found(), None, 0, output);
     };
-    let proved = prover.status(shard, &row, &Show::Only(Vec::new()), &PUBLIC)?;
+    let proved = prover.status(shard, &row, &Show::Only(Vec::new()), &Right::Public.parts())?;
     let header = &proved.proof.receipt.header;
     let exponent = exponent(&proved, document.as_ref());
     let amount = arguments.amount.as_deref().map(|text| minor_units(text, exponent)).transpose()?;

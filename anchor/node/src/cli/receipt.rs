@@ -1,29 +1,32 @@
 //! `piaogen receipt`: makes receipts from a data folder, renews and converts them.
 
 use super::verify::read_receipt;
-use super::{DOCUMENT_MAX, Output, Place, read_text};
+use super::{DOCUMENT_MAX, No, Origin, Output, read_text};
+use crate::ask::Asked;
 use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Row, StoreReader};
 use piaogen_verify::checkpoint::{CHECKPOINT_MAX, Checkpoint};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::Document;
+use piaogen_verify::epoch::EPOCH_PROOF_MAX;
 use piaogen_verify::fields::{DOCUMENT, Tag, by_name, tag};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::json;
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record;
 use piaogen_verify::scheme::Scheme;
+use piaogen_verify::tiles::{HEAD_MAX, Head};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    origin: Origin,
     /// The record: by number, by place in the stream, or an old receipt.
     #[command(flatten)]
     which: Which,
@@ -59,7 +62,8 @@ struct Which {
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
     renew: Option<PathBuf>,
-    /// Not a receipt: that the newest header extends the one of this height.
+    /// Not a receipt: that the newest header extends the one of this height. The only one that a
+    /// node is asked for with --from.
     #[arg(long, value_name = "HEIGHT")]
     consistency: Option<u64>,
 }
@@ -72,18 +76,24 @@ pub(super) struct Target {
     number: Option<String>,
     /// The scheme of the number.
     #[arg(long, default_value = "CN-EINV")]
-    scheme: String,
+    pub(super) scheme: String,
     /// The seller, where the scheme numbers per seller.
     #[arg(long)]
-    seller: Option<String>,
+    pub(super) seller: Option<String>,
 }
 
 impl Target {
+    /// The number that is named, and its subject.
+    pub(super) fn named(&self) -> Result<(&str, Vec<u8>)> {
+        let number = self.number.as_deref().context("which invoice? --number")?;
+        let seller = self.seller.as_deref().map(str::as_bytes);
+        Ok((number, record::subject(self.scheme.as_bytes(), seller, number.as_bytes())))
+    }
+
     /// The subject: of the number that is named, else of the document.
     fn subject(&self, genesis: &Genesis, document: Option<&Document>) -> Result<Vec<u8>> {
-        if let Some(number) = &self.number {
-            let seller = self.seller.as_deref().map(str::as_bytes);
-            return Ok(record::subject(self.scheme.as_bytes(), seller, number.as_bytes()));
+        if self.number.is_some() {
+            return Ok(self.named()?.1);
         }
         let fields = &document.context("which invoice? --number or --document")?.fields;
         let need = |tag| fields.get(tag).context("the document has no scheme, number or seller");
@@ -159,11 +169,18 @@ pub(super) fn shown(names: &[String]) -> Result<Show> {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
-    let folder = Folder::open(&arguments.place.config()?)?;
-    let prover = folder.prover()?;
     let which = &arguments.which;
+    if let Some(node) = arguments.origin.node()? {
+        let only = "--from is for --consistency; receipts are made from --dir or --config";
+        return write_consistency(arguments, &ask(&node, which.consistency.context(only)?)?);
+    }
+    let folder = Folder::open(&arguments.origin.config()?)?;
+    let prover = folder.prover()?;
     if let Some(height) = which.consistency {
-        return consistency(arguments, &folder, &prover, height);
+        let newest = prover.provable.header.height;
+        let none = || format!("the newest header is {newest}: it extends only those below");
+        let proof = prover.consistency(height, newest)?.with_context(none)?;
+        return write_consistency(arguments, &proof);
     }
     let mut receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
@@ -205,21 +222,18 @@ fn place(
     Ok((shard, place.with_context(none)?.log_index))
 }
 
-fn consistency(
-    arguments: &Arguments,
-    folder: &Folder,
-    prover: &Prover<'_, StoreReader>,
-    height: u64,
-) -> Result<()> {
-    let block = folder.reader.block(height)?.with_context(|| format!("no block {height}"))?;
-    let (older, _) = crate::run::parse_block(&block)?;
-    let proof = Consistency {
-        older,
-        newer: prover.provable.header,
-        proof: prover.history(height)?,
-        certificate: prover.provable.finalization.clone(),
-        changes: prover.provable.changes(),
-    };
+/// The proof that a node's newest header extends that of a height.
+fn ask(node: &Asked, height: u64) -> Result<Consistency> {
+    let head = Head::decode(&node.get("/v1/head", HEAD_MAX as u64)?);
+    let newest = head.context("the node's answer is no head")?.header.height;
+    let bytes = node.get(&format!("/v1/consistency/{height}/{newest}"), EPOCH_PROOF_MAX as u64)?;
+    let proof = Consistency::decode(&bytes).context("the node's answer is no proof")?;
+    let own = (proof.older.height, proof.newer.height) == (height, newest);
+    ensure!(own, No("the node answered with a proof of other heights".into()));
+    Ok(proof)
+}
+
+fn write_consistency(arguments: &Arguments, proof: &Consistency) -> Result<()> {
     let bytes = if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() };
     put(arguments.out.as_deref(), bytes)
 }

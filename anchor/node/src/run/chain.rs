@@ -62,8 +62,14 @@ impl Provable {
     /// The changes that a receipt carries: none where there are too many, since then a trust root
     /// that was advanced serves the holder better.
     pub fn changes(&self) -> Vec<Change> {
-        match self.changes.len() {
-            0..=RECEIPT_CHANGES_MAX => self.changes.to_vec(),
+        self.changes_before(self.header.height)
+    }
+
+    /// The same, to the set that signed the block at an earlier height.
+    pub fn changes_before(&self, height: u64) -> Vec<Change> {
+        let before = self.changes.partition_point(|change| change.header.height < height);
+        match before {
+            0..=RECEIPT_CHANGES_MAX => self.changes[..before].to_vec(),
             _ => Vec::new(),
         }
     }
@@ -207,6 +213,20 @@ impl Chain {
     /// The newest header that proves something, with its shards.
     pub fn provable(&self) -> Option<Provable> {
         lock(&self.state).provable.clone()
+    }
+
+    /// The same, once it is above this height; waits at most so long.
+    pub fn provable_after(&self, height: u64, at_most: Duration) -> Option<Provable> {
+        let above = |provable: &Option<Provable>| {
+            provable.as_ref().is_some_and(|provable| provable.header.height > height)
+        };
+        let state = lock(&self.state);
+        let waits = |state: &mut State| !state.stopping && !above(&state.provable);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, at_most, waits)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.provable.clone().filter(|provable| provable.header.height > height)
     }
 
     /// The last executed tip.
@@ -464,6 +484,7 @@ impl Chain {
             state.provable = Some(Provable { header, finalization, shards, changes });
         }
         drop(state);
+        self.changed.notify_all();
         if let Some(finals) = lock(&self.finals).as_ref() {
             // The receiver is gone only when execution ended, and has said why.
             let _ = finals.send((header, cut));

@@ -13,6 +13,7 @@ use piaogen_crypto::Digest;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Block, FlushPoint, IdPlace, Row, Rows, StatusPath, StoreReader, View};
 use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
 use piaogen_verify::genesis::Genesis;
@@ -108,8 +109,16 @@ pub fn rows<R: Reads>(
     max: u64,
 ) -> Result<Vec<Row>> {
     if from < archive.sealed_up_to(shard)? {
-        let sealed = archive.rows(shard, from).take(max as usize);
-        return Ok(sealed.collect::<Result<_, _>>()?);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for row in archive.rows(shard, from).take(max as usize) {
+            let row = row?;
+            bytes += (row.entry.len() + row.record.len()) as u64;
+            found.push(row);
+            if bytes > ROWS_BYTES {
+                break;
+            }
+        }
+        return Ok(found);
     }
     Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
 }
@@ -145,6 +154,21 @@ impl<R: Reads> Prover<'_, R> {
             format!("shard {shard}: row {log_index} is neither in the archive nor in tail/")
         })?;
         Ok(Some(row))
+    }
+
+    /// The entry of the record that created an invoice, if it is provable yet. Where the archive
+    /// gives it for less than a row, its leaf says that it is the one.
+    pub fn created(&self, shard: u32, subject: &[u8], id: &IdPlace) -> Result<Option<Entry>> {
+        if id.log_index >= self.shard(shard)?.log_size {
+            return Ok(None);
+        }
+        if let Some(entry) = self.archive.entry_of(shard, subject, id)?
+            && self.store.log_hash(shard, 0, id.log_index)? == Some(entry.leaf())
+        {
+            return Ok(Some(entry));
+        }
+        let Some(row) = self.row(shard, id.log_index)? else { return Ok(None) };
+        Ok(Some(Entry::decode(&row.entry).context("a stored entry does not decode")?))
     }
 
     /// Provable rows of a shard from a log index on, at most `max`.
@@ -183,17 +207,27 @@ impl<R: Reads> Prover<'_, R> {
 
     /// The receipt of a row, showing these fields.
     pub fn receipt(&self, shard: u32, row: &Row, show: &Show) -> Result<Receipt> {
-        let state = *self.shard(shard)?;
         let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
-        let index = row.log_index;
-        let inclusion = self.inclusion(shard, index, state.log_size)?;
+        self.receipt_of(shard, row.log_index, entry, fields(&row.record, show))
+    }
+
+    /// The receipt of an entry, with these fields of its document.
+    pub fn receipt_of(
+        &self,
+        shard: u32,
+        log_index: u64,
+        entry: Entry,
+        fields: Vec<OpenedField>,
+    ) -> Result<Receipt> {
+        let state = *self.shard(shard)?;
+        let inclusion = self.inclusion(shard, log_index, state.log_size)?;
         let leaves: Vec<Digest> = self.provable.shards.iter().map(ShardEntry::leaf).collect();
         let leaf_count = leaves.len() as u64;
         let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], u64::from(shard), leaf_count);
         Ok(Receipt {
-            fields: fields(&row.record, show),
+            fields,
             entry,
-            log_index: index,
+            log_index,
             inclusion,
             shard: state,
             shard_proof,
@@ -245,6 +279,26 @@ impl<R: Reads> Prover<'_, R> {
     /// The proof of the header at a height in the newest header's history.
     pub fn history(&self, height: u64) -> Result<Vec<Digest>> {
         merkle::prove_inclusion(&HistoryHashes(self.store), height, self.provable.header.height)
+    }
+
+    /// The proof that the header at one height is extended by that at a later one, where that one
+    /// is provable and has a certificate of its own.
+    pub fn consistency(&self, older: u64, newer: u64) -> Result<Option<Consistency>> {
+        if older >= newer || newer > self.provable.header.height {
+            return Ok(None);
+        }
+        let header = |height: u64| -> Result<(Header, Vec<u8>)> {
+            let block = self.store.block(height)?.with_context(|| format!("no block {height}"))?;
+            Ok((super::parse_block(&block)?.0, block.finalization))
+        };
+        let ((older, _), (newer, certificate)) = (header(older)?, header(newer)?);
+        if certificate.is_empty() {
+            return Ok(None);
+        }
+        let history = HistoryHashes(self.store);
+        let proof = merkle::prove_inclusion(&history, older.height, newer.height)?;
+        let changes = self.provable.changes_before(newer.height);
+        Ok(Some(Consistency { older, newer, proof, certificate, changes }))
     }
 }
 

@@ -9,7 +9,13 @@ use piaogen_storage::Row;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::{Tag, tag};
 use piaogen_verify::header::ShardEntry;
+use piaogen_verify::receipt::Receipt;
 use piaogen_verify::status::{History, HistoryRecord, Status, StatusProof, StatusReceipt, ZERO};
+
+/// The shard was executed further than the header that everything is proved against.
+#[derive(Debug, thiserror::Error)]
+#[error("the state is ahead of the last final header; ask again in a moment")]
+pub struct Ahead;
 
 /// What became of an invoice, and the proof of it.
 pub struct Proved {
@@ -23,13 +29,14 @@ impl<R: Reads> Prover<'_, R> {
     /// The proof of the status of the invoice that this row created, with these fields of the
     /// document and these parts of the status shown.
     pub fn status(&self, shard: u32, row: &Row, show: &Show, parts: &[Tag]) -> Result<Proved> {
-        let receipt = self.receipt(shard, row, show)?;
+        self.status_beside(self.receipt(shard, row, show)?, parts)
+    }
+
+    /// The proof of the status of the invoice whose record has this receipt, made just now.
+    pub fn status_beside(&self, receipt: Receipt, parts: &[Tag]) -> Result<Proved> {
         let issue = receipt.entry.issue.context("the record did not create an invoice")?;
-        let path = self.store.status_path(shard, issue)?;
-        ensure!(
-            path.state.status_root == receipt.shard.status_root,
-            "the state is ahead of the last final header; ask again in a moment"
-        );
+        let path = self.store.status_path(receipt.shard.shard, issue)?;
+        ensure!(path.state.status_root == receipt.shard.status_root, Ahead);
         let status = match path.document {
             Some(bytes) if path.record != ZERO => {
                 Some(Status::of_stored(&bytes).context("a stored status does not decode")?)

@@ -8,8 +8,9 @@
 //! - The manifest gets its name last: with it, all parts are there.
 
 use super::{Proved, parse_manifest, prove};
+use crate::ask::Asked;
 use crate::setup::replace;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use piaogen_crypto::Lanes;
 use piaogen_storage::snapshot::{MANIFEST, MANIFEST_BYTES, PART_FILE_BYTES, PartInfo, check};
 use piaogen_verify::trust_root::TrustRoot;
@@ -25,7 +26,7 @@ const TRIES: usize = 3;
 /// Where a snapshot is fetched from.
 enum Source {
     Folder(PathBuf),
-    Node(ureq::Agent, String),
+    Node(Asked),
 }
 
 /// What was fetched.
@@ -41,15 +42,8 @@ pub struct Fetched {
 
 impl Source {
     fn open(from: &str) -> Result<Source> {
-        if from.starts_with("http://") {
-            let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-            let base = format!("{}/v1/snapshot", from.trim_end_matches('/'));
-            return Ok(Source::Node(agent.into(), base));
-        }
-        if from.contains("://") {
-            bail!("{from}: only http:// is spoken; put a proxy before the node for anything else");
-        }
-        Ok(Source::Folder(from.into()))
+        let node = Asked::open(from, PATIENCE)?;
+        Ok(node.map_or_else(|| Source::Folder(from.into()), Source::Node))
     }
 
     fn get(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
@@ -61,12 +55,7 @@ impl Source {
                 file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
                 Ok(bytes)
             }
-            Source::Node(agent, base) => {
-                let url = format!("{base}/{name}");
-                let mut response = agent.get(&url).call().with_context(|| url.clone())?;
-                let body = response.body_mut().with_config().limit(limit as u64 + 1);
-                body.read_to_vec().with_context(|| url.clone())
-            }
+            Source::Node(node) => node.get(&format!("/v1/snapshot/{name}"), limit as u64),
         }
     }
 }

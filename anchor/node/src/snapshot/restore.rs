@@ -211,11 +211,10 @@ impl<'a> Restore<'a> {
     /// The registry, executed again from its rows.
     fn registry(&self, builder: &Builder) -> Result<Registry> {
         let mut registry = Registry::genesis(self.genesis);
-        let mut check = ShardCheck::new(self, builder, self.genesis.file.partitions);
+        let partitions = self.genesis.file.partitions;
+        let mut check = ShardCheck::new(self, builder, partitions);
         check.entries(&registry)?;
-        let mut all: Vec<(Entry, Vec<u8>)> = Vec::new();
         check.rows(None, |part, entry, bytes, height| {
-            all.push((entry.clone(), bytes.to_vec()));
             if entry.outcome != Outcome::Accepted {
                 return Ok(());
             }
@@ -232,9 +231,16 @@ impl<'a> Restore<'a> {
         })?;
         check.finish()?;
         check.statuses()?;
+        // Keys may be known by later records only, so signatures are checked in a second reading:
+        // what is not known to be the chain's is not kept in memory.
         let mut signed = Signed::default();
-        for (entry, bytes) in &all {
-            signed.push(self, &registry, (entry, bytes))?;
+        for info in self.proved.manifest.parts_of(PartKind::Rows, Some(partitions)) {
+            let part = self.part(info)?;
+            for (entry, bytes) in part.rows()? {
+                let entry = Entry::decode(entry)
+                    .map_err(|error| part.wrong(&format!("an entry: {error}")))?;
+                signed.push(self, &registry, (&entry, bytes))?;
+            }
         }
         signed.check(self)?;
         Ok(registry)

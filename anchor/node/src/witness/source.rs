@@ -4,6 +4,7 @@
 //! - Nothing that comes from a source is believed; here only its length is bounded.
 
 use super::read_link;
+use crate::ask::Asked;
 use crate::cli::Folder;
 use crate::config::Config;
 use crate::run::epochs::links;
@@ -26,13 +27,8 @@ pub trait Source {
 
 /// Opens what an argument names: a URL, a folder, or a file.
 pub fn open(from: &str) -> Result<Box<dyn Source>> {
-    if from.starts_with("http://") {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-        let base = from.trim_end_matches('/').to_string();
-        return Ok(Box::new(Node { agent: agent.into(), base }));
-    }
-    if from.contains("://") {
-        bail!("{from}: only http:// is spoken; put a proxy before the node for anything else");
+    if let Some(node) = Asked::open(from, PATIENCE)? {
+        return Ok(Box::new(node));
     }
     let path = Path::new(from);
     if path.is_dir() {
@@ -49,24 +45,16 @@ pub fn open(from: &str) -> Result<Box<dyn Source>> {
     Ok(Box::new(Exported(all)))
 }
 
-struct Node {
-    agent: ureq::Agent,
-    base: String,
-}
-
-impl Source for Node {
+impl Source for Asked {
     fn links(&mut self, height: u64, count: u64) -> Result<Vec<Link>> {
-        let url = format!("{}/v1/headers/{height}?count={count}", self.base);
-        let mut response = self.agent.get(&url).call().with_context(|| url.clone())?;
-        let limit = count * (LINK_MAX + 4) + 1;
-        let body = response.body_mut().with_config().limit(limit).read_to_vec();
-        let body = body.with_context(|| url.clone())?;
+        let path = format!("/v1/headers/{height}?count={count}");
+        let body = self.get(&path, count * (LINK_MAX + 4))?;
         let (mut rest, mut out) = (&body[..], Vec::new());
         while let Some(bytes) = read_link(&mut rest)? {
-            out.push(Link::decode(&bytes).with_context(|| url.clone())?);
+            out.push(Link::decode(&bytes).with_context(|| path.clone())?);
         }
         if !rest.is_empty() || out.len() as u64 > count {
-            bail!("{url}: the answer is no list of headers");
+            bail!("{path}: the answer is no list of headers");
         }
         Ok(out)
     }

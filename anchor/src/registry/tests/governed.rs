@@ -293,3 +293,70 @@ fn replaying_the_accepted_records_gives_the_same_sets_and_proposals() {
     assert_eq!(whole.governance, replayed.governance);
     assert_eq!(whole.governance().sets(400).len(), 3);
 }
+
+/// Records of an authority that were right once, and have bytes changed before they are signed.
+#[test]
+fn whatever_authorities_sign_is_answered_and_the_sets_stay_sets() {
+    let kinds = [
+        (KIND, proposal(&[101, 103, 104], GENESIS)),
+        (KIND, {
+            let mut fields = proposal(&[103], GENESIS);
+            fields.set(tag::EPOCH_BLOCKS, value::uint(7));
+            fields
+        }),
+        (RecordKind::Register, newcomer("W", 9)),
+        (RecordKind::Rotate, fields("U", Some(8))),
+        (RecordKind::Revoke, revocation(4)),
+        (RecordKind::Policy, fields("W", None)),
+        (RecordKind::Delegate, fields("S", None)),
+        (RecordKind::DelegateEnd, fields("S", None)),
+    ];
+    // SplitMix64: the same number, the same choices.
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    };
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let mut registry = three();
+        for height in 1..60u64 {
+            let (kind, good) = &kinds[below(kinds.len())];
+            let mut spoiled: Vec<(u16, Vec<u8>)> = good.pairs().to_vec();
+            for _ in 0..below(3) {
+                let at = below(spoiled.len());
+                let bytes = &mut spoiled[at].1;
+                match below(4) {
+                    0 => bytes.push(below(256) as u8),
+                    1 => drop(bytes.pop()),
+                    2 if !bytes.is_empty() => {
+                        let at = below(bytes.len());
+                        bytes[at] ^= 1 << below(8);
+                    }
+                    _ => spoiled[at].0 = [tag::PARTY, tag::ROLES, tag::BASE][below(3)],
+                }
+            }
+            spoiled.sort_by_key(|(tag, _)| *tag);
+            let draft = Draft { kind: *kind, signed_at: 0, secret: [0; 16], fields: &spoiled };
+            let signer = [1, 3, 4, 2][below(4)];
+            let bytes = draft.sign(&[0; 32], &key(signer));
+            let before = (registry.len(), registry.governance.open());
+            let done = match decode(&bytes) {
+                Ok(record) => registry.execute(&record, height).is_ok(),
+                Err(_) => false,
+            };
+            if done {
+                accepted += 1
+            } else {
+                refused += 1
+            }
+            // What is refused adds nothing; a proposal may have become too old meanwhile.
+            let after = (registry.len(), registry.governance.open());
+            assert!(done || (after.0 == before.0 && after.1 <= before.1));
+            let next = registry.governance().next_set(10 * (height / 10 + 1));
+            assert!(next.is_none_or(|set| (1..=100).contains(&set.keys().len())));
+        }
+    }
+    assert!(accepted > 100 && refused > 100, "{accepted} {refused}");
+}

@@ -1,0 +1,341 @@
+//! Proofs that anybody asks a node for: what became of an invoice, and that one header extends
+//! another; of a validator and an observer, from liars, and while the state moves.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod common;
+
+use common::{Set, generator, send_all, send_registrations};
+use piaogen_crypto::Lanes;
+use piaogen_loadgen::source::{Kind, Source};
+use piaogen_node::ask::{Asked, encoded};
+use piaogen_verify::consistency::Consistency;
+use piaogen_verify::document::Document;
+use piaogen_verify::fields::tag;
+use piaogen_verify::json;
+use piaogen_verify::status::{Right, StatusReceipt};
+use piaogen_verify::tiles::Head;
+use piaogen_verify::trust_root::TrustRoot;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+const FREQUENT: &str = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 200\n[store]\n\
+    flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
+const PATIENCE: Duration = Duration::from_secs(30);
+const RECORDS: u64 = 300;
+
+/// A validator with its observer, and two good invoices of their stream.
+struct World {
+    set: Set,
+    invoices: [Document; 2],
+}
+
+fn piaogen(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_piaogen")).args(arguments).output().unwrap()
+}
+
+/// Runs a command that must end with this code; what it printed, standard error last.
+fn run(code: i32, arguments: &[&str]) -> String {
+    let output = piaogen(arguments);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
+    format!("{out}{err}")
+}
+
+fn number(document: &Document) -> &str {
+    std::str::from_utf8(document.fields.get(tag::NUMBER).unwrap()).unwrap()
+}
+
+impl World {
+    /// Both run, everything is provable, and the first invoice is frozen.
+    fn create(dir: &Path) -> World {
+        let mut set = Set::observed(dir, 1, 1, 2, FREQUENT);
+        let chain = set.chain(0);
+        let source = generator(&chain, 20);
+        send_registrations(&chain, &source.registrations(&chain.keys.authority));
+        [0, 1].into_iter().for_each(|index| set.start(index));
+        // Who is registered issues from the next block on.
+        set.wait("the registrations are executed", |set| {
+            set.series(0, "piaogen_lag_records") == Some(0)
+                && set.series(0, "piaogen_executed_records_total") > Some(0)
+        });
+        let good = source.batch(0..RECORDS, Lanes::detect()).unwrap().into_iter();
+        let good = good.filter(|one| one.kind == Kind::Blue).map(|one| one.index);
+        let found: Vec<Document> = good.take(2).map(|i| source.document(i).unwrap()).collect();
+        send_all(&chain, &source, RECORDS);
+        let world = World { invoices: found.try_into().unwrap(), set };
+        let text = json::document_to_json(&world.invoices[0]);
+        std::fs::write(dir.join("document.json"), text).unwrap();
+        world.event("freeze", "order-1");
+        world.set.wait("both have executed everything, and can prove it", |set| {
+            let settled = |index| {
+                let lag = set.series(index, "piaogen_lag_records");
+                let proof = asked(set, index).get(&path(&world.invoices[0]), 1 << 20);
+                lag == Some(0) && proof.is_ok_and(|bytes| frozen(&bytes))
+            };
+            settled(0) && settled(1)
+        });
+        world
+    }
+
+    /// An authority says something of the first invoice.
+    fn event(&self, kind: &str, order: &str) {
+        let dir = self.set.chain(0).dir;
+        let (key, document) = (self.file("authority.pem"), self.file("document.json"));
+        let fields = format!("{{\"reference\": \"{order}\"}}");
+        let submit = ["submit", "--dir", dir.to_str().unwrap(), "--key", &key, "event", kind];
+        run(0, &[&submit[..], &["--document", &document, "--fields", &fields]].concat());
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.set.dir.join(name).to_str().unwrap().to_string()
+    }
+
+    fn trust(&self) -> TrustRoot {
+        TrustRoot::of_genesis(&self.set.keys.genesis)
+    }
+
+    /// The proof of a status by the command, from one of the nodes.
+    fn status(&self, node: usize, document: &Document, out: &str) -> StatusReceipt {
+        let from = format!("http://{}", self.set.members[node].http);
+        let (root, out) = (self.file("trust-root.json"), self.file(out));
+        let ask = ["status", "--from", &from, "--number", number(document)];
+        run(0, &[&ask[..], &["--trust-root", &root, "--out", &out, "--compact"]].concat());
+        let said = run(0, &["verify", &out, "--trust-root", &root]);
+        assert!(said.contains("VERIFIED"), "{said}");
+        // Whoever has the document can tell that it is the one.
+        let whole = ["--document", &self.file("document.json")];
+        let code = i32::from(document.secret != self.invoices[0].secret);
+        run(code, &[&["verify", &out, "--trust-root", &root][..], &whole].concat());
+        StatusReceipt::decode(&std::fs::read(out).unwrap()).unwrap()
+    }
+}
+
+fn asked(set: &Set, node: usize) -> Asked {
+    let from = format!("http://{}", set.members[node].http);
+    Asked::open(&from, PATIENCE).unwrap().unwrap()
+}
+
+fn path(document: &Document) -> String {
+    format!("/v1/status/CN-EINV/{}", encoded(number(document)))
+}
+
+fn frozen(bytes: &[u8]) -> bool {
+    let proof = StatusReceipt::decode(bytes).unwrap();
+    proof.part(tag::FACE).is_some() && proof.record() != [0; 32]
+}
+
+/// What a status proof that everybody gets shows: the face and what goes with it, no figure.
+fn shows_nothing_else(proof: &StatusReceipt) {
+    assert!(proof.receipt.fields.is_empty());
+    let shown = proof.fields.iter().filter(|field| field.value().is_some());
+    let shown: Vec<u16> = shown.map(|field| field.tag).collect();
+    assert!(shown.iter().all(|tag| Right::Public.parts().contains(tag)), "{shown:?}");
+}
+
+/// Each of some bytes changed; none is believed.
+fn none_is_believed(bytes: &[u8], holds: impl Fn(&[u8]) -> bool) {
+    assert!(holds(bytes));
+    for at in (0..bytes.len()).step_by(1 + bytes.len() / 150) {
+        let mut other = bytes.to_vec();
+        other[at] ^= 1 << (at % 8);
+        assert!(!holds(&other), "byte {at} of {}", bytes.len());
+        assert!(!holds(&bytes[..at]), "cut at {at}");
+    }
+}
+
+/// Answers one request with these bytes; where.
+fn liar(bytes: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4_096]).unwrap();
+        let length = bytes.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").unwrap();
+        stream.write_all(&bytes).unwrap();
+    });
+    from
+}
+
+#[test]
+fn what_became_of_an_invoice_is_proved_to_whoever_asks() {
+    let root = tempfile::tempdir().unwrap();
+    let mut world = World::create(root.path());
+    let trust = world.trust();
+    let [touched, untouched] = &world.invoices;
+    for node in [0, 1] {
+        let proof = world.status(node, touched, "touched");
+        let verified = proof.verify(&trust).unwrap();
+        let face = verified.face.clone().unwrap();
+        assert!(face.frozen && face.version == 1 && verified.no_lien() && !verified.untouched());
+        assert!(!verified.shown.contains(&tag::FREEZES) && verified.parts.contains(&tag::FREEZES));
+        shows_nothing_else(&proof);
+        none_is_believed(&proof.encode(), |bytes| {
+            StatusReceipt::decode(bytes).is_ok_and(|proof| proof.verify(&trust).is_ok())
+        });
+        let proof = world.status(node, untouched, "untouched");
+        let verified = proof.verify(&trust).unwrap();
+        assert!(verified.untouched() && verified.no_lien() && verified.no_booking());
+        shows_nothing_else(&proof);
+    }
+    let from = format!("http://{}", world.set.members[1].http);
+    let said = run(2, &["status", "--from", &from, "--number", "0/0?#"]);
+    assert!(said.contains("404 no such invoice was accepted"), "{said}");
+    let said = run(2, &["status", "--from", &from, "--number", "1", "--parts", "all"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+
+    // The proof of another invoice, and one that was touched on the way.
+    let (good, trust_root) = (world.file("touched"), world.file("trust-root.json"));
+    let good = std::fs::read(good).unwrap();
+    let ask = |from: &str, document: &Document| {
+        let ask = ["status", "--from", from, "--number", number(document)];
+        run(1, &[&ask[..], &["--trust-root", &trust_root]].concat())
+    };
+    let said = ask(&liar(good.clone()), untouched);
+    assert!(said.contains("another invoice"), "{said}");
+    let mut other = good;
+    *other.last_mut().unwrap() ^= 1;
+    let said = ask(&liar(other), touched);
+    assert!(said.contains("proves nothing"), "{said}");
+    for node in [1, 0] {
+        assert_eq!(world.set.end(node), Some(0), "{}", world.set.log(node));
+    }
+}
+
+#[test]
+fn a_status_that_moves_is_proved_as_of_a_final_header_or_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let mut world = World::create(root.path());
+    let trust = world.trust();
+    let asking = std::thread::scope(|scope| {
+        let asking = [0, 1].map(|node| {
+            let (world, trust) = (&world, &trust);
+            scope.spawn(move || {
+                let (asked, path) = (asked(&world.set, node), path(&world.invoices[0]));
+                let mut versions = Vec::new();
+                let mut highest = 0;
+                while highest < 11 {
+                    match asked.get(&path, 1 << 20) {
+                        Err(error) => assert!(format!("{error:#}").contains("503"), "{error:#}"),
+                        Ok(bytes) => {
+                            let proof = StatusReceipt::decode(&bytes).unwrap();
+                            let verified = proof.verify(trust).unwrap();
+                            highest = verified.face.unwrap().version;
+                            versions.push((verified.block.height, highest));
+                        }
+                    }
+                }
+                versions
+            })
+        });
+        for order in 2..12 {
+            world.event("freeze", &format!("order-{order}"));
+        }
+        asking.map(|thread| thread.join().unwrap())
+    });
+    for versions in asking {
+        // What is proved only grows, with the height of what proves it.
+        assert!(versions.is_sorted() && versions.is_sorted_by_key(|(_, version)| version));
+    }
+    assert_eq!(world.set.end(1), Some(0));
+    assert_eq!(world.set.end(0), Some(0));
+}
+
+#[test]
+fn one_header_is_proved_to_extend_another() {
+    let root = tempfile::tempdir().unwrap();
+    let mut world = World::create(root.path());
+    let trust = world.trust();
+    for node in [0, 1] {
+        let asked = asked(&world.set, node);
+        let head = Head::decode(&asked.get("/v1/head", 1 << 20).unwrap()).unwrap();
+        let newest = head.header.height;
+        let pairs = [(0, 1), (0, newest), (1, 2), (newest - 1, newest), (2, newest - 1)];
+        for (older, newer) in pairs {
+            let bytes = asked.get(&format!("/v1/consistency/{older}/{newer}"), 1 << 20).unwrap();
+            let proof = Consistency::decode(&bytes).unwrap();
+            proof.verify(&trust).unwrap();
+            assert_eq!((proof.older.height, proof.newer.height), (older, newer));
+            none_is_believed(&bytes, |bytes| {
+                Consistency::decode(bytes).is_ok_and(|proof| proof.verify(&trust).is_ok())
+            });
+        }
+        for wrong in ["7/7", "8/7", "0/99999999", "-1/5", "0/18446744073709551615", "a/b"] {
+            let error = asked.get(&format!("/v1/consistency/{wrong}"), 1 << 20).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains(": 400 ") || error.contains(": 404 "), "{error}");
+        }
+    }
+    let from = format!("http://{}", world.set.members[1].http);
+    let (out, root) = (world.file("consistency.json"), world.file("trust-root.json"));
+    let make = ["receipt", "--from", &from, "--consistency", "1", "--out", &out];
+    run(0, &make);
+    let said = run(0, &["verify", &out, "--trust-root", &root]);
+    assert!(said.contains("extends block 1"), "{said}");
+    let text = std::fs::read_to_string(&out).unwrap();
+    let at = text.find("\"proof\"").unwrap() + 20;
+    let old = &text[at..at + 1];
+    let forged =
+        format!("{}{}{}", &text[..at], if old == "0" { "1" } else { "0" }, &text[at + 1..]);
+    std::fs::write(&out, forged).unwrap();
+    let said = run(1, &["verify", &out, "--trust-root", &root]);
+    assert!(said.contains("history"), "{said}");
+    let said = run(2, &["receipt", "--from", &from, "--number", "1"]);
+    assert!(said.contains("--consistency"), "{said}");
+    assert_eq!(world.set.end(1), Some(0));
+    assert_eq!(world.set.end(0), Some(0));
+}
+
+#[test]
+fn whatever_is_asked_a_node_goes_on_and_ends_when_it_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let mut world = World::create(root.path());
+    let address = world.set.members[0].http.clone();
+    let ask = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // It may be refused before all is said.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).get(9..12).unwrap_or_default().to_string()
+    };
+    let get = |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n"));
+    for path in [
+        "/v1/status/CN-EINV/%2e%2e%2f%2e%2e%2fvalidator.pem".into(),
+        "/v1/status/../../validator.pem".into(),
+        "/v1/snapshot/..%2fvalidator.pem".into(),
+        "/v1/tiles/..%2f..%2fvalidator.pem".into(),
+        "/v1/tiles/0/7/x072/x057/x594/x037/x927/935".into(),
+        "/v1/tiles/history/entries/x001/000".into(),
+        "/v1/tiles/4294967295/0/000".into(),
+        format!("/v1/status/CN-EINV/{}", "9".repeat(8_000)),
+        format!("/v1/status/{}/9?seller={}", "x".repeat(300), "%00".repeat(300)),
+    ] {
+        assert_eq!(get(&path), "404", "{path}");
+    }
+    for path in ["/v1/status/%ff/%ff", "/v1/headers/x", "/v1/receipts/0/0?count=0"] {
+        assert_eq!(get(path), "400", "{path}");
+    }
+    assert_eq!(get("/v1/headers/18446744073709551615?count=1000"), "200");
+    assert_eq!(get("/v1/receipts/0/18446744073709551615?count=1000"), "200");
+    assert_eq!(
+        ask("POST /v1/head HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        "405"
+    );
+    assert_eq!(get("/health/live"), "200");
+    // Neither a silent connection nor half a question keeps it from ending.
+    let held = ["", "GET /v1/head HTTP/1.1\r\nHost"].map(|said| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream
+    });
+    assert_eq!(get("/health/live"), "200");
+    assert_eq!(world.set.end(1), Some(0), "{}", world.set.log(1));
+    assert_eq!(world.set.end(0), Some(0), "{}", world.set.log(0));
+    drop(held);
+}
