@@ -3,6 +3,7 @@
 use crate::run::Node;
 use crate::run::chain::Provable;
 use crate::run::receipts::{Prover, Show};
+use crate::snapshot::stand::Stand;
 use anyhow::{Context, Result, ensure};
 use piaogen_api::Source;
 use piaogen_verify::follow::Link;
@@ -115,6 +116,12 @@ impl Source for Answers {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn flushed(&self) -> Result<String, String> {
+        let point = self.0.store.flushed().map_err(|error| error.to_string())?;
+        let stand = Stand::of(&self.0.chain.id(), &point);
+        serde_json::to_string(&stand).map_err(|error| error.to_string())
     }
 
     fn head(&self) -> Result<Option<Vec<u8>>, String> {

@@ -144,6 +144,13 @@ impl Kept {
     }
 }
 
+/// Whether a folder has records of other keys, and none of this one.
+pub(crate) fn is_new(folder: &Path, key: &Key) -> bool {
+    let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let any = files.any(|file| file.path().extension().is_some_and(|ending| ending == "signed"));
+    any && !folder.join(format!("{key}.signed")).exists()
+}
+
 /// Makes a record that says nothing yet: whole, or not there.
 fn create(folder: &Path, path: &Path, key: &Key) -> io::Result<()> {
     let mut bytes = [0; FILE_BYTES];
