@@ -131,6 +131,9 @@ fn an_archive_that_does_not_cover_it_or_a_node_that_needs_it_stops_it() {
     let elsewhere = toml.replace("location = \"archive\"", "location = \"elsewhere\"");
     std::fs::write(chain.dir.join("node.toml"), elsewhere).unwrap();
     std::fs::create_dir(chain.dir.join("elsewhere")).unwrap();
+    refused(&chain, &kept, &[], 2, "genesis: the file is missing");
+    let genesis = chain.dir.join("elsewhere/genesis.json");
+    std::fs::copy(chain.dir.join("genesis.json"), genesis).unwrap();
     refused(&chain, &kept, &[], 2, "no certified header covers archived rows yet");
     // What is archived is not what was said.
     copy_tree(&chain.dir.join("archive"), &chain.dir.join("elsewhere"));

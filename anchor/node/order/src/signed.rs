@@ -254,6 +254,17 @@ mod tests {
         Place { epoch, view }
     }
 
+    #[test]
+    fn a_key_is_new_where_another_has_voted_and_it_has_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("signed");
+        assert!(!is_new(&folder, &key(1)), "nobody has voted, or it was forgotten who");
+        drop(Kept::open(&folder, &key(1)).unwrap());
+        assert!(!is_new(&folder, &key(1)) && is_new(&folder, &key(2)));
+        drop(Kept::open(&folder, &key(2)).unwrap());
+        assert!(!is_new(&folder, &key(2)) && is_new(&folder, &key(3)));
+    }
+
     /// A disk whose next write fails, having done a part of its work or all of it.
     struct Disk {
         bytes: Vec<u8>,

@@ -204,7 +204,7 @@ pub struct Set {
 }
 
 /// Addresses of this machine that nobody uses.
-fn free(count: usize) -> Vec<String> {
+pub fn free(count: usize) -> Vec<String> {
     let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let held: Vec<_> = (0..count).map(bind).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
