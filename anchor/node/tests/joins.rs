@@ -7,7 +7,7 @@
 mod common;
 
 use common::five::{
-    EPOCH_BLOCKS, begin, change, configure, fetched, five, keys, load, offer, prune,
+    EPOCH_BLOCKS, begin, change, configure, fetched, five, five_with, keys, load, offer, prune,
 };
 use common::{Chain, Set, copy, free};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
@@ -98,17 +98,24 @@ impl Rotation {
         set.start(node);
         if before {
             self.effect(set);
-        } else {
-            // It follows this epoch without a vote, and the others do without.
-            set.grow(&LAST, EPOCH_BLOCKS);
         }
+        abreast(set);
     }
+}
+
+/// Waits until all who stay have the same blocks but the last few.
+fn abreast(set: &Set) {
+    set.wait("all are abreast", |set| {
+        let heights = LAST.map(|index| set.series(index, "piaogen_block_height").unwrap_or(0));
+        heights.iter().min().unwrap() + 3 >= *heights.iter().max().unwrap()
+    });
 }
 
 #[test]
 fn one_joins_one_leaves_every_key_changes_and_receipts_of_any_time_verify() {
     let root = tempfile::tempdir().unwrap();
-    let mut set = five(root.path());
+    // Longer than it takes to connect with all who are there, of nine who may be.
+    let mut set = five_with(root.path(), 40);
     let new: Vec<(SecretKey, String)> =
         free(4).into_iter().map(|address| (setup::random_key().unwrap(), address)).collect();
     // Everybody knows the keys to come, each at an address of its own.
@@ -122,10 +129,9 @@ fn one_joins_one_leaves_every_key_changes_and_receipts_of_any_time_verify() {
     let chain = set.chain(0);
     let (first, sent, validators) = std::thread::scope(|scope| {
         let sender = scope.spawn(move || load(&chain, &mut sink, &records));
-        let mut rotation =
-            Rotation { registry, validators: keys(&set, &[0, 1, 2, 3]), changes: 0 };
+        let mut rotation = Rotation { registry, validators: keys(&set, &[0, 1, 2, 3]), changes: 0 };
         let first = set.receipt(0, 0, 1);
-        set.grow(&[0, 1, 2, 3], 2 * EPOCH_BLOCKS);
+        set.grow(&[0, 1, 2, 3], 20);
         let snapshot = offer(&set, 0);
         too_high(&set, &snapshot);
         set.grow(&[0, 1, 2, 3], 10);
@@ -140,12 +146,13 @@ fn one_joins_one_leaves_every_key_changes_and_receipts_of_any_time_verify() {
         set.kill(1);
         set.grow(&[0, 2, 4], 5);
         set.start(1);
+        abreast(&set);
         for (node, new) in LAST.into_iter().zip(&new) {
             rotation.replace(&mut set, node, new, node != 0);
         }
         set.grow(&LAST, 3);
         set.kill(2);
-        set.grow(&[0, 1, 4], EPOCH_BLOCKS);
+        set.grow(&[0, 1, 4], 3);
         set.start(2);
         set.grow(&LAST, 2);
         drop(rotation.registry);

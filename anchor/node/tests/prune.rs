@@ -154,7 +154,10 @@ fn an_archive_that_does_not_cover_it_or_a_node_that_needs_it_stops_it() {
     let begun = starts(&chain);
     for (partition, begins) in begun.iter().enumerate().take(PARTITIONS as usize) {
         let reach = &pruned["partitions"][partition];
-        assert!(*begins > 0 && reach["begins"] == *begins && reach["asked"].is_null(), "{pruned:#}");
+        assert!(
+            *begins > 0 && reach["begins"] == *begins && reach["asked"].is_null(),
+            "{pruned:#}"
+        );
     }
     assert_eq!(chain.json(&arguments)["partitions"][0]["began"], begun[0], "again: no more");
     assert_eq!(starts(&chain), begun);
@@ -184,8 +187,8 @@ fn asked(chain: &Chain, kept: &Path) {
     let ahead = answering(stand(&id, &[9_999; 3]), 1);
     let behind = answering(stand(&id, &[15, 700, 0]), 1);
     let arguments = ["prune", "--snapshot", kept.to_str().unwrap(), "--margin", "10"];
-    let planned = chain
-        .json(&[&arguments[..], &["--dry-run", "--ask", &ahead, "--ask", &behind]].concat());
+    let planned =
+        chain.json(&[&arguments[..], &["--dry-run", "--ask", &ahead, "--ask", &behind]].concat());
     let begins = |partition: usize| planned["partitions"][partition]["begins"].as_u64().unwrap();
     assert_eq!([0, 1, 2].map(begins), [5, 690, 0], "{planned:#}");
     assert_eq!(planned["partitions"][1]["asked"], 700);

@@ -280,8 +280,10 @@ fn check_taken(part: &Part<'_>, first: u64, rows: &[Row], entries: &[&[u8]]) -> 
         let same = row.is_some_and(|row| row.log_index == index && row.entry == *entry);
         ensure!(
             same,
-            part.wrong(&format!("row {index} of the archive is not the one that it has: name the \
-                archive of the node that made the snapshot"))
+            part.wrong(&format!(
+                "row {index} of the archive is not the one that it has: name the \
+                archive of the node that made the snapshot"
+            ))
         );
     }
     Ok(())

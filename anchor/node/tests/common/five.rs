@@ -38,8 +38,13 @@ pub fn configure(set: &Set, index: usize, table: &str, more: &str) {
     std::fs::write(path, toml.replacen(table, &format!("{table}{more}"), 1)).unwrap();
 }
 
-/// Makes the nodes; none runs yet.
+/// Makes the nodes, with epochs of [`EPOCH_BLOCKS`]; none runs yet.
 pub fn five(dir: &Path) -> Set {
+    five_with(dir, EPOCH_BLOCKS)
+}
+
+/// The same with other epochs.
+pub fn five_with(dir: &Path, epoch_blocks: u64) -> Set {
     let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
         flush_interval_ms = 300\nsnapshot = \"offered\"\n[limits]\nkey_tables_mib = 16\n\
         queue_mib = 32\n";
@@ -47,7 +52,7 @@ pub fn five(dir: &Path) -> Set {
     let mut file = set.keys.genesis.file.clone();
     let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
     file.validators = (0..4).map(key).collect();
-    file.epoch_blocks = EPOCH_BLOCKS;
+    file.epoch_blocks = epoch_blocks;
     file.participants.extend([2, 3].map(|number| Founder {
         party: format!("A-{number}"),
         name: "authority".into(),
@@ -62,7 +67,7 @@ pub fn five(dir: &Path) -> Set {
         let trust = TrustRoot::of_genesis(&genesis).to_json();
         std::fs::write(folder.join("trust-root.json"), trust).unwrap();
         configure(&set, index, "[peers]\n", "leader_timeout_ms = 1000\n");
-        configure(&set, index, "[archive]\n", "segment_age_ms = 300\n");
+        configure(&set, index, "[archive]\n", "segment_age_ms = 1000\n");
     }
     (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
     set
@@ -120,7 +125,7 @@ pub fn load(chain: &Chain, sink: &mut StreamSink, registry: &Receiver<Vec<u8>>) 
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => break,
         }
-        let next = (begun.elapsed().as_millis() as u64).min(at + 512);
+        let next = (begun.elapsed().as_millis() as u64 / 2).min(at + 512);
         for generated in generator.batch(at..next, Lanes::detect()).unwrap() {
             send(sink, generated.partition, &generated.record, generated.index);
         }
@@ -163,8 +168,7 @@ pub fn prune(set: &Set, snapshot: &Path, asked: &[usize]) {
     let run = |more: &[&str]| {
         let all = ["prune", "--snapshot", snapshot.to_str().unwrap(), "--margin", "100"];
         let ask = urls.iter().flat_map(|url| ["--ask", url]);
-        let arguments: Vec<&str> =
-            all.into_iter().chain(ask).chain(more.iter().copied()).collect();
+        let arguments: Vec<&str> = all.into_iter().chain(ask).chain(more.iter().copied()).collect();
         set.chain(0).json(&arguments)
     };
     let planned = run(&["--dry-run"]);
