@@ -51,6 +51,28 @@ impl KeyDirectory {
     }
 }
 
+/// The fingerprints of records, hashed together: each with the number of its record and its place
+/// among those of the record's kind.
+pub fn fingerprints<'r, 'b: 'r>(
+    lanes: Lanes,
+    records: impl Iterator<Item = (usize, &'r Record<'b>)>,
+) -> Vec<(usize, usize, u64)> {
+    let (mut arena, mut ranges, mut of) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, record) in records {
+        let messages = fingerprint::put_messages(record, &mut arena).into_iter().enumerate();
+        for (kind, range) in messages.filter_map(|(kind, range)| Some((kind, range?))) {
+            ranges.push(range);
+            of.push((i, kind, 0));
+        }
+    }
+    let mut digests = vec![[0; 32]; ranges.len()];
+    lanes.sm3_ranges(&arena, &ranges, &mut digests);
+    for ((.., bits), digest) in of.iter_mut().zip(&digests) {
+        *bits = fingerprint::first_bits(digest);
+    }
+    of
+}
+
 /// What checking needs to know of the chain.
 #[derive(Clone, Debug)]
 pub struct CheckContext {
@@ -161,30 +183,12 @@ impl Checker {
     }
 
     /// The fingerprints by which execution finds what two invoices have in common.
-    fn compare(
-        &mut self,
-        decoded: &[Result<Record<'_>, record::Unreadable>],
-        records: &mut [Checked],
-    ) {
-        let mut arena = Vec::with_capacity(decoded.len() * 160);
-        let mut of: Vec<(usize, usize)> = Vec::with_capacity(decoded.len() * 2);
-        self.ranges.clear();
-        for (i, decoded) in decoded.iter().enumerate() {
-            let (Ok(record), None) = (decoded, records[i].early) else { continue };
-            for (kind, range) in
-                fingerprint::put_messages(record, &mut arena).into_iter().enumerate()
-            {
-                if let Some(range) = range {
-                    self.ranges.push(range);
-                    of.push((i, kind));
-                }
-            }
-        }
-        self.placed.clear();
-        self.placed.resize(self.ranges.len(), [0; 32]);
-        self.lanes.sm3_ranges(&arena, &self.ranges, &mut self.placed);
-        for ((i, kind), digest) in of.into_iter().zip(&self.placed) {
-            records[i].fingerprints[kind] = fingerprint::first_bits(digest);
+    fn compare(&self, decoded: &[Result<Record<'_>, record::Unreadable>], records: &mut [Checked]) {
+        let early = |i: usize| records[i].early.is_some();
+        let records_of = (0..).zip(decoded).filter(|(i, _)| !early(*i));
+        let readable = records_of.filter_map(|(i, decoded)| Some((i, decoded.as_ref().ok()?)));
+        for (i, kind, bits) in fingerprints(self.lanes, readable) {
+            records[i].fingerprints[kind] = bits;
         }
     }
 

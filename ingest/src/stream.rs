@@ -286,8 +286,8 @@ fn check_partition(name: &str, partition: u32, partitions: u32) -> Result<(), St
 /// Refuses to start reading where the stream has nothing.
 fn check_start(name: &str, partition: u32, from: u64, held: Range<u64>) -> Result<(), StreamError> {
     let why = if from < held.start {
-        "what follows was deleted; begin with a newer snapshot (`piaogen snapshot restore`) or restore \
-         the stream"
+        "what follows was deleted; get a snapshot of another node (`piaogen snapshot fetch`), put it \
+         in the place of this node's data (`piaogen snapshot restore --replace`) and start again"
     } else if from > held.end {
         "the stream has lost records or is another one; restore it before going on"
     } else {

@@ -3,11 +3,12 @@
 //! `FORMAT` is written last when a folder is created, so a folder with it is complete; `CREATING`
 //! marks one whose creation was cut short, which is then done again. Without either, a folder that
 //! is not empty belongs to somebody else and is refused. `RESTORING` marks one that is being built
-//! from a snapshot; only another restore takes it.
+//! from a snapshot; only another restore takes it. One that a snapshot replaces keeps what it has
+//! until the new one is whole, in a folder inside it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::effects::Digest;
 use crate::error::{During, Result, StoreError};
@@ -19,8 +20,18 @@ const FIRST_LINE: &str = "piaogen-store 2";
 /// Present while a folder is built from a snapshot.
 const RESTORING: &str = "RESTORING";
 /// What a store keeps in its folder, the folders of shards aside.
-const OWN: [&str; 7] =
-    ["FORMAT.new", "CREATING", "status.undo", "blocks", "history", "index", "incoming"];
+const OWN: [&str; 8] = [
+    "FORMAT.new",
+    "CREATING",
+    "status.undo",
+    "blocks",
+    "history",
+    "index",
+    "incoming",
+    REPLACEMENT,
+];
+/// Where the folder is built that replaces the one around it.
+const REPLACEMENT: &str = "replacement";
 
 /// Whose data a folder holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +50,7 @@ pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
     let found = read_format(dir)?;
     if found.is_none() && dir.join(RESTORING).exists() {
         return Err(StoreError::Refused(format!(
-            "a restore into {} was cut short: run `piaogen snapshot restore` again, or delete the \
-             folder",
+            "a restore into {} was cut short: run `piaogen snapshot restore` again",
             dir.display()
         )));
     }
@@ -65,34 +75,77 @@ pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
     }
 }
 
-/// Takes a folder in order to build it from a snapshot: what an earlier restore left half done is
-/// deleted, what others keep beside it (votes, stream, archive) stays.
-pub(crate) fn claim_restore(dir: &Path) -> Result<Lock> {
-    create_folder(dir)?;
-    let (begun, mut own) = (dir.join(RESTORING).exists(), Vec::new());
+/// What a store keeps in its folder, whole or half done.
+fn own(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut own = Vec::new();
     for entry in std::fs::read_dir(dir).at("list", dir)? {
         let entry = entry.at("list", dir)?;
         let name = entry.file_name();
         let ours = |name: &str| OWN.contains(&name) || name.starts_with("shard-");
         own.extend(name.to_str().filter(|name| ours(name)).map(|_| entry.path()));
     }
+    Ok(own)
+}
+
+fn delete_all(path: &Path) -> Result<()> {
+    let gone = match path.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    };
+    gone.at("delete", path)
+}
+
+/// Takes a folder in order to build it from a snapshot: what an earlier restore left half done is
+/// deleted, what others keep beside it (votes, stream, archive) stays.
+pub(crate) fn claim_restore(dir: &Path) -> Result<Lock> {
+    create_folder(dir)?;
+    let (begun, own) = (dir.join(RESTORING).exists(), own(dir)?);
     if read_format(dir)?.is_some() || (!begun && !own.is_empty()) {
         return Err(StoreError::Refused(format!(
-            "{} holds data already: a snapshot is restored into a new folder; move this one away",
+            "{} holds data already: a snapshot is restored into a new folder, or with --replace in \
+             the place of what is there",
             dir.display()
         )));
     }
     let lock = lock(dir)?;
     write_durably(&dir.join(RESTORING), b"")?;
     sync_folder(dir)?;
-    for path in own {
-        let gone = match path.is_dir() {
-            true => std::fs::remove_dir_all(&path),
-            false => std::fs::remove_file(&path),
-        };
-        gone.at("delete", &path)?;
-    }
+    own.iter().try_for_each(|path| delete_all(path))?;
     Ok(lock)
+}
+
+/// Takes a folder that holds data in order to build another inside it, and where that goes; nothing
+/// where the folder holds none.
+pub(crate) fn claim_replaced(dir: &Path, owner: Owner) -> Result<Option<(Lock, PathBuf)>> {
+    let Some(found) = read_format(dir)? else { return Ok(None) };
+    check(dir, found, owner)?;
+    let (lock, inner) = (lock(dir)?, dir.join(REPLACEMENT));
+    if inner.exists() {
+        delete_all(&inner)?;
+    }
+    Ok(Some((lock, inner)))
+}
+
+/// Puts the whole folder that was built inside another into its place. A crash on the way leaves one
+/// that only another restore takes.
+pub(crate) fn replace(dir: &Path, owner: Owner) -> Result<()> {
+    let inner = dir.join(REPLACEMENT);
+    write_durably(&dir.join(RESTORING), b"")?;
+    sync_folder(dir)?;
+    delete(&dir.join("FORMAT"))?;
+    sync_folder(dir)?;
+    let old = own(dir)?;
+    old.iter().filter(|path| **path != inner).try_for_each(|path| delete_all(path))?;
+    for entry in std::fs::read_dir(&inner).at("list", &inner)? {
+        let entry = entry.at("list", &inner)?;
+        let name = entry.file_name();
+        if name != "LOCK" && name != "FORMAT" {
+            let to = dir.join(name);
+            std::fs::rename(entry.path(), &to).at("rename to", &to)?;
+        }
+    }
+    delete_all(&inner)?;
+    created(dir, owner)
 }
 
 /// Declares a folder complete.
@@ -278,5 +331,61 @@ mod tests {
         let foreign = claim_restore(other.path()).map(|lock| (lock, true));
         assert!(message(foreign).contains("holds data already"));
         assert!(other.path().join("index").exists());
+    }
+    /// A folder of this chain with votes, and a whole one inside it.
+    fn replaced(dir: &Path) -> (Lock, PathBuf) {
+        for name in ["order", "blocks", "shard-0000"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        std::fs::write(dir.join("order/vote"), "old").unwrap();
+        std::fs::write(dir.join("blocks/old"), "").unwrap();
+        created(dir, OWNER).unwrap();
+        let (lock, inner) = claim_replaced(dir, OWNER).unwrap().unwrap();
+        drop(claim_restore(&inner).unwrap());
+        std::fs::create_dir(inner.join("blocks")).unwrap();
+        std::fs::write(inner.join("blocks/new"), "").unwrap();
+        std::fs::write(inner.join("restored"), "7").unwrap();
+        created(&inner, OWNER).unwrap();
+        (lock, inner)
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_and_votes_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(claim_replaced(dir.path(), OWNER).unwrap().is_none(), "nothing to replace");
+        let (lock, inner) = replaced(dir.path());
+        let other = Owner { chain: [1; 32], ..OWNER };
+        assert!(claim_replaced(dir.path(), other).is_err());
+        let second = claim_replaced(dir.path(), OWNER).map(|_| panic!("taken twice"));
+        assert!(message(second).contains("in use by process"));
+        // Until it is put into its place, the folder is what it was.
+        assert!(at("blocks/old").exists() && owner(dir.path()).is_ok());
+        replace(dir.path(), OWNER).unwrap();
+        drop(lock);
+        assert!(at("blocks/new").exists() && !at("blocks/old").exists() && !inner.exists());
+        assert!(!at("shard-0000").exists() && at("restored").exists() && at("order/vote").exists());
+        assert!(!claim(dir.path(), OWNER).unwrap().1 && !at(RESTORING).exists());
+    }
+
+    #[test]
+    fn cut_short_while_it_is_put_into_its_place_only_a_restore_takes_it() {
+        // Killed before a rename, and behind one: what is there is deleted and built anew.
+        for renamed in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (lock, inner) = replaced(dir.path());
+            std::fs::write(dir.path().join(RESTORING), "").unwrap();
+            std::fs::remove_file(dir.path().join("FORMAT")).unwrap();
+            if renamed {
+                std::fs::remove_dir_all(dir.path().join("blocks")).unwrap();
+                std::fs::rename(inner.join("blocks"), dir.path().join("blocks")).unwrap();
+            }
+            drop(lock);
+            assert!(message(claim(dir.path(), OWNER)).contains("piaogen snapshot restore"));
+            assert!(claim_replaced(dir.path(), OWNER).unwrap().is_none());
+            drop(claim_restore(dir.path()).unwrap());
+            assert!(!inner.exists() && !dir.path().join("blocks").exists());
+            assert!(dir.path().join("order/vote").exists());
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! | `snapshot/manifest.rs` | what a snapshot holds, and that its parts cover it |
 //! | `snapshot/part.rs` | one part: writing, checking, reading |
 //! | `snapshot/build.rs` | a data folder from a snapshot |
+//! | `snapshot/replace.rs` | a data folder in the place of another |
 //!
 //! Invariants
 //! - A folder is a snapshot if and only if it has a manifest, which is written last.
@@ -18,7 +19,9 @@
 mod build;
 mod manifest;
 mod part;
+mod replace;
 
 pub use build::Builder;
 pub use manifest::{FORMAT, MANIFEST, MANIFEST_BYTES, Manifest, PartInfo, PartKind, ShardInfo};
 pub use part::{PART_BYTES, PART_FILE_BYTES, Part, PartWriter, check, read};
+pub use replace::Replacement;

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod receipts;
 pub mod statuses;
 
+use alerts::again::Rows;
 use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Start};
 use epochs::{Engines, Epochs};
@@ -344,13 +345,19 @@ impl Node {
             .num_threads(parts.intake.workers)
             .thread_name(|i| format!("shard-{i}"))
             .build()?;
+        let partitions = genesis.file.partitions as usize;
+        let rows = Rows {
+            archive: &parts.archive,
+            store: &*store,
+            lanes: parts.lanes,
+            sizes: entries[..partitions].iter().map(|entry| entry.log_size).collect(),
+        };
         let alerts = Alerts::open(
-            &parts.dir,
-            store.recovered().height,
+            (&parts.dir, store.recovered().height),
             genesis.chain,
             parts.key.clone(),
-            parts.lanes,
             parts.near_duplicate_bytes,
+            &rows,
             metrics.clone(),
         )?;
         let executor = Executor::new(ExecutorParts {

@@ -7,6 +7,7 @@ use crate::run::Node;
 use crate::run::chain::Provable;
 use crate::run::receipts::{Prover, Show};
 use crate::run::statuses::Ahead;
+use crate::snapshot::stand::Stand;
 use anyhow::{Context, Result};
 use piaogen_api::{Source, Unanswered};
 use piaogen_storage::Store;
@@ -199,6 +200,12 @@ impl Source for Answers {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             other => found("a snapshot", other.map(Some).with_context(|| file.to_string())),
         }
+    }
+
+    fn flushed(&self) -> Result<String, Unanswered> {
+        let point = found("the flush point", self.node.store.flushed().map_err(Into::into))?;
+        let stand = Stand::of(&self.node.chain.id(), &point);
+        found("the flush point", serde_json::to_string(&stand).map_err(Into::into))
     }
 
     fn head(&self) -> Result<Option<Vec<u8>>, Unanswered> {

@@ -12,6 +12,7 @@
 //! | `snapshot/restore.rs` | checks all, builds a data folder, copies the archive |
 //! | `snapshot/shard.rs`, `snapshot/statuses.rs` | one shard of that |
 //! | `snapshot/prune.rs` | what of the stream is needed no more |
+//! | `snapshot/stand.rs` | where other nodes stand, who need it too |
 //!
 //! Invariants
 //! - No part is used before the manifest's header is proved final.
@@ -21,6 +22,7 @@ pub mod make;
 pub(crate) mod prune;
 pub mod restore;
 mod shard;
+pub(crate) mod stand;
 mod statuses;
 
 use anyhow::{Context, Result, ensure};

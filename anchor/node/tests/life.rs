@@ -249,10 +249,9 @@ fn told(chain: &Chain) -> HashMap<Digest, Alert> {
     alerts.map(|alert| (alert.id(), alert)).collect()
 }
 
-/// However often the node was killed: both sides of every slip are warned once, and every invoice
-/// is told to be like the one before it, since all of them are.
-fn check_alerts(story: &Story<'_>) {
-    let config = story.chain.config();
+/// Invoices that were accepted, in order of execution, and slips that were opened.
+fn issued(chain: &Chain) -> (Vec<Place>, Vec<Place>) {
+    let config = chain.config();
     let reader = StoreReader::open(&config.dir).unwrap();
     let archive = setup::archive_at_rest(&config, None).unwrap();
     let (mut issued, mut slips) = (Vec::new(), Vec::new());
@@ -265,22 +264,29 @@ fn check_alerts(story: &Story<'_>) {
                 let at = Place { shard: partition, log_index: row.log_index };
                 next = row.log_index + 1;
                 match entry.kind.filter(|_| entry.outcome.name() == "ACCEPTED") {
-                    Some(R::Issue) => issued.push((row.height, partition, at)),
+                    Some(R::Issue) => issued.push((row.height, at)),
                     Some(R::SlipOpen) => slips.push(at),
                     _ => {}
                 }
             }
         }
     }
-    issued.sort_unstable_by_key(|(height, partition, at)| (*height, *partition, at.log_index));
+    issued.sort_by_key(|(height, at)| (*height, at.shard, at.log_index));
+    (issued.into_iter().map(|(_, at)| at).collect(), slips)
+}
+
+/// However often the node was killed: both sides of every slip are warned once, and every invoice
+/// is told to be like the one before it, since all of them are.
+fn check_alerts(story: &Story<'_>) {
+    let (issued, slips) = issued(story.chain);
     let told = told(story.chain);
     let all = |kinds: &[&str], at: Place| -> Vec<&Alert> {
         told.values().filter(|a| kinds.contains(&a.kind.as_str()) && a.at == at).collect()
     };
-    assert_eq!(all(&["near_amount"], issued[0].2), Vec::<&Alert>::new());
+    assert_eq!(all(&["near_amount"], issued[0]), Vec::<&Alert>::new());
     for pair in issued.windows(2) {
-        let near = all(&["near_amount"], pair[1].2);
-        assert!(near.len() == 1 && near[0].other == Some(pair[0].2), "{pair:?}: {near:?}");
+        let near = all(&["near_amount"], pair[1]);
+        assert!(near.len() == 1 && near[0].other == Some(pair[0]), "{pair:?}: {near:?}");
     }
     for slip in slips {
         let warned = all(&["slip_lapsing", "slip_lapsed"], slip);
@@ -491,6 +497,26 @@ fn killed_eight_times_over_kafka() {
     run(&dir.path().join("chain"), Carrier::Kafka(&broker, &prefix));
 }
 
+/// Fingerprints that a node remembers on disk, in order, each with its place.
+fn remembered(chain: &Chain) -> Vec<Vec<u8>> {
+    let folder = chain.config().dir.join("alerts/window");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        let bytes = std::fs::read(path).unwrap();
+        let mut rest = &bytes[16..];
+        while !rest.is_empty() {
+            let count = u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize;
+            let (entries, after) = rest[24..].split_at(20 * count);
+            found.extend(entries.chunks(20).map(<[u8]>::to_vec));
+            rest = after;
+        }
+    }
+    found
+}
+
 /// What a data folder answers: everything that a restored one must answer too.
 fn same_answers(original: &Chain, restored: &Chain, story: &Story<'_>) {
     let open = |chain: &Chain| StoreReader::open(&chain.config().dir).unwrap();
@@ -608,7 +634,10 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     statuses_that_lie(&chain, &twin, &taken);
     assert!(twin.restore(&taken, &chain).status.success());
     let lone = twin.piaogen(&["node", "--until-drained"]);
-    assert!(!lone.status.success(), "without its votes, a lone validator does not vote");
+    // Without its votes, a lone validator does not vote; and it says what to do.
+    let said = String::from_utf8_lossy(&lone.stderr).into_owned();
+    assert!(!lone.status.success() && said.contains("put back its own"), "{said}");
+    assert!(said.contains("has nobody to follow") && said.contains("/order"), "{said}");
     assert!(!twin.config().dir.join("order").exists());
     std::fs::rename(chain.config().dir.join("order"), twin.config().dir.join("order")).unwrap();
     let from = story.sent.len();
@@ -616,4 +645,11 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     story.send(from);
     twin.drain();
     assert_eq!(twin.check(), story.sent.len() as u64 + 5);
+    // It remembers what the original does, and tells the same of what resembles an earlier one.
+    let (before, after) = (remembered(&chain), remembered(&twin));
+    assert!(after.starts_with(&before) && after.len() == before.len() + 1, "{}", after.len());
+    let last = issued(&chain).0.pop();
+    let near = told(&twin).into_values().filter(|alert| alert.kind == "near_amount");
+    let others: Vec<_> = near.map(|alert| (alert.number, alert.other)).collect();
+    assert_eq!(others, [("after".to_string(), last)]);
 }

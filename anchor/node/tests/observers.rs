@@ -6,15 +6,12 @@
 mod common;
 
 use common::{Set, generator, send_all, send_registrations};
-use piaogen_loadgen::outcomes::ReceiptSource;
-use piaogen_node::sinks::{HttpReceipts, fetch};
+use piaogen_node::sinks::fetch;
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::merkle;
-use piaogen_verify::receipt::Receipt;
 use piaogen_verify::tiles::{Head, Log, Part, Tile};
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 const FREQUENT: &str = "[blocks]\ninterval_ms = 100\n[store]\nflush_interval_ms = 300\n[limits]\n\
     key_tables_mib = 16\nqueue_mib = 32\n";
@@ -41,19 +38,6 @@ fn fill(set: &Set, invoices: u64) -> u64 {
     send_registrations(&chain, &registrations);
     send_all(&chain, &source, invoices);
     registrations.len() as u64 + invoices
-}
-
-/// A receipt of the first record of a partition.
-fn receipt(set: &Set, node: usize) -> Receipt {
-    let mut receipts = HttpReceipts::new(&set.members[node].http);
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(bytes) = receipts.receipt(0, 0) {
-            return Receipt::decode(&bytes).unwrap();
-        }
-        assert!(Instant::now() < until, "no receipt of node {node}: {}", set.log(node));
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Waits until these have executed everything, at one root.
@@ -145,7 +129,7 @@ fn observers_follow_whoever_is_killed_and_answer_like_validators() {
     settle(&set, &ALL);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
     let entries = ALL.map(|index| {
-        let receipt = receipt(&set, index);
+        let receipt = set.receipt(index, 0, 1);
         assert!(receipt.verify(&trust).unwrap().signers >= 3);
         receipt.entry
     });
@@ -185,7 +169,7 @@ fn an_observer_of_a_lone_validator_follows_live() {
     set.grow(&[0, 1], 2);
     settle(&set, &[0, 1]);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
-    receipt(&set, 1).verify(&trust).unwrap();
+    set.receipt(1, 0, 1).verify(&trust).unwrap();
     for index in [0, 1] {
         assert_eq!(set.end(index), Some(0), "{}", set.log(index));
     }

@@ -11,7 +11,6 @@ use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::Sink;
 use piaogen_loadgen::source::Source;
 use piaogen_node::sinks::HttpReceipts;
-use piaogen_verify::receipt::Receipt;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,19 +53,6 @@ fn load(chain: &Chain, stop: &AtomicBool) -> u64 {
     }
     sink.flush().unwrap();
     at
-}
-
-/// A receipt of the first record of a partition.
-fn receipt(set: &Set, validator: usize) -> Receipt {
-    let mut receipts = HttpReceipts::new(&set.members[validator].http);
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(bytes) = receipts.receipt(0, 0) {
-            return Receipt::decode(&bytes).unwrap();
-        }
-        assert!(Instant::now() < until, "no receipt of the first record");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Kills each in turn, then two together.
@@ -127,13 +113,13 @@ fn four_processes_lose_nothing_whoever_is_killed() {
     let stop = AtomicBool::new(false);
     let (early, sent) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| load(&chain, &stop));
-        let early = receipt(&set, 0);
+        let early = set.receipt(0, 0, 1);
         kills(&mut set);
         stop.store(true, Ordering::SeqCst);
         (early, sender.join().unwrap())
     });
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
-    let later = receipt(&set, 3);
+    let later = set.receipt(3, 0, 1);
     settle(&mut set, registered + sent);
     early.verify(&trust).unwrap();
     later.verify(&trust).unwrap();

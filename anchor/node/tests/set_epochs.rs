@@ -5,30 +5,12 @@
 
 mod common;
 
-use common::{EPOCH_BLOCKS, Set, change, five, generator, send_registrations};
-use piaogen_loadgen::outcomes::ReceiptSource;
-use piaogen_node::sinks::HttpReceipts;
+use common::five::{EPOCH_BLOCKS, change, five, keys};
+use common::{Set, generator, send_registrations};
 use piaogen_verify::header::ValidatorSet;
-use piaogen_verify::receipt::Receipt;
 use piaogen_verify::trust_root::TrustRoot;
-use std::time::{Duration, Instant};
 
 const ALL: [usize; 5] = [0, 1, 2, 3, 4];
-
-/// A receipt of the first registration, once there is one of this height or later.
-fn receipt(set: &Set, node: usize, height: u64) -> Receipt {
-    let mut receipts = HttpReceipts::new(&set.members[node].http);
-    let partitions = set.keys.genesis.file.partitions;
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        let found = receipts.receipt(partitions, 0).map(|bytes| Receipt::decode(&bytes).unwrap());
-        match found {
-            Some(receipt) if receipt.header.height >= height => return receipt,
-            _ => assert!(Instant::now() < until, "no receipt of node {node} at {height}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn a_set_changes_while_it_runs_and_who_was_away_comes_through_the_epochs() {
@@ -37,7 +19,7 @@ fn a_set_changes_while_it_runs_and_who_was_away_comes_through_the_epochs() {
     let chain = set.chain(0);
     let mut records = generator(&chain, 20).registrations(&chain.keys.authority);
     let new = [0, 1, 2, 4];
-    records.push(change(&set, &new));
+    records.extend(change(&set, &keys(&set, &[0, 1, 2, 3]), &keys(&set, &new)));
     send_registrations(&chain, &records);
     ALL.into_iter().for_each(|index| set.start(index));
     // Through two boundaries; the fifth has followed, and is a validator from the second epoch on.
@@ -55,12 +37,12 @@ fn a_set_changes_while_it_runs_and_who_was_away_comes_through_the_epochs() {
     set.start(2);
     set.grow(&ALL, 2);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
-    let keys = new.map(|index| set.members[index].key.clone()).to_vec();
+    let partitions = set.keys.genesis.file.partitions;
     for node in ALL {
-        let receipt = receipt(&set, node, 5 * EPOCH_BLOCKS);
+        let receipt = set.receipt(node, partitions, 5 * EPOCH_BLOCKS);
         assert!(receipt.verify(&trust).unwrap().signers >= 3);
         assert_eq!(receipt.changes.len(), 1);
-        assert_eq!(receipt.changes[0].next, ValidatorSet::new(keys.clone()).unwrap());
+        assert_eq!(receipt.changes[0].next, ValidatorSet::new(keys(&set, &new)).unwrap());
     }
     for index in ALL {
         assert_eq!(set.end(index), Some(0), "{}", set.log(index));

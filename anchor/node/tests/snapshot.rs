@@ -1,26 +1,19 @@
-//! Snapshots between processes: refused where any part is another, whole or not at all when killed,
-//! and a validator that joins with one, over a stream whose beginning is gone.
+//! Snapshots: refused where any part is another, whole or not at all when killed, in the place of
+//! older data or not, and over a topic whose beginning is gone.
 
 #![allow(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod common;
 
-use common::{
-    Carrier, Chain, EPOCH_BLOCKS, Set, change, copy, five, forge, generator, send, send_all,
-};
+use common::{Carrier, Chain, copy, forge, generator, send, send_all};
 use piaogen_crypto::Lanes;
-use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::Sink;
 use piaogen_loadgen::source::Source;
-use piaogen_node::sinks::{HttpReceipts, StreamSink};
 use piaogen_node::snapshot::read_manifest;
 use piaogen_storage::Block;
 use piaogen_storage::snapshot::{MANIFEST, Manifest, PartInfo, PartKind, PartWriter, read};
-use piaogen_verify::receipt::Receipt;
-use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const RECORDS: u64 = 3_000;
@@ -254,191 +247,6 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
     assert_eq!((&answer["fresh"], &answer["again"][0]), (&1.into(), &torn.name[..].into()));
     assert_eq!(read_manifest(&again).unwrap().shards, manifest.shards);
     assert_eq!(twin.json(&["fsck"])["clean"], true);
-}
-
-/// Sends records at a steady rate until it is told to stop; how many.
-fn load(chain: &Chain, sink: &mut StreamSink, stop: &AtomicBool) -> u64 {
-    let generator = generator(chain, 20);
-    let begun = Instant::now();
-    let mut at = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let next = (begun.elapsed().as_millis() as u64).min(at + 512);
-        for generated in generator.batch(at..next, Lanes::detect()).unwrap() {
-            send(sink, generated.partition, &generated.record, generated.index);
-        }
-        sink.poll_acks(&mut Vec::new()).unwrap();
-        at = next;
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    sink.flush().unwrap();
-    at
-}
-
-/// A receipt of the first record of a partition, from a node.
-fn receipt(set: &Set, node: usize) -> Receipt {
-    let mut receipts = HttpReceipts::new(&set.members[node].http);
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(bytes) = receipts.receipt(0, 0) {
-            return Receipt::decode(&bytes).unwrap();
-        }
-        assert!(Instant::now() < until, "no receipt of the first record from node {node}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Makes a snapshot of a running node in the folder that it offers.
-fn offer(set: &Set, node: usize) -> PathBuf {
-    let to = set.chain(node).dir.join("offered");
-    let _ = std::fs::remove_dir_all(&to);
-    set.chain(node).json(&["snapshot", "make", "--to", to.to_str().unwrap()]);
-    to
-}
-
-/// Fetches what a node offers over HTTP, and restores it at another.
-fn join(set: &Set, node: usize, from: usize) {
-    let (chain, dir) = (set.chain(node), set.chain(node).dir.join("fetched"));
-    let _ = std::fs::remove_dir_all(&dir);
-    let trust = chain.dir.join("trust-root.json");
-    let url = format!("http://{}", set.members[from].http);
-    let fetched = Command::new(env!("CARGO_BIN_EXE_piaogen"))
-        .args(["snapshot", "fetch", "--from", &url, "--to", dir.to_str().unwrap()])
-        .args(["--trust-root", trust.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(fetched.status.success(), "{fetched:?}");
-    let output = chain.restore(&dir, &set.chain(from));
-    assert!(output.status.success(), "{output:?}");
-}
-
-#[test]
-fn one_joins_with_a_snapshot_while_records_flow_over_a_pruned_stream() {
-    let root = tempfile::tempdir().unwrap();
-    let mut set = five(root.path());
-    for index in 0..5 {
-        let path = set.chain(index).dir.join("node.toml");
-        let toml = std::fs::read_to_string(&path).unwrap();
-        let toml = toml.replacen("[archive]\n", "[archive]\nsegment_age_ms = 300\n", 1);
-        let offered = "[store]\nsnapshot = \"offered\"\n";
-        std::fs::write(&path, toml.replacen("[store]\n", offered, 1)).unwrap();
-    }
-    let chain = set.chain(0);
-    let registrations = generator(&chain, 20).registrations(&chain.keys.authority);
-    let registered = registrations.len() as u64;
-    let mut sink = chain.small_sink();
-    registrations.iter().for_each(|record| send(&mut sink, 2, record, 0));
-    sink.flush().unwrap();
-    [0, 1, 2, 3].into_iter().for_each(|index| set.start(index));
-    set.wait("all are registered", |set| {
-        (0..4).all(|i| set.series(i, "piaogen_executed_records_total") >= Some(registered))
-    });
-    let stop = AtomicBool::new(false);
-    let new = change(&set, &[0, 1, 2, 4]);
-    let keys = chain.keys.clone();
-    let dir = chain.dir.clone();
-    let (first, sent) = std::thread::scope(|scope| {
-        let (stop, chain) = (&stop, Chain { dir, keys });
-        let sender = scope.spawn(move || {
-            let sent = load(&chain, &mut sink, stop);
-            // The last record of all says who finalizes what comes after it.
-            send(&mut sink, 2, &new, 0);
-            sink.flush().unwrap();
-            sent
-        });
-        let first = receipt(&set, 0);
-        set.grow(&[0, 1, 2, 3], 3 * EPOCH_BLOCKS);
-        let snapshot = offer(&set, 0);
-        too_high(&set, &snapshot);
-        set.grow(&[0, 1, 2, 3], 10);
-        prune(&set, &snapshot);
-        join(&set, 4, 0);
-        set.start(4);
-        set.grow(&[0, 1, 2, 3, 4], EPOCH_BLOCKS);
-        stop.store(true, Ordering::SeqCst);
-        (first, sender.join().unwrap())
-    });
-    finish(&mut set, &first, registered + 1 + sent);
-}
-
-/// Whoever says that the state is of the block above it, whose records would then never be executed,
-/// is refused.
-fn too_high(set: &Set, snapshot: &Path) {
-    let chain = set.chain(0);
-    let (lie, twin) = (set.dir.join("lie"), chain.twin(&set.dir.join("twin")));
-    copy(snapshot, &lie);
-    let mut manifest = read_manifest(&lie).unwrap();
-    manifest.height += 1;
-    std::fs::write(lie.join(MANIFEST), manifest.encode()).unwrap();
-    let output = twin.restore(&lie, &chain);
-    assert!(said(&output).contains("its state is of another height"), "{output:?}");
-}
-
-/// What node 0 has archived and audited, and what stands in the snapshot, goes.
-fn prune(set: &Set, snapshot: &Path) {
-    let chain = set.chain(0);
-    let arguments = |more: &[&'static str]| -> Vec<String> {
-        let all = ["prune", "--snapshot", snapshot.to_str().unwrap(), "--margin", "100"];
-        all.iter().chain(more).map(ToString::to_string).collect()
-    };
-    let run = |more: &[&'static str]| {
-        let arguments = arguments(more);
-        chain.json(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    let planned = run(&["--dry-run"]);
-    assert_eq!(planned["partitions"][0]["began"], 0, "{planned:#}");
-    assert!(planned["partitions"][0]["begins"].as_u64() > Some(0), "{planned:#}");
-    let pruned = run(&[]);
-    for partition in [0, 1] {
-        let begins = pruned["partitions"][partition]["begins"].as_u64().unwrap();
-        let needed = pruned["partitions"][partition]["snapshot"].as_u64().unwrap();
-        assert!(begins > 0 && begins + 100 <= needed, "{pruned:#}");
-    }
-}
-
-/// The one that joined is needed for a quorum; one that lost everything comes back; everybody has
-/// everything from the first record on.
-fn finish(set: &mut Set, first: &Receipt, records: u64) {
-    set.grow(&[0, 1, 2, 3, 4], 2 * EPOCH_BLOCKS);
-    let left = |set: &Set| set.log(3).contains("not of the set of this epoch");
-    set.wait("the fourth follows", left);
-    set.kill(1);
-    set.grow(&[0, 2, 3, 4], EPOCH_BLOCKS);
-    // An empty folder cannot begin: the stream's first records are gone.
-    std::fs::remove_dir_all(set.chain(1).config().dir).unwrap();
-    std::fs::remove_dir_all(set.chain(1).dir.join("archive")).unwrap();
-    set.start(1);
-    assert_ne!(set.ended(1), Some(0));
-    assert!(set.log(1).contains("piaogen snapshot restore"), "{}", set.log(1));
-    std::fs::remove_dir_all(set.chain(1).config().dir).unwrap();
-    std::fs::remove_dir_all(set.chain(1).dir.join("archive")).unwrap();
-    offer(set, 0);
-    join(set, 1, 0);
-    set.start(1);
-    set.wait("it follows, since it may have voted", |set| {
-        set.log(1).contains("it is followed without a vote")
-    });
-    set.grow(&[0, 1, 2, 3, 4], 2 * EPOCH_BLOCKS);
-    // In the next epoch it votes again, and is needed.
-    set.kill(2);
-    set.grow(&[0, 1, 3, 4], EPOCH_BLOCKS);
-    set.start(2);
-    set.grow(&[0, 1, 2, 3, 4], 2);
-    let trust = TrustRoot::of_genesis(&set.keys.genesis);
-    first.verify(&trust).unwrap();
-    for node in 0..5 {
-        let again = receipt(set, node);
-        again.verify(&trust).unwrap();
-        assert_eq!(again.entry, first.entry, "node {node}");
-    }
-    for index in 0..5 {
-        assert_eq!(set.end(index), Some(0), "{}", set.log(index));
-    }
-    for index in 0..5 {
-        assert_eq!(set.chain(index).check(), records, "node {index}");
-        assert_eq!(set.chain(index).shards(), set.chain(0).shards(), "node {index}");
-        let fsck = set.chain(index).json(&["fsck"]);
-        assert!(fsck["pruned"][0]["compared_from"].as_u64() > Some(0), "{fsck:#}");
-    }
 }
 
 #[test]

@@ -30,6 +30,14 @@ pub struct Copied {
 }
 
 impl Archive {
+    /// Whether this archive has nothing but a beginning of another up to a limit, segment for segment,
+    /// so that what is missing can be copied.
+    pub fn begins(&self, source: &Archive, limit: impl Fn(Series) -> u64) -> bool {
+        let theirs: Vec<_> =
+            source.segments().into_iter().filter(|s| s.last < limit(s.series())).collect();
+        self.segments().iter().all(|segment| theirs.contains(segment))
+    }
+
     /// Copies the segments of another archive that end below a limit: log size of each shard, and
     /// how many blocks. Whether they are true is for an audit to find.
     pub fn copy_from(&self, source: &Archive, limit: impl Fn(Series) -> u64) -> Result<Copied> {

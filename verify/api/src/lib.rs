@@ -11,6 +11,7 @@
 //! | `GET /v1/receipts/{partition}/{offset}?count=N` | receipts from that place of the stream on |
 //! | `GET /v1/headers/{height}?count=N` | headers with their certificates, from that height on |
 //! | `GET /v1/head` | the newest header that proves something |
+//! | `GET /v1/flushed` | JSON: what of the stream the node needs after a crash, by shard |
 //! | `GET /v1/tiles/{tile}` | a tile of a log, for ever the same (`FORMAT.md` section 11.2) |
 //! | `GET /v1/status/{scheme}/{number}?seller=S` | the proof of what became of an invoice |
 //! | `GET /v1/consistency/{older}/{newer}` | the proof that one header extends another |
@@ -94,6 +95,8 @@ pub trait Source: Send + Sync + 'static {
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered>;
     /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
     fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered>;
+    /// What of the stream it needs after a crash, as JSON (`PROTOCOL.md` section 5.3).
+    fn flushed(&self) -> Result<String, Unanswered>;
     /// The newest header that proves something (`FORMAT.md` section 11.2); none at the beginning.
     fn head(&self) -> Result<Option<Vec<u8>>, Unanswered>;
     /// The tile with this path, where it is and can be proved.
@@ -195,6 +198,7 @@ fn router(asked: Asked) -> Router {
         .route("/v1/headers/{height}", get(headers))
         .route("/v1/snapshot/{file}", get(snapshot))
         .route("/v1/head", get(head))
+        .route("/v1/flushed", get(flushed))
         .route("/v1/tiles/{*tile}", get(tile))
         .route("/v1/status/{scheme}/{number}", get(status))
         .route("/v1/consistency/{older}/{newer}", get(consistency))
@@ -246,6 +250,13 @@ async fn headers(
 
 async fn head(State(asked): Shared) -> Response {
     asked.file(|source| source.head(), HEAD_AGE).await
+}
+
+async fn flushed(State(asked): Shared) -> Response {
+    match asked.read(|source| source.flushed()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(response) => response,
+    }
 }
 
 async fn tile(State(asked): Shared, Path(path): Path<String>) -> Response {
@@ -347,6 +358,9 @@ mod tests {
         fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
             Ok(vec![vec![height as u8]; count as usize])
         }
+        fn flushed(&self) -> Result<String, Unanswered> {
+            Ok("{}".into())
+        }
         fn head(&self) -> Result<Option<Vec<u8>>, Unanswered> {
             Ok(None)
         }
@@ -427,6 +441,7 @@ mod tests {
                 "/v1/snapshot/blocks-0.part",
                 "/v1/snapshot/..%2Fvalidator.pem",
                 "/v1/snapshot/.hidden",
+                "/v1/flushed",
                 "/v1/head",
                 "/v1/tiles/0/entries/x001/002.p/7",
                 "/v1/tiles/0/0/none",
@@ -439,7 +454,7 @@ mod tests {
             codes,
             [
                 "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
-                "404", "404", "404", "404", "200", "404",
+                "404", "404", "404", "200", "404", "200", "404",
             ]
         );
         assert_eq!(answers[0].1, b"x 1\n");
@@ -447,7 +462,8 @@ mod tests {
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);
         assert_eq!(answers[11].1, b"{}");
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
-        assert_eq!(answers[16].1, b"0/entries/x001/002.p/7");
+        assert_eq!(answers[15].1, b"{}");
+        assert_eq!(answers[17].1, b"0/entries/x001/002.p/7");
     }
 
     #[tokio::test(flavor = "multi_thread")]

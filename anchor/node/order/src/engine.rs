@@ -163,12 +163,18 @@ fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address
     let public = own.public_key();
     let key = Key::from(public.clone()).to_string();
     let signer = Scheme::signer(&config.namespace, validators.clone(), own.clone());
+    let of_set = signer.is_some();
     let signer = signer.filter(|_| !config.abstains);
     let named = |network: &NetworkConfig| network.peers.iter().any(|(peer, _)| *peer == public);
     let scheme = match (signer, &config.network) {
         (Some(_), _) if !config.votes => return Err(Refused::Votes { key }),
         (Some(scheme), _) => scheme,
         (None, None) if !config.votes => return Err(Refused::NobodyToFollow),
+        (None, None) if of_set && count > 1 => return Err(Refused::NoNetwork { count }),
+        (None, None) if of_set => {
+            let directory = config.directory.clone();
+            return Err(Refused::AloneWithoutVotes { key, directory });
+        }
         // An observer, and who is named as a peer, only follow; any other key is a mistake.
         (None, Some(network)) if !config.votes || named(network) => {
             Scheme::verifier(&config.namespace, validators)

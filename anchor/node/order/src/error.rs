@@ -45,6 +45,20 @@ pub enum Refused {
         /// The key, compressed, in hexadecimal.
         key: String,
     },
+    /// The only validator has lost its votes, and nobody else can make a block.
+    #[error(
+        "the key {key} is the only validator of this epoch, and its votes are not in {directory}: it \
+         was restored from a snapshot, may have voted since, and has nobody to follow. End it, put \
+         back its own {directory} as it was last, and start it again. Without those votes no block \
+         can follow in this chain; what it has certified stays good",
+        directory = directory.display()
+    )]
+    AloneWithoutVotes {
+        /// The key, compressed, in hexadecimal.
+        key: String,
+        /// The folder of the engine.
+        directory: PathBuf,
+    },
     /// Who never votes has a key that must.
     #[error(
         "the key {key} of this observer is among the validators of this epoch, which would wait for \

@@ -249,6 +249,12 @@ pub struct OrderConfig {
     pub abstains: bool,
 }
 
+/// Whether a folder that says how far keys have voted knows others, and not this one: who votes has
+/// been given another key.
+pub fn is_new_key(signed: &Path, key: &PublicKey) -> bool {
+    signed::is_new(signed, &key.clone().into())
+}
+
 /// Whether a folder has votes of an epoch.
 pub fn has_votes(directory: &Path, epoch: u64) -> bool {
     directory.join(engine::VOTES).join(journal::partition(epoch)).exists()

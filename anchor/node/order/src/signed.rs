@@ -144,6 +144,13 @@ impl Kept {
     }
 }
 
+/// Whether a folder has records of other keys, and none of this one.
+pub(crate) fn is_new(folder: &Path, key: &Key) -> bool {
+    let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let any = files.any(|file| file.path().extension().is_some_and(|ending| ending == "signed"));
+    any && !folder.join(format!("{key}.signed")).exists()
+}
+
 /// Makes a record that says nothing yet: whole, or not there.
 fn create(folder: &Path, path: &Path, key: &Key) -> io::Result<()> {
     let mut bytes = [0; FILE_BYTES];
@@ -245,6 +252,17 @@ mod tests {
 
     fn place(epoch: u64, view: u64) -> Place {
         Place { epoch, view }
+    }
+
+    #[test]
+    fn a_key_is_new_where_another_has_voted_and_it_has_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("signed");
+        assert!(!is_new(&folder, &key(1)), "nobody has voted, or it was forgotten who");
+        drop(Kept::open(&folder, &key(1)).unwrap());
+        assert!(!is_new(&folder, &key(1)) && is_new(&folder, &key(2)));
+        drop(Kept::open(&folder, &key(2)).unwrap());
+        assert!(!is_new(&folder, &key(2)) && is_new(&folder, &key(3)));
     }
 
     /// A disk whose next write fails, having done a part of its work or all of it.

@@ -3,7 +3,7 @@
 use super::receipt::Folder;
 use super::{Output, Place, read_trust_root};
 use crate::setup;
-use crate::snapshot::prune::{Reach, plan};
+use crate::snapshot::prune::{Guards, Reach, plan};
 use anyhow::Result;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::PathBuf;
@@ -18,6 +18,10 @@ pub(super) struct Arguments {
     /// How many offsets of each partition stay besides, for nodes that are a little behind.
     #[arg(long, value_name = "OFFSETS", default_value_t = 100_000)]
     margin: u64,
+    /// Another node that reads the same stream, http://HOST:PORT: what it needs after a crash stays.
+    /// As often as there are nodes; one that does not answer stops everything.
+    #[arg(long, value_name = "URL")]
+    ask: Vec<String>,
     /// What you trust beforehand; default: that of the genesis.
     #[arg(long, value_name = "FILE")]
     trust_root: Option<PathBuf>,
@@ -35,7 +39,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         None => TrustRoot::of_genesis(&folder.genesis),
     };
     let streams = (&*records, &*registry);
-    let plan = plan(&folder, streams, &trust, &arguments.snapshot, arguments.margin)?;
+    let Arguments { snapshot, margin, ask, .. } = arguments;
+    let plan = plan(&folder, streams, &trust, &Guards { kept: snapshot, margin: *margin, ask })?;
     let starts = match arguments.dry_run {
         true => plan.reaches.iter().map(|reach| reach.start.max(reach.below)).collect(),
         false => plan.execute()?,
@@ -45,9 +50,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     output.print(&json, || {
         let lines = plan.reaches.iter().zip(&starts).map(|(reach, start)| {
             let verb = if arguments.dry_run { "would begin" } else { "begins" };
+            let asked = reach.asked.map_or_else(String::new, |asked| format!(", asked {asked}"));
             format!(
                 "{} partition {}: began at {}, {verb} at {start} (audited {}, snapshot {}, flushed \
-                 {})",
+                 {}{asked})",
                 reach.topic,
                 reach.partition,
                 reach.start,
@@ -64,5 +70,6 @@ fn to_json((reach, start): (&Reach, &u64)) -> serde_json::Value {
     serde_json::json!({
         "topic": reach.topic, "partition": reach.partition, "began": reach.start, "begins": start,
         "audited": reach.audited, "snapshot": reach.snapshot, "flushed": reach.flushed,
+        "asked": reach.asked,
     })
 }

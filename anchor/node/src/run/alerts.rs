@@ -9,13 +9,17 @@
 //! - An alert of a flushed block is in the outbox; what is in the outbox is sent at least once, in
 //!   order.
 //! - Each shard's alerts of a block are in the order in which execution found them.
-//! - What is remembered to find near-duplicates is the same after a restart as without one.
+//! - What is remembered to find near-duplicates is the same after a restart, or after a restore from
+//!   a snapshot, as without one.
 
+pub(crate) mod again;
 mod kept;
 pub mod window;
 
 use super::lock;
 use super::metrics::Metrics;
+use super::receipts::Reads;
+use again::Rows;
 use anyhow::{Context, Result};
 use kept::Kept;
 use piaogen_anchor::Effects;
@@ -89,24 +93,23 @@ impl Found {
 
 impl Alerts {
     /// Opens the outbox in a data folder; remembers fingerprints in so many bytes, those of blocks up
-    /// to this height from before.
-    pub fn open(
-        dir: &Path,
-        height: u64,
+    /// to this height from before, or from their rows.
+    pub(crate) fn open<R: Reads>(
+        (dir, height): (&Path, u64),
         chain: Digest,
         key: Arc<dyn Signer>,
-        lanes: Lanes,
         window_bytes: usize,
+        rows: &Rows<'_, R>,
         metrics: Arc<Metrics>,
     ) -> Result<Alerts> {
         let outbox = outbox(dir)?;
-        let near = Near::open(&dir.join(OUTBOX).join("window"), height, window_bytes)?;
+        let near = Near::open(&dir.join(OUTBOX).join("window"), height, window_bytes, rows)?;
         metrics.fingerprints(near.window.remembered());
         metrics.fingerprints_since(near.kept.as_ref().map_or(0, Kept::since));
         Ok(Alerts {
             chain,
             key,
-            lanes,
+            lanes: rows.lanes,
             outbox: Mutex::new(outbox.writer().context("opening the outbox of alerts")?),
             near: Mutex::new(near),
             metrics,
@@ -215,15 +218,41 @@ impl Alerts {
 }
 
 impl Near {
-    fn open(dir: &Path, height: u64, window_bytes: usize) -> Result<Near> {
+    fn open<R: Reads>(
+        dir: &Path,
+        height: u64,
+        window_bytes: usize,
+        rows: &Rows<'_, R>,
+    ) -> Result<Near> {
         let mut window = Window::new(window_bytes);
-        let kept = match window.capacity() {
-            0 => None,
-            capacity => Some(Kept::open(dir, height, capacity, |(fingerprint, at)| {
-                window.put(fingerprint, at);
-            })?),
-        };
-        Ok(Near { window, kept, fresh: Vec::new() })
+        let fresh = Vec::new();
+        let capacity = window.capacity();
+        if capacity == 0 {
+            return Ok(Near { window, kept: None, fresh });
+        }
+        let mut kept = Kept::open(dir, height, capacity, |(fingerprint, at)| {
+            window.put(fingerprint, at);
+        })?;
+        if kept.since() > 0 {
+            match rows.last(capacity) {
+                Ok(blocks) => {
+                    window = Window::new(window_bytes);
+                    for (fingerprint, at) in blocks.iter().flat_map(|(_, entries)| entries) {
+                        window.put(*fingerprint, *at);
+                    }
+                    drop(kept);
+                    kept = Kept::anew(dir, height, capacity, &blocks)?;
+                    let (blocks, remembered) = (blocks.len(), window.remembered());
+                    tracing::info!(height, blocks, remembered, "fingerprints found again in rows");
+                }
+                Err(error) => tracing::warn!(
+                    folder = %dir.display(), height, error = format!("{error:#}"),
+                    "fingerprints of some blocks up to this height are missing or torn, and their \
+                     rows cannot be read: near-duplicates of their invoices are not found"
+                ),
+            }
+        }
+        Ok(Near { window, kept: Some(kept), fresh })
     }
 
     fn put(&mut self, fingerprint: u64, at: Place) -> Option<Place> {

@@ -378,6 +378,11 @@ impl Chain {
         ended.then(|| self.turn(None))
     }
 
+    /// The chain's id: the digest of its genesis.
+    pub fn id(&self) -> Digest {
+        self.chain
+    }
+
     /// Executed blocks from a height on, as they are handed to witnesses.
     pub fn links(&self, height: u64, count: u64) -> anyhow::Result<Vec<Link>> {
         let (end, sets) = {

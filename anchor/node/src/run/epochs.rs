@@ -116,15 +116,15 @@ impl Engines {
         config.epoch = turn.epoch;
         config.votes = self.votes;
         config.signed = self.signed.clone();
+        let unsaid = self.unsaid(&turn);
+        config.abstains = unsaid.is_some();
         config.finalized = turn.finalized;
-        config.abstains = self.restored == Some(turn.epoch)
-            && !piaogen_order::has_votes(&self.directory, turn.epoch);
-        if config.abstains && turn.set.contains(&self.key.public_key()) {
-            tracing::warn!(
-                epoch = turn.epoch,
-                "restored from a snapshot, without the votes of this epoch: it is \
-                 followed without a vote"
-            );
+        if let Some(why) = unsaid.filter(|_| turn.set.contains(&self.key.public_key())) {
+            let alone = match turn.set.keys().len() {
+                1 => "; this is its only validator: no block is made until its votes are put back",
+                _ => "",
+            };
+            tracing::warn!(epoch = turn.epoch, "{why}: it is followed without a vote{alone}");
         }
         if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
             config.leader_timeout = leader_timeout;
@@ -134,6 +134,21 @@ impl Engines {
         chain.begin_epoch(turn.epoch);
         piaogen_order::start(config, self.key.clone(), chain.clone())
             .with_context(|| format!("ordering of epoch {} does not start", turn.epoch))
+    }
+}
+
+impl Engines {
+    /// Why it is not known what this key has said in an epoch of which blocks are final here.
+    fn unsaid(&self, turn: &Turn) -> Option<&'static str> {
+        if piaogen_order::has_votes(&self.directory, turn.epoch) {
+            return None;
+        }
+        if self.restored == Some(turn.epoch) {
+            return Some("restored from a snapshot, without the votes of this epoch");
+        }
+        let new = piaogen_order::is_new_key(&self.signed, &self.key.public_key());
+        let begun = turn.finalized.is_some();
+        (new && begun).then_some("this node was given another key after this epoch had begun")
     }
 }
 

@@ -1,13 +1,15 @@
 //! Which records of the stream nobody needs any more, and their deletion.
 //!
 //! A record may go when this node's archive has its row and an audit covers it under a certified
-//! header, when a kept snapshot stands behind it, from which any node can begin, and when this node's
-//! own flush point does. A margin stays on top, for nodes that are a little behind.
+//! header, when a kept snapshot stands behind it, from which any node can begin, and when the flush
+//! points do: this node's own, and those of the others that are asked. A margin stays on top, for
+//! nodes that are a little behind and were not.
 //!
 //! Invariants
-//! - What is not covered by all of these is refused, with what is missing and for which partition.
+//! - What is not covered by all of these stays; what cannot be found out is refused.
 //! - Nothing is deleted before everything was found to be so.
 
+use super::stand::Stand;
 use super::{prove, read_manifest};
 use crate::cli::Folder;
 use crate::run::parse_block;
@@ -36,6 +38,8 @@ pub(crate) struct Reach {
     pub(crate) snapshot: u64,
     /// First offset that this node needs after a crash.
     pub(crate) flushed: u64,
+    /// First offset that one of those that were asked needs; nothing where nobody was.
+    pub(crate) asked: Option<u64>,
     /// Offsets below this one go.
     pub(crate) below: u64,
 }
@@ -62,14 +66,27 @@ fn audited(folder: &Folder, trust: &TrustRoot) -> Result<Cut> {
     Ok(block.with_context(|| format!("block {} is not in the archive", height - 1))?.cut)
 }
 
-/// Finds out how far each partition may be deleted. `margin` is how many offsets stay besides.
+/// What is asked before anything is deleted.
+pub(crate) struct Guards<'a> {
+    /// The snapshot that is kept.
+    pub(crate) kept: &'a Path,
+    /// How many offsets stay besides.
+    pub(crate) margin: u64,
+    /// Where other nodes answer.
+    pub(crate) ask: &'a [String],
+}
+
+/// Finds out how far each partition may be deleted.
 pub(crate) fn plan<'a>(
     folder: &Folder,
     (records, registry): (&'a dyn Stream, &'a dyn Stream),
     trust: &TrustRoot,
-    kept: &Path,
-    margin: u64,
+    guards: &Guards<'_>,
 ) -> Result<Plan<'a>> {
+    let Guards { kept, margin, ask } = guards;
+    let (chain, shards) = (&folder.genesis.chain, folder.reader.flushed().shards.len());
+    let stands = ask.iter().map(|node| Stand::ask(node, chain, shards));
+    let stands = stands.collect::<Result<Vec<_>>>()?;
     let proved = prove(read_manifest(kept)?, trust).context("the kept snapshot")?;
     let whole = |info| snapshot::read(kept, info, Lanes::detect()).map(|_| ());
     proved.manifest.parts.par_iter().try_for_each(whole).context("the kept snapshot")?;
@@ -89,6 +106,7 @@ pub(crate) fn plan<'a>(
         };
         let audited = covered.0.get(shard).copied().unwrap_or(0);
         let (snapshot, flushed) = (proved.shards[shard].next_offset, state.next_offset);
+        let asked = stands.iter().map(|stand| stand.next_offsets[shard]).min();
         reaches.push(Reach {
             topic: stream.name().to_owned(),
             partition,
@@ -96,7 +114,12 @@ pub(crate) fn plan<'a>(
             audited,
             snapshot,
             flushed,
-            below: audited.min(snapshot).min(flushed).saturating_sub(margin),
+            asked,
+            below: audited
+                .min(snapshot)
+                .min(flushed)
+                .min(asked.unwrap_or(u64::MAX))
+                .saturating_sub(*margin),
         });
     }
     Ok(Plan { records, registry, reaches })
@@ -109,11 +132,115 @@ impl Plan<'_> {
         let partitions = self.records.partitions() as usize;
         let delete = |(shard, reach): (usize, &Reach)| {
             let stream = if shard < partitions { self.records } else { self.registry };
-            match reach.below > reach.start {
-                true => Ok(stream.delete_before(reach.partition, reach.below)?),
-                false => Ok(reach.start),
+            if reach.below <= reach.start {
+                return Ok(reach.start);
             }
+            stream.delete_before(reach.partition, reach.below).with_context(|| {
+                let Reach { topic, partition, below, .. } = reach;
+                format!(
+                    "{topic} partition {partition} could not be deleted below {below}; those before \
+                     it were: run it again"
+                )
+            })
         };
         self.reaches.iter().enumerate().map(delete).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piaogen_ingest::stream::{Reader, StreamError, Writer};
+    use std::sync::Mutex;
+
+    /// A topic whose deletions fail at a partition, before or behind their effect.
+    struct Failing {
+        partitions: u32,
+        starts: Mutex<Vec<u64>>,
+        /// Partition, and whether it takes effect all the same.
+        fails: Mutex<Option<(u32, bool)>>,
+    }
+
+    impl Failing {
+        fn new(partitions: u32, fails: Option<(u32, bool)>) -> Failing {
+            let starts = Mutex::new(vec![0; partitions as usize]);
+            Failing { partitions, starts, fails: Mutex::new(fails) }
+        }
+
+        fn starts(&self) -> Vec<u64> {
+            self.starts.lock().unwrap().clone()
+        }
+    }
+
+    impl Stream for Failing {
+        fn name(&self) -> &str {
+            "topic"
+        }
+        fn partitions(&self) -> u32 {
+            self.partitions
+        }
+        fn reader(&self, _: u32, _: u64) -> Result<Box<dyn Reader>, StreamError> {
+            Err(StreamError::Refused("nothing is read".into()))
+        }
+        fn writer(&self) -> Result<Box<dyn Writer>, StreamError> {
+            Err(StreamError::Refused("nothing is written".into()))
+        }
+        fn start_offset(&self, partition: u32) -> Result<u64, StreamError> {
+            Ok(self.starts.lock().unwrap()[partition as usize])
+        }
+        fn delete_before(&self, partition: u32, offset: u64) -> Result<u64, StreamError> {
+            let mut fails = self.fails.lock().unwrap();
+            let failing = fails.take_if(|(at, _)| *at == partition);
+            if failing.is_none_or(|(_, applied)| applied) {
+                self.starts.lock().unwrap()[partition as usize] = offset;
+            }
+            match failing {
+                Some(_) => Err(StreamError::Busy("the broker is away".into())),
+                None => Ok(offset),
+            }
+        }
+        fn end_offset(&self, _: u32) -> Result<u64, StreamError> {
+            Ok(1_000)
+        }
+    }
+
+    fn plan<'a>(records: &'a Failing, registry: &'a Failing, below: [u64; 4]) -> Plan<'a> {
+        let reach = |(shard, below): (u32, u64)| {
+            let (stream, partition) = match shard < records.partitions {
+                true => (records, shard),
+                false => (registry, 0),
+            };
+            let start = stream.start_offset(partition).unwrap();
+            let (audited, snapshot, flushed) = (below, below, below);
+            let topic = stream.name().to_owned();
+            Reach { topic, partition, start, audited, snapshot, flushed, asked: None, below }
+        };
+        let reaches = (0..).zip(below).map(reach).collect();
+        Plan { records, registry, reaches }
+    }
+
+    #[test]
+    fn a_deletion_that_fails_is_named_and_the_same_run_again_ends_it() {
+        let below = [10, 0, 30, 7];
+        for (partition, of_registry) in [(0, false), (2, false), (0, true)] {
+            for applied in [false, true] {
+                let fails = Some((partition, applied));
+                let records = Failing::new(3, fails.filter(|_| !of_registry));
+                let registry = Failing::new(1, fails.filter(|_| of_registry));
+                let error = plan(&records, &registry, below).execute().unwrap_err();
+                let said = format!("{error:#}");
+                let named = format!("topic partition {partition} could not be deleted below");
+                assert!(said.contains(&named) && said.contains("the broker is away"), "{said}");
+                let (reached, at) = ([records.starts(), registry.starts()].concat(), 3);
+                let failed = if of_registry { at } else { partition as usize };
+                for (shard, start) in reached.iter().enumerate() {
+                    let done = shard < failed || (shard == failed && applied);
+                    assert_eq!(*start, if done { below[shard] } else { 0 }, "{said}");
+                }
+                let again = plan(&records, &registry, below).execute().unwrap();
+                assert_eq!(again, below, "where each begins now");
+                assert_eq!([records.starts(), registry.starts()].concat(), below);
+            }
+        }
     }
 }

@@ -2,10 +2,13 @@
 //! in which a node goes on as if it had executed the stream itself.
 //!
 //! The archive comes along: every node has every row in its archive or its tail, one that begins
-//! with a snapshot too, so that receipts, `fsck` and `audit` answer for the whole chain.
+//! with a snapshot too, so that receipts, `fsck` and `audit` answer for the whole chain. Segments are
+//! copied where this node's archive is a beginning of the other. Where it has segments of its own,
+//! they stay, and the rows behind them go into the tail, from where the node seals them itself.
 //!
 //! Invariants
-//! - The folder is complete only when everything was checked and the archive is there.
+//! - The folder is complete only when everything was checked and all rows are there.
+//! - What is in this node's archive stays as it is.
 //! - Blocks are those that the header's history binds, each with a certificate of its set.
 
 use super::shard::{ShardCheck, Signed};
@@ -17,7 +20,7 @@ use piaogen_anchor::registry::Registry;
 use piaogen_crypto::Lanes;
 use piaogen_storage::archive::audit::{self, AuditOptions};
 use piaogen_storage::archive::{Archive, Series};
-use piaogen_storage::snapshot::{self, Builder, Part, PartInfo, PartKind};
+use piaogen_storage::snapshot::{self, Builder, Part, PartInfo, PartKind, ShardInfo};
 use piaogen_storage::{Block, FlushPoint, ShardState, StoreConfig, Wait};
 use piaogen_verify::certificate::{Certificate, verify_final};
 use piaogen_verify::entry::{Entry, Outcome};
@@ -67,8 +70,18 @@ pub struct Restored {
     pub records: u64,
     /// Invoices of all shards.
     pub invoices: u64,
-    /// Segments of the archive.
+    /// Segments of the archive that were copied, or had been.
     pub segments: u64,
+    /// Rows that were taken from the other archive into the tail.
+    pub rows: u64,
+}
+
+/// How the archive comes along.
+struct Along<'a> {
+    /// Where the tail of each shard begins.
+    tails: Vec<u64>,
+    /// Where rows are taken from that this node's archive lacks; nothing where segments are copied.
+    rows_of: Option<&'a Archive>,
 }
 
 impl<'a> Restore<'a> {
@@ -97,8 +110,8 @@ impl<'a> Restore<'a> {
     pub fn run(mut self, target: &Target<'_>) -> Result<Restored> {
         let genesis = self.genesis.chain == self.proved.header.chain;
         ensure!(genesis, "the snapshot is not of the chain of this genesis");
-        let tails: Vec<u64> = self.proved.manifest.shards.iter().map(|s| s.sealed).collect();
-        let builder = Builder::begin(target.dir, target.store.clone(), &tails)?;
+        let along = self.along(target)?;
+        let builder = Builder::begin(target.dir, target.store.clone(), &along.tails)?;
         self.blocks(&builder)?;
         let height = self.proved.manifest.height;
         if height > 0 {
@@ -109,9 +122,13 @@ impl<'a> Restore<'a> {
         let partitions = self.genesis.file.partitions;
         let waits = (0..partitions)
             .into_par_iter()
-            .map(|shard| Ok((shard, self.shard(&builder, shard, &registry)?)));
+            .map(|shard| Ok((shard, self.shard(&builder, shard, &registry, &along)?)));
         let waits: Vec<(u32, Vec<Wait>)> = waits.collect::<Result<_>>()?;
-        let segments = self.copy_archive(target)?;
+        let segments = match along.rows_of {
+            Some(_) => 0,
+            None => self.copy_archive(target)?,
+        };
+        audit(target)?;
         let (last, _) = self.block(&builder, self.proved.header.height)?;
         let epoch = last.next_epoch().0.to_string();
         crate::setup::replace(&target.dir.join(RESTORED), epoch.as_bytes())?;
@@ -130,7 +147,36 @@ impl<'a> Restore<'a> {
             records: entries.iter().map(|entry| entry.log_size).sum(),
             invoices: entries.iter().map(|entry| entry.invoices).sum(),
             segments,
+            rows: along.rows(&self.proved.manifest.shards),
         })
+    }
+
+    /// How much of an archive lies below the snapshot.
+    fn limit(&self) -> impl Fn(Series) -> u64 {
+        let (shards, blocks) = (&self.proved.manifest.shards, self.proved.header.height + 1);
+        move |series| match series {
+            Series::Records(shard) => shards.get(shard as usize).map_or(0, |s| s.log_size),
+            Series::Blocks => blocks,
+        }
+    }
+
+    /// Looks how the archive can come along.
+    fn along<'t>(&self, target: &Target<'t>) -> Result<Along<'t>> {
+        let mut along = Along { tails: Vec::new(), rows_of: None };
+        let copied = target.archive.begins(target.source, self.limit());
+        self.reached(target.source)?;
+        for (shard, info) in (0u32..).zip(&self.proved.manifest.shards) {
+            let own = target.archive.sealed_up_to(shard)?;
+            ensure!(
+                own <= info.log_size,
+                "the archive of this node has {own} rows of shard {shard}, the snapshot {}: fetch a \
+                 newer snapshot, or name an empty archive",
+                info.log_size
+            );
+            along.tails.push(if copied { info.sealed } else { own.min(info.sealed) });
+        }
+        along.rows_of = (!copied).then_some(target.source);
+        Ok(along)
     }
 
     /// Puts the blocks into the folder: a chain from the genesis to the header.
@@ -213,7 +259,6 @@ impl<'a> Restore<'a> {
         let mut registry = Registry::genesis(self.genesis);
         let partitions = self.genesis.file.partitions;
         let mut check = ShardCheck::new(self, builder, partitions);
-        check.entries(&registry)?;
         check.rows(None, |part, entry, bytes, height| {
             if entry.outcome != Outcome::Accepted {
                 return Ok(());
@@ -246,13 +291,19 @@ impl<'a> Restore<'a> {
         Ok(registry)
     }
 
-    fn shard(&self, builder: &Builder, shard: u32, registry: &Registry) -> Result<Vec<Wait>> {
+    fn shard(
+        &self,
+        builder: &Builder,
+        shard: u32,
+        registry: &Registry,
+        along: &Along<'_>,
+    ) -> Result<Vec<Wait>> {
         let mut check = ShardCheck::new(self, builder, shard);
-        check.entries(registry)?;
         let mut signed = Signed::default();
-        check.rows(Some(registry), |_, entry, bytes, _| {
-            signed.push(self, registry, (entry, bytes))
-        })?;
+        let mut sign = |entry: &Entry, bytes: &[u8]| signed.push(self, registry, (entry, bytes));
+        let missing = along.rows_of.map(|source| (source, along.tails[shard as usize]));
+        check.entries(registry, missing, |_, entry, bytes, _| sign(entry, bytes))?;
+        check.rows(Some(registry), |_, entry, bytes, _| sign(entry, bytes))?;
         signed.check(self)?;
         check.finish()?;
         check.statuses()?;
@@ -261,14 +312,15 @@ impl<'a> Restore<'a> {
 
     /// Copies what of an archive lies below the snapshot; the rest is in the rows.
     fn copy_archive(&self, target: &Target<'_>) -> Result<u64> {
-        let shards = &self.proved.manifest.shards;
-        let blocks = self.proved.header.height + 1;
-        let copied = target.archive.copy_from(target.source, |series| match series {
-            Series::Records(shard) => shards.get(shard as usize).map_or(0, |s| s.log_size),
-            Series::Blocks => blocks,
-        })?;
-        for (shard, info) in (0u32..).zip(shards) {
-            let sealed = target.archive.sealed_up_to(shard)?;
+        let copied = target.archive.copy_from(target.source, self.limit())?;
+        self.reached(target.archive)?;
+        Ok(copied.segments)
+    }
+
+    /// Whether an archive has all rows that the snapshot does not have.
+    fn reached(&self, archive: &Archive) -> Result<()> {
+        for (shard, info) in (0u32..).zip(&self.proved.manifest.shards) {
+            let sealed = archive.sealed_up_to(shard)?;
             ensure!(
                 sealed >= info.sealed,
                 "the archive has {sealed} rows of shard {shard} below the snapshot, which has those \
@@ -276,13 +328,25 @@ impl<'a> Restore<'a> {
                 info.sealed
             );
         }
-        let Some(trust) = target.audit.filter(|_| copied.segments > 0) else {
-            return Ok(copied.segments);
-        };
-        let report = audit::verify(target.archive, trust, &AuditOptions::default(), &|_| ())?;
-        if let Some(finding) = report.findings.first() {
-            bail!("the copied archive is not the chain's: {finding}");
-        }
-        Ok(copied.segments)
+        Ok(())
     }
+}
+
+impl Along<'_> {
+    /// Rows below those of the snapshot that are not in this node's archive.
+    fn rows(&self, shards: &[ShardInfo]) -> u64 {
+        self.tails.iter().zip(shards).map(|(tail, info)| info.sealed - tail).sum()
+    }
+}
+
+/// Audits the archive that the node will have, if that is asked for and there is any.
+fn audit(target: &Target<'_>) -> Result<()> {
+    let Some(trust) = target.audit.filter(|_| !target.archive.segments().is_empty()) else {
+        return Ok(());
+    };
+    let report = audit::verify(target.archive, trust, &AuditOptions::default(), &|_| ())?;
+    if let Some(finding) = report.findings.first() {
+        bail!("the archive of this node is not the chain's: {finding}");
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@
 //! | ids | entries of accepted invoices name subject, place and commitment; there are no others |
 //! | status documents and tree | their digests lead to the status root |
 //! | waits | follow from accepted `slip_open` entries, block time and policy |
-//! | records of rows | their commitments are those of the entries; their signatures hold |
+//! | records of rows, also from an archive | their commitments are those of the entries; their signatures hold |
 //!
 //! Invariants
 //! - What is wrong is refused with the part or the shard in the message.
@@ -19,14 +19,17 @@ use anyhow::{Context, Result, ensure};
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_crypto::sm2::{self, PublicKey, Signature};
+use piaogen_storage::archive::Archive;
 use piaogen_storage::snapshot::{Builder, Part, PartInfo, PartKind};
-use piaogen_storage::{IdPlace, RowChunk, Wait};
+use piaogen_storage::{IdPlace, Row, RowChunk, Wait};
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::record::{self, RecordKind, SIGNED_LEN};
 use piaogen_verify::status::Status;
 use rayon::prelude::*;
 
+/// Rows of an archive that are in memory at once.
+const TAKEN_ROWS: usize = 4_096;
 /// Ids that go into one table of the index.
 const TABLE_IDS: usize = 1 << 20;
 
@@ -147,11 +150,31 @@ impl<'a> ShardCheck<'a> {
         Ok(())
     }
 
-    /// Entries that have no records here.
-    pub(super) fn entries(&mut self, registry: &Registry) -> Result<()> {
+    /// Entries that have no records here. Those of `missing` are taken from another archive, from a
+    /// log index on; `each` is told of them as in [`ShardCheck::rows`].
+    pub(super) fn entries(
+        &mut self,
+        registry: &Registry,
+        missing: Option<(&Archive, u64)>,
+        mut each: impl FnMut(&Part<'_>, &Entry, &[u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut taken = missing.map(|(source, from)| source.rows(self.state.shard, from));
+        let from = missing.map_or(u64::MAX, |(_, from)| from);
         for info in self.parts(PartKind::Entries) {
             let part = self.restore.part(info)?;
-            self.append(&part, &part.entries()?, Some(registry))?;
+            let entries = part.entries()?;
+            let decoded = self.append(&part, &entries, Some(registry))?;
+            let mut at = from.saturating_sub(info.first).min(info.items) as usize;
+            while let Some(rows) = taken.as_mut().filter(|_| at < entries.len()) {
+                let end = entries.len().min(at + TAKEN_ROWS);
+                let rows: Vec<Row> = rows.take(end - at).collect::<Result<_, _>>()?;
+                let first = info.first + at as u64;
+                check_taken(&part, first, &rows, &entries[at..end])?;
+                let pairs: Vec<(&[u8], &[u8])> =
+                    rows.iter().map(|row| (&row.entry[..], &row.record[..])).collect();
+                self.keep(&part, first, &pairs, &decoded[at..end], &mut each)?;
+                at = end;
+            }
             (self.restore.advance)(info.items);
         }
         Ok(())
@@ -168,29 +191,41 @@ impl<'a> ShardCheck<'a> {
             let rows = part.rows()?;
             let entries: Vec<&[u8]> = rows.iter().map(|(entry, _)| *entry).collect();
             let decoded = self.append(&part, &entries, registry)?;
-            let commitments: Vec<_> =
-                rows.par_iter().map(|(_, record)| commitment(record)).collect();
-            let mut chunk: Option<RowChunk> = None;
-            let lines = (info.first..).zip(rows).zip(&decoded).zip(commitments);
-            for (((index, (entry_bytes, record)), entry), commitment) in lines {
-                let what = || part.wrong(&format!("the record of row {index} is not its entry's"));
-                ensure!(commitment == entry.commitment, what());
-                let block = self.block_of(entry.offset)?;
-                if chunk.as_ref().is_some_and(|chunk| chunk.height != block.height)
-                    && let Some(full) = chunk.take()
-                {
-                    self.builder.rows(self.state.shard, &full)?;
-                }
-                let begun = || RowChunk::new(index, block.height, block.time_ms);
-                chunk.get_or_insert_with(begun).push(entry_bytes, record)?;
-                each(&part, entry, record, block.height)?;
-            }
-            if let Some(last) = chunk {
-                self.builder.rows(self.state.shard, &last)?;
-            }
+            self.keep(&part, info.first, &rows, &decoded, &mut each)?;
             (self.restore.advance)(info.items);
         }
         Ok(())
+    }
+
+    /// Puts rows into the tail whose records are those of their entries.
+    fn keep(
+        &mut self,
+        part: &Part<'_>,
+        first: u64,
+        rows: &[(&[u8], &[u8])],
+        decoded: &[Entry],
+        each: &mut impl FnMut(&Part<'_>, &Entry, &[u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let commitments: Vec<_> = rows.par_iter().map(|(_, record)| commitment(record)).collect();
+        let mut chunk: Option<RowChunk> = None;
+        let lines = (first..).zip(rows).zip(decoded).zip(commitments);
+        for (((index, (entry_bytes, record)), entry), commitment) in lines {
+            let what = || part.wrong(&format!("the record of row {index} is not its entry's"));
+            ensure!(commitment == entry.commitment, what());
+            let block = self.block_of(entry.offset)?;
+            if chunk.as_ref().is_some_and(|chunk| chunk.height != block.height)
+                && let Some(full) = chunk.take()
+            {
+                self.builder.rows(self.state.shard, &full)?;
+            }
+            let begun = || RowChunk::new(index, block.height, block.time_ms);
+            chunk.get_or_insert_with(begun).push(entry_bytes, record)?;
+            each(part, entry, record, block.height)?;
+        }
+        match chunk {
+            Some(last) => Ok(self.builder.rows(self.state.shard, &last)?),
+            None => Ok(()),
+        }
     }
 
     /// Status documents and their tree.
@@ -236,6 +271,22 @@ impl<'a> ShardCheck<'a> {
         ensure!(self.invoices == self.state.invoices, "shard {shard}: another number of invoices");
         Ok(())
     }
+}
+
+/// Rows of another archive must be those of the entries.
+fn check_taken(part: &Part<'_>, first: u64, rows: &[Row], entries: &[&[u8]]) -> Result<()> {
+    for (index, entry) in (first..).zip(entries) {
+        let row = rows.get((index - first) as usize);
+        let same = row.is_some_and(|row| row.log_index == index && row.entry == *entry);
+        ensure!(
+            same,
+            part.wrong(&format!(
+                "row {index} of the archive is not the one that it has: name the \
+                archive of the node that made the snapshot"
+            ))
+        );
+    }
+    Ok(())
 }
 
 /// The commitment of a record as it came, readable or not.

@@ -9,6 +9,8 @@
     reason = "each test binary uses a part"
 )]
 
+pub mod five;
+
 use piaogen_crypto::Lanes;
 use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_loadgen::generator::Generator;
@@ -21,15 +23,11 @@ use piaogen_node::setup;
 use piaogen_node::sinks::{StreamSink, fetch};
 use piaogen_node::snapshot::read_manifest;
 use piaogen_storage::snapshot::{MANIFEST, PartInfo, PartKind, PartWriter};
-use piaogen_verify::document::Fields;
-use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::Genesis;
-use piaogen_verify::record::{Draft, RecordKind};
-use piaogen_verify::trust_root::TrustRoot;
-use piaogen_verify::value;
+use piaogen_verify::receipt::Receipt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The time of block 0 in these tests: before everything that they date.
 pub const TIME_MS: i64 = 1_790_000_000_000;
@@ -135,9 +133,15 @@ impl Chain {
 
     /// Restores a snapshot of another node of the chain.
     pub fn restore(&self, snapshot: &Path, of: &Chain) -> Output {
+        self.restore_with(snapshot, of, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn restore_with(&self, snapshot: &Path, of: &Chain, more: &[&str]) -> Output {
         let (from, archive) = (snapshot.to_str().unwrap(), of.dir.join("archive"));
         let archive = archive.to_str().unwrap();
-        self.piaogen(&["snapshot", "restore", "--from", from, "--archive", archive])
+        let restore = ["snapshot", "restore", "--from", from, "--archive", archive];
+        self.piaogen(&[&restore, more].concat())
     }
 
     /// Runs a subcommand on the chain's folder.
@@ -199,7 +203,7 @@ pub struct Set {
 }
 
 /// Addresses of this machine that nobody uses.
-fn free(count: usize) -> Vec<String> {
+pub fn free(count: usize) -> Vec<String> {
     let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let held: Vec<_> = (0..count).map(bind).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
@@ -293,11 +297,26 @@ impl Set {
         Some(text.lines().filter_map(value).sum::<f64>() as u64)
     }
 
+    /// The receipt of the first record of a partition, once a node has one of this height or later.
+    pub fn receipt(&self, index: usize, partition: u32, height: u64) -> Receipt {
+        let until = Instant::now() + Duration::from_secs(60);
+        let url = format!("http://{}/v1/receipts/{partition}/0", self.members[index].http);
+        let ask = || ureq::get(&url).call().ok()?.body_mut().read_to_vec().ok();
+        loop {
+            let answer = ask().filter(|bytes| bytes.len() > 4);
+            match answer.map(|bytes| Receipt::decode(&bytes[4..]).unwrap()) {
+                Some(receipt) if receipt.header.height >= height => return receipt,
+                _ => assert!(Instant::now() < until, "node {index}: {}", self.log(index)),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until something is true; fails with the logs.
     pub fn wait(&self, what: &str, done: impl Fn(&Set) -> bool) {
-        let until = std::time::Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + Duration::from_secs(120);
         while !done(self) {
-            if std::time::Instant::now() > until {
+            if Instant::now() > until {
                 let tail = |index: usize| {
                     let log = self.log(index);
                     let lines: Vec<&str> = log.lines().rev().take(20).collect();
@@ -375,46 +394,6 @@ pub fn generator(chain: &Chain, sellers: u32) -> Generator {
         ..piaogen_loadgen::generator::GeneratorConfig::new(1, &chain.genesis())
     };
     Generator::new(config)
-}
-
-/// Blocks in an epoch of [`five`]: a few, so that a test sees many.
-pub const EPOCH_BLOCKS: u64 = 10;
-
-/// Five nodes that know each other, of which the first four are the validators of the genesis, with
-/// short epochs.
-pub fn five(dir: &Path) -> Set {
-    let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
-        flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
-    let mut set = Set::create(dir, 5, 2, frequent);
-    let mut file = set.keys.genesis.file.clone();
-    let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
-    file.validators = (0..4).map(key).collect();
-    file.epoch_blocks = EPOCH_BLOCKS;
-    let bytes = serde_json::to_vec(&file).unwrap();
-    let genesis = Genesis::parse(&bytes).unwrap();
-    for index in 0..5 {
-        let folder = members::folder(dir, index);
-        std::fs::write(folder.join("genesis.json"), &bytes).unwrap();
-        let trust = TrustRoot::of_genesis(&genesis).to_json();
-        std::fs::write(folder.join("trust-root.json"), trust).unwrap();
-        let path = folder.join("node.toml");
-        let toml = std::fs::read_to_string(&path).unwrap();
-        let toml = toml.replacen("[peers]\n", "[peers]\nleader_timeout_ms = 1000\n", 1);
-        std::fs::write(path, toml).unwrap();
-    }
-    (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
-    set
-}
-
-/// The record that makes these the validators.
-pub fn change(set: &Set, new: &[usize]) -> Vec<u8> {
-    let keys: Vec<[u8; 33]> = new.iter().map(|i| set.members[*i].key.to_compressed()).collect();
-    let mut fields = Fields::new();
-    fields.set(tag::VALIDATORS, value::keys(&keys));
-    fields.set(tag::BASE, set.keys.genesis.validators.digest().to_vec());
-    let (kind, fields) = (RecordKind::Validators, fields.pairs());
-    let draft = Draft { kind, signed_at: TIME_MS, secret: [0; 16], fields };
-    draft.sign(&set.keys.genesis.chain, &set.keys.authority)
 }
 
 /// Copies the files of a folder.

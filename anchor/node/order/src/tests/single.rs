@@ -118,6 +118,13 @@ fn lost_votes_and_other_chains_are_refused() {
     let error = start(lost, &secret(1), chain.clone()).unwrap_err();
     assert!(matches!(error, OrderError::Refused(Refused::VotesMissing { .. })), "{error}");
 
+    // Where it abstains because it may have voted, nobody else can go on.
+    let fresh = empty.path().join("order");
+    let alone = OrderConfig { abstains: true, finalized: finalized.clone(), ..config(&fresh) };
+    let error = start(alone, &secret(1), chain.clone()).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::AloneWithoutVotes { .. })), "{error}");
+    assert!(!fresh.exists(), "so that what is put back finds its place");
+
     let other = OrderConfig {
         finalized: finalized.clone(),
         namespace: b"another".to_vec(),

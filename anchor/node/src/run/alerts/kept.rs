@@ -11,7 +11,8 @@
 //! ```
 //!
 //! One frame a block, in the order in which the window was told, durable before a flush point can
-//! cover the block. `total` counts the fingerprints before the frame, so that one that is missing is
+//! cover the block; where it was computed again from rows, one for several blocks, of the height of
+//! the last. `total` counts the fingerprints before the frame, so that one that is missing is
 //! noticed. Of frames without entries that follow each other there is only the last, since it says
 //! the same. A file goes when what it has left the window as of the last flush
 //! point: a crash goes back there, and the blocks after it may bring more than a window holds.
@@ -35,6 +36,9 @@ const FRAME_HEAD: usize = 24;
 const ENTRY: usize = 20;
 /// Files are an eighth of the window, within these bounds.
 const FILE_BYTES: std::ops::RangeInclusive<u64> = 4_096..=64 << 20;
+
+/// Entries after which a frame of several blocks is closed.
+const FRAME_ENTRIES: usize = 1 << 16;
 
 /// A fingerprint, and the record that has it.
 pub(super) type Entry = (u64, Place);
@@ -91,10 +95,6 @@ impl Kept {
         let mut found = read(dir, height, &mut tell)?;
         if !found.whole && height > 0 {
             found.since = height + 1;
-            tracing::warn!(
-                folder = %dir.display(), height, "fingerprints of some blocks up to this height are \
-                 missing or torn: near-duplicates of their invoices are not found"
-            );
         }
         for stale in firsts(dir)?.into_iter().filter(|first| !found.files.contains(first)) {
             let path = path(dir, stale);
@@ -132,6 +132,31 @@ impl Kept {
         }
         // From now on the frames reach this height, whatever was cut off.
         kept.block(height, &[], height)?;
+        Ok(kept)
+    }
+
+    /// Begins anew at a height with what blocks up to there brought, of which nothing is missing that
+    /// the window would remember. A crash on the way leaves less, which is noticed.
+    pub(super) fn anew(
+        dir: &Path,
+        height: u64,
+        capacity: usize,
+        blocks: &[(u64, Vec<Entry>)],
+    ) -> Result<Kept> {
+        for first in firsts(dir)? {
+            let path = path(dir, first);
+            fs::remove_file(&path).with_context(|| format!("deleting {}", path.display()))?;
+        }
+        let mut kept = Kept::open(dir, 0, capacity, |_| ())?;
+        let mut entries = Vec::new();
+        for (at, brought) in blocks {
+            entries.extend_from_slice(brought);
+            if entries.len() >= FRAME_ENTRIES {
+                kept.block(*at, &entries, *at)?;
+                entries.clear();
+            }
+        }
+        kept.block(height, &entries, height)?;
         Ok(kept)
     }
 
@@ -408,6 +433,28 @@ mod tests {
                 fs::remove_file(path(dir.path(), first)).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn what_begins_anew_is_what_was_told_and_cut_short_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, _) = open(dir.path(), 0);
+        run(&mut kept, 1..=30);
+        drop(kept);
+        let blocks: Vec<_> = (1..=30).map(|height| (height, brought(height))).collect();
+        let kept = Kept::anew(dir.path(), 30, CAPACITY, &blocks).unwrap();
+        assert_eq!(kept.since(), 0);
+        drop(kept);
+        let (mut kept, told) = open(dir.path(), 30);
+        assert_eq!((remembered(told.into_iter()), kept.since()), (expected(30), 0));
+        run(&mut kept, 31..=40);
+        drop(kept);
+        let (kept, told) = open(dir.path(), 40);
+        assert_eq!((remembered(told.into_iter()), kept.since()), (expected(40), 0));
+        drop(kept);
+        // Killed before the last frame: what is there does not reach the height.
+        drop(Kept::anew(dir.path(), 29, CAPACITY, &blocks[..29]).unwrap());
+        assert_eq!(open(dir.path(), 30).0.since(), 31);
     }
 
     #[test]
