@@ -127,7 +127,7 @@ fn wrong_roots_of_a_quorum_are_found_by_the_one_who_is_honest() {
 
 #[test]
 fn a_record_that_all_skip_is_found() {
-    let report = run_changed(&Config { faults: false, ..Config::new(4) }, |world| {
+    let report = play(&Config { faults: false, ..Config::new(4) }, |world| {
         let key = {
             let stream = held(&world.shared.stream);
             (stream.0.len() - 1, stream.0.last().unwrap()[3].offset)
@@ -144,7 +144,7 @@ fn a_record_that_all_skip_is_found() {
 fn disks_that_forget_what_they_synced_are_found() {
     let found = (0..8).filter(|seed| {
         let config = Config { fault: Some(Fault::Kill), ..Config::new(*seed) };
-        let report = run_changed(&config, |world| {
+        let report = play(&config, |world| {
             for replica in &world.replicas {
                 held(&replica.inner).folder.disk.forgets = true;
             }

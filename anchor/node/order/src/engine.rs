@@ -88,6 +88,13 @@ pub(crate) struct Resume {
     pub(crate) due: Vec<Vec<u8>>,
 }
 
+impl Resume {
+    /// Where to go on without a vote: nothing was ever signed here in this epoch.
+    pub(crate) fn following(known: Option<Finalization>) -> Self {
+        Self { floor: known, backlog: Vec::new(), due: Vec::new() }
+    }
+}
+
 type Started = SyncSender<Result<(), OrderError>>;
 
 pub(crate) fn start(
@@ -245,10 +252,9 @@ fn run_thread(mut plan: Plan, status: &Arc<Status>, started: &Started) {
 async fn prepare(context: &runtime::Context, plan: &mut Plan) -> Result<Resume, OrderError> {
     let Plan { config, scheme, known, application, kept, .. } = plan;
     if scheme.me().is_none() {
-        // Nothing was ever signed here in this epoch.
         let epoch = config.epoch;
         tracing::info!(epoch, "not of the set of this epoch: its blocks are followed");
-        return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
+        return Ok(Resume::following(known.clone()));
     }
     let (child, partition) = (context.child("recall"), journal::partition(config.epoch));
     let recorded = known.as_ref().map_or(0, |known| known.view().get());

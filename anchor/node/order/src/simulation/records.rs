@@ -116,6 +116,11 @@ impl Records {
         doubles.map(|((validator, _, view), _)| (*validator, *view)).collect()
     }
 
+    /// Validators and epochs in which they sent votes.
+    pub(super) fn voted(&self) -> BTreeSet<(usize, u64)> {
+        held(&self.0).votes.keys().map(|(validator, epoch, _)| (*validator, *epoch)).collect()
+    }
+
     pub(super) fn traffic(&self) -> Vec<[Traffic; CHANNELS]> {
         held(&self.0).traffic.clone()
     }
