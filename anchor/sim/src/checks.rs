@@ -10,7 +10,7 @@ use crate::replica::Inner;
 use crate::state::State;
 use crate::stream::Feed;
 use crate::machine::Machine;
-use crate::world::World;
+use crate::world::{LATE_MAX, World};
 use piaogen_crypto::Lanes;
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
 use piaogen_loadgen::outcomes::{Checker as Foretold, Sent};
@@ -77,13 +77,13 @@ fn nothing_is_lost(world: &World, inner: &Inner, found: &mut Found<'_>) {
         }
     }
     // The last few are on their way.
-    if missing > 3 {
+    if missing > LATE_MAX {
         found.wrong(format!("P7: {missing} final blocks of others are missing"));
     }
 }
 
 /// The longest chain, executed once more from the stream as it is, without interruption.
-fn execute_again(world: &World) -> Option<State> {
+pub(crate) fn execute_again(world: &World) -> Option<State> {
     let stream = held(&world.shared.stream);
     let mut feed = Feed::new(vec![0; stream.0.len()]);
     feed.look(&stream, u64::MAX, &mut Dice::new(0, 0)).ok()?;

@@ -238,7 +238,7 @@ impl World {
     }
 
     /// The highest block that anybody honest has as final.
-    fn best(&self) -> u64 {
+    pub(crate) fn best(&self) -> u64 {
         held(&self.shared.ledger).finals.keys().next_back().copied().unwrap_or(0)
     }
 

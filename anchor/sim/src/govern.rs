@@ -109,6 +109,9 @@ impl Governed {
                 _ => members.extend(newest(&self.machines, leaves)),
             }
             after_ms += dice.between(100, 1_600);
+            if act == 1 && !self.machines[changes].contains(&new_key) {
+                continue;
+            }
             let blocks = dice.percent(30).then(|| dice.between(1, 6));
             self.steps.push(Step { members: members.clone(), blocks, after_ms });
         }
@@ -263,7 +266,7 @@ mod tests {
         for seed in 0..200 {
             let config = Config { epochs: Some(true), ..Config::new(seed) };
             let governed = Governed::new(&config);
-            assert!(governed.steps.len() >= 3);
+            assert!(governed.steps.len() >= 2);
             for step in &governed.steps {
                 let machines: std::collections::BTreeSet<_> =
                     step.members.iter().map(|key| governed.machine(*key).unwrap()).collect();
@@ -275,7 +278,7 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..governed.keys()).collect::<Vec<_>>());
             rotated += usize::from(governed.keys() == 6);
-            back += usize::from(governed.steps.len() == 4);
+            back += usize::from(governed.steps.len() > 3);
         }
         assert!(rotated > 100 && back > 40, "{rotated} {back}");
     }

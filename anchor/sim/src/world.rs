@@ -37,6 +37,9 @@ const TIME_MS: i64 = 1_795_000_000_000;
 /// How long records are being sent.
 const SENDING_MS: u64 = 3_500;
 
+/// How many blocks an honest validator may be behind the others when a run ends.
+pub(crate) const LATE_MAX: u64 = 3;
+
 /// A record that was sent, with the outcome that it must have.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -288,12 +291,13 @@ impl World {
     /// Whether every honest validator has everything final, executed and provable, and the last set
     /// that was decided has made a block.
     fn is_settled(&self) -> bool {
-        let stream = held(&self.shared.stream);
+        let (stream, best) = (held(&self.shared.stream), self.best());
         self.unsent.is_none()
             && self.honest().all(|machine| {
                 let inner = held(&machine.replica.inner);
                 machine.is_running()
                     && inner.is_settled(&stream)
+                    && inner.blocks.len() as u64 + LATE_MAX >= best
                     && inner.state.tip.header.validators == self.governed.last()
             })
     }
