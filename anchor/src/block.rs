@@ -51,8 +51,8 @@ pub struct Stand<'a> {
     pub tip: &'a Tip,
     /// How far each partition is here.
     pub available: &'a [u64],
-    /// The latest time that a header may have.
-    pub latest_ms: i64,
+    /// The latest time that a header may have; none where a quorum has judged its time already.
+    pub latest_ms: Option<i64>,
 }
 
 /// What follows from that for a proposal. The first that applies.
@@ -144,15 +144,17 @@ impl Tip {
         }
     }
 
-    /// Checks a proposed header. `available` is how far this node has each partition itself.
+    /// Checks a proposed header. `available` is how far this node has each partition itself; with
+    /// `latest_ms`, its time may not be later.
     pub fn check(
         &self,
         header: &Header,
         cut: &Cut,
         available: &[u64],
-        latest_ms: i64,
+        latest_ms: Option<i64>,
     ) -> Result<(), HeaderRefusal> {
-        if header.time_ms <= self.header.time_ms || header.time_ms > latest_ms {
+        let early = header.time_ms <= self.header.time_ms;
+        if early || latest_ms.is_some_and(|latest| header.time_ms > latest) {
             return Err(HeaderRefusal::Time);
         }
         if cut.0.len() != self.cut.0.len() || cut.0.len() != available.len() {
@@ -212,7 +214,7 @@ mod tests {
         let key = SecretKey::from_bytes(&[8; 32]).unwrap().public_key();
         let set = ValidatorSet::new(vec![key]).unwrap();
         let cut = Cut(vec![0; 3]);
-        let check = |tip: &Tip, header: &Header| tip.check(header, &cut, &[0; 3], 9_000);
+        let check = |tip: &Tip, header: &Header| tip.check(header, &cut, &[0; 3], Some(9_000));
         let mut tip = Tip { next_set: Some(set.clone()), ..tip() };
         let last = tip.next(&cut, 2_000);
         assert_eq!((last.epoch, last.next_validators), (0, set.digest()));
@@ -241,7 +243,8 @@ mod tests {
         let cut = Cut(vec![5, 0, 1]);
         let header = tip.next(&cut, 1_500);
         let ends = [5, 9, 1];
-        let stand = Stand { engine: 0, last: 0, tip: &tip, available: &ends, latest_ms: 2_000 };
+        let latest_ms = Some(2_000);
+        let stand = Stand { engine: 0, last: 0, tip: &tip, available: &ends, latest_ms };
         assert_eq!(stand.judge(&header, &cut), Judgement::Good);
         let early = Stand { available: &[4, 9, 1], ..stand };
         assert_eq!(early.judge(&header, &cut), Judgement::Behind);
@@ -252,8 +255,12 @@ mod tests {
         assert_eq!(early.judge(&wrong, &cut), Judgement::Behind, "the records come first");
         let refused = Judgement::Refused(HeaderRefusal::Differs("shards_root"));
         assert_eq!(stand.judge(&wrong, &cut), refused);
-        let late = Stand { latest_ms: 1_499, ..stand };
+        let late = Stand { latest_ms: Some(1_499), ..stand };
         assert_eq!(late.judge(&header, &cut), Judgement::Refused(HeaderRefusal::Time));
+        let notarized = Stand { latest_ms: None, ..stand };
+        assert_eq!(notarized.judge(&header, &cut), Judgement::Good, "others have judged the time");
+        let back = Header { time_ms: tip.header.time_ms, ..header };
+        assert_eq!(notarized.judge(&back, &cut), Judgement::Refused(HeaderRefusal::Time));
         let child = Header { parent: header.digest(), height: 2, ..header };
         assert_eq!(stand.judge(&child, &cut), Judgement::Unexecuted);
         let done = Stand { last: 1, ..stand };
@@ -285,7 +292,7 @@ mod tests {
         let cut = Cut(vec![5, 0, 1]);
         let header = tip.next(&cut, 900);
         assert_eq!(header.time_ms, 1_001);
-        let check = |header: &Header, cut: &Cut| tip.check(header, cut, &[5, 9, 1], 2_000);
+        let check = |header: &Header, cut: &Cut| tip.check(header, cut, &[5, 9, 1], Some(2_000));
         assert_eq!(check(&header, &cut), Ok(()));
         assert_eq!(
             check(&header, &Cut(vec![6, 0, 1])),

@@ -392,7 +392,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check(&mut self, shared: &Shared, body: &Body, bytes: &[u8]) -> Verdict {
+    fn check(&mut self, shared: &Shared, body: &Body, bytes: &[u8], notarized: bool) -> Verdict {
         let (header, cut) = (&body.header, &body.cut);
         let available = self.feed.ends(&held(&shared.stream));
         let skew = shared.genesis.file.clock_skew_ms;
@@ -401,7 +401,7 @@ impl Inner {
             last: self.blocks.len() as u64,
             tip: &self.state.tip,
             available: &available,
-            latest_ms: self.clock(shared) + skew,
+            latest_ms: (!notarized).then(|| self.clock(shared) + skew),
         };
         let own = self.character.role == Role::WrongRoots
             && held(&shared.ledger).is_lie(&header.digest());
@@ -478,14 +478,14 @@ impl Application for Replica {
         if inner.is_out() { None } else { inner.propose(&self.shared, &parent) }
     }
 
-    fn check(&self, _view: u64, bytes: &[u8]) -> Verdict {
+    fn check(&self, _view: u64, bytes: &[u8], notarized: bool) -> Verdict {
         let Some(body) = Body::decode(bytes) else { return Verdict::Bad };
         let mut inner = held(&self.inner);
         inner.look(&self.shared);
         inner.catch_up(&self.shared);
         match inner.is_out() {
             true => Verdict::NotYet,
-            false => inner.check(&self.shared, &body, bytes),
+            false => inner.check(&self.shared, &body, bytes, notarized),
         }
     }
 

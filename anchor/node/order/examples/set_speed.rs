@@ -58,7 +58,7 @@ impl Application for Chain {
         Some(block)
     }
 
-    fn check(&self, _: u64, body: &[u8]) -> Verdict {
+    fn check(&self, _: u64, body: &[u8], _: bool) -> Verdict {
         let Some(identity) = identity(body) else { return Verdict::Bad };
         if identity.parent != self.last().block {
             return Verdict::NotYet;

@@ -173,8 +173,13 @@ pub trait Application: Send + Sync + 'static {
 
     /// Checks a block that was proposed; it is durable here when this returns `Good`.
     ///
+    /// Where the block is `notarized`, a quorum has found it good in this view. Then the verdict must
+    /// be the same for all who have the same stream, now or later: what depends on this validator
+    /// alone, such as its clock, was for the quorum to judge. Else part of the set may stand for ever
+    /// at a view that the rest has left.
+    ///
     /// May wait a little for what is not here yet, best not longer than a tenth of a second.
-    fn check(&self, view: u64, body: &[u8]) -> Verdict;
+    fn check(&self, view: u64, body: &[u8], notarized: bool) -> Verdict;
 
     /// The body of a block that was proposed or became final not long ago, if it is here.
     fn body(&self, block: Digest) -> Option<Vec<u8>>;

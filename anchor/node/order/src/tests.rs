@@ -161,7 +161,7 @@ impl Application for Chain {
         Some(block)
     }
 
-    fn check(&self, _: u64, body: &[u8]) -> Verdict {
+    fn check(&self, _: u64, body: &[u8], _: bool) -> Verdict {
         let mut state = self.state.lock().unwrap();
         let identity = identity(body).unwrap();
         if identity.height <= state.last.height {

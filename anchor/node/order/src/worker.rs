@@ -98,7 +98,7 @@ impl Open {
         if check.response.is_closed() {
             return true;
         }
-        match app.check(check.view, &check.body) {
+        match app.check(check.view, &check.body, check.certify) {
             Verdict::Good => {
                 good.add(check.block);
                 let _ = check.response.send(true);

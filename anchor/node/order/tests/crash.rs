@@ -106,7 +106,7 @@ impl Application for Files {
         Some(digest)
     }
 
-    fn check(&self, _: u64, body: &[u8]) -> Verdict {
+    fn check(&self, _: u64, body: &[u8], _: bool) -> Verdict {
         // Its own, which it voted for before it was killed.
         assert!(self.body(sm3::hash(body)).is_some());
         Verdict::Good

@@ -481,32 +481,32 @@ impl Chain {
     }
 
     /// What is to be said of a proposal, as far as things are here now.
-    fn judged(&self, body: &Body) -> (Tip, Judgement) {
+    fn judged(&self, body: &Body, notarized: bool) -> (Tip, Judgement) {
         let (tip, last, engine) = {
             let state = lock(&self.state);
             (state.tip.clone(), state.last.height, state.engine)
         };
         let available = self.intake.ends();
-        let latest_ms = clock_ms().saturating_add(self.policy.clock_skew_ms);
+        let latest_ms = (!notarized).then(|| clock_ms().saturating_add(self.policy.clock_skew_ms));
         let stand = Stand { engine, last, tip: &tip, available: &available, latest_ms };
         let judgement = stand.judge(&body.header, &body.cut);
         (tip, judgement)
     }
 
     /// Checks a proposed block; waits a little for what it needs.
-    fn judge(&self, body: &Body, bytes: &[u8]) -> Result<Verdict, ExecuteError> {
+    fn judge(&self, body: &Body, bytes: &[u8], notarized: bool) -> Result<Verdict, ExecuteError> {
         let header = &body.header;
         let mut version = self.intake.version();
-        let (mut tip, mut judgement) = self.judged(body);
+        let (mut tip, mut judgement) = self.judged(body, notarized);
         if judgement == Judgement::Unexecuted && self.executed(&header.parent, CHECK_WAIT).is_some()
         {
             version = self.intake.version();
-            (tip, judgement) = self.judged(body);
+            (tip, judgement) = self.judged(body, notarized);
         }
         if judgement == Judgement::Behind {
             self.fetch(&tip, &body.cut);
             self.intake.wait(version, CHECK_WAIT);
-            (tip, judgement) = self.judged(body);
+            (tip, judgement) = self.judged(body, notarized);
         }
         match judgement {
             Judgement::OtherEpoch => {
@@ -594,9 +594,9 @@ impl Application for Chain {
         }
     }
 
-    fn check(&self, _view: u64, bytes: &[u8]) -> Verdict {
+    fn check(&self, _view: u64, bytes: &[u8], notarized: bool) -> Verdict {
         let Some(body) = Body::decode(bytes) else { return Verdict::Bad };
-        match self.judge(&body, bytes) {
+        match self.judge(&body, bytes, notarized) {
             Ok(verdict) => verdict,
             Err(error) => {
                 self.fatal(&format!("checking a block of height {}", body.header.height), &error);

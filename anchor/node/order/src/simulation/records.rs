@@ -160,8 +160,8 @@ impl Application for Timed {
         Some(block)
     }
 
-    fn check(&self, view: u64, body: &[u8]) -> Verdict {
-        self.inner.check(view, body)
+    fn check(&self, view: u64, body: &[u8], notarized: bool) -> Verdict {
+        self.inner.check(view, body, notarized)
     }
 
     fn body(&self, block: piaogen_crypto::Digest) -> Option<Vec<u8>> {

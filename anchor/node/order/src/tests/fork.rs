@@ -105,7 +105,7 @@ impl Application for Headers {
         Some(header.digest())
     }
 
-    fn check(&self, _: u64, body: &[u8]) -> Verdict {
+    fn check(&self, _: u64, body: &[u8], _: bool) -> Verdict {
         let mut state = self.state.lock().unwrap();
         let (header, last) = (decoded(body).unwrap(), *state.headers.last().unwrap());
         if header.parent != last.digest() {

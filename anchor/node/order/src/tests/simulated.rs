@@ -6,14 +6,15 @@ use crate::exchange::{Calls, Exchange, Order, Parts};
 use crate::finalization::sorted;
 use crate::key::Key;
 use crate::scheme::Scheme;
-use crate::simulation::{Event, Link, Plan, Trace, run};
+use crate::simulation::{Event, Link, Look, Plan, Trace, run, run_watched};
 use crate::worker::{Good, Open};
-use crate::{Application, silent};
+use crate::{Application, FinalBlock, Identity, Verdict, silent};
 use commonware_runtime::deterministic;
 use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _};
 use commonware_utils::channel::{mpsc, oneshot};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const BLOCKS: usize = 20;
@@ -105,6 +106,77 @@ fn what_is_not_done_in_time_is_said() {
         (0..4).map(|_| Arc::new(Chain::default()) as Arc<dyn Application>).collect();
     let error = run(plan, secrets(), chains, || false).unwrap_err();
     assert!(error.to_string().contains("30s of simulated time"), "{error}");
+}
+
+/// Finds nothing good for a while, as who has a wrong clock; what a quorum has voted for it takes by
+/// the rules, if it keeps them.
+struct Choosy {
+    chain: Arc<Chain>,
+    refuses: AtomicBool,
+    by_the_rules: bool,
+}
+
+impl Application for Choosy {
+    fn identify(&self, body: &[u8]) -> Option<Identity> {
+        self.chain.identify(body)
+    }
+
+    fn propose(&self, view: u64, parent: [u8; 32]) -> Option<[u8; 32]> {
+        self.chain.propose(view, parent)
+    }
+
+    fn check(&self, view: u64, body: &[u8], notarized: bool) -> Verdict {
+        let takes = notarized && self.by_the_rules;
+        match self.refuses.load(Ordering::Relaxed) && !takes {
+            true => Verdict::Bad,
+            false => self.chain.check(view, body, notarized),
+        }
+    }
+
+    fn body(&self, block: [u8; 32]) -> Option<Vec<u8>> {
+        self.chain.body(block)
+    }
+
+    fn last(&self) -> Identity {
+        self.chain.last()
+    }
+
+    fn finals(&self, from: u64, most: usize, bytes: usize) -> Vec<FinalBlock> {
+        Application::finals(self.chain.as_ref(), from, most, bytes)
+    }
+
+    fn finalized(&self, block: [u8; 32], body: &[u8], finalization: &[u8]) {
+        self.chain.finalized(block, body, finalization);
+    }
+}
+
+/// Validator 3 refuses what it is asked to vote for until 4 s; before that, validator 1 is cut off for
+/// good. Whether the other three go on.
+fn goes_on_without(by_the_rules: bool, cut_ms: u64) -> bool {
+    let chains: Vec<Arc<Chain>> = (0..4).map(|_| Arc::default()).collect();
+    let refuses = AtomicBool::new(true);
+    let choosy = Arc::new(Choosy { chain: chains[3].clone(), refuses, by_the_rules });
+    let mut applications: Vec<Arc<dyn Application>> =
+        chains.iter().map(|chain| chain.clone() as Arc<dyn Application>).collect();
+    applications[3] = choosy.clone();
+    let cut = plan(cut_ms, 100, &[(cut_ms, Event::Cut(1))]);
+    let latency = Duration::from_millis(120);
+    let plan = Plan { link: Link { latency, ..cut.link }, limit: seconds(60), ..cut };
+    let watched = chains.clone();
+    let watch = move |now| {
+        choosy.refuses.store(now < seconds(4), Ordering::Relaxed);
+        let done = [0, 2, 3].iter().all(|one| watched[*one].height() >= BLOCKS + 10);
+        Look { events: Vec::new(), done }
+    };
+    run_watched(plan, secrets(), applications, watch).is_ok()
+}
+
+#[test]
+fn who_refused_a_block_takes_it_from_a_quorum_and_the_set_goes_on() {
+    let cuts = || (0..12).map(|at| 2_000 + 50 * at);
+    let (halted, on): (Vec<u64>, Vec<u64>) = cuts().partition(|at| !goes_on_without(true, *at));
+    assert!(halted.is_empty(), "halted after cuts at {halted:?} ms, went on after {on:?}");
+    assert!(cuts().any(|at| !goes_on_without(false, at)), "the rule makes no difference");
 }
 
 /// An exchange of validator 0 with nobody to talk to, and what it works for.

@@ -209,7 +209,7 @@ fn a_slow_recorder_holds_proposals_back() {
             assert!(ahead < 25, "{ahead} views ahead of what is recorded");
             self.0.propose(view, parent)
         }
-        fn check(&self, _: u64, _: &[u8]) -> Verdict {
+        fn check(&self, _: u64, _: &[u8], _: bool) -> Verdict {
             Verdict::NotYet
         }
         fn body(&self, block: [u8; 32]) -> Option<Vec<u8>> {
