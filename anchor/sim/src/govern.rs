@@ -72,7 +72,7 @@ impl Governed {
         let (secrets, sets) = (Vec::new(), Vec::new());
         let mut governed = Governed { blocks: None, machines, steps: Vec::new(), secrets, sets };
         if epochs {
-            governed.blocks = Some(dice.between(2, 7));
+            governed.blocks = Some(dice.between(3, 8));
             governed.decide(n, &mut dice);
         }
         governed
@@ -112,7 +112,7 @@ impl Governed {
             if act == 1 && !self.machines[changes].contains(&new_key) {
                 continue;
             }
-            let blocks = dice.percent(30).then(|| dice.between(1, 6));
+            let blocks = dice.percent(30).then(|| dice.between(3, 8));
             self.steps.push(Step { members: members.clone(), blocks, after_ms });
         }
     }
