@@ -148,6 +148,14 @@ impl World {
 
     fn end(&mut self, episode: &Episode, now: u64, said: &mut Said) {
         let whom = episode.whom;
+        // Another of its kind may still go on there.
+        let mut others = self.courses.iter().zip(&self.plan.episodes);
+        let goes_on = others.any(|(course, other)| {
+            course.begun && !course.ended && (other.fault, other.whom) == (episode.fault, whom)
+        });
+        if goes_on {
+            return;
+        }
         match episode.fault {
             Fault::Kill | Fault::BitFlip | Fault::Wipe | Fault::BrokerLies => {}
             Fault::PowerCut => {

@@ -258,8 +258,12 @@ async fn prepare(context: &runtime::Context, plan: &mut Plan) -> Result<Resume, 
     }
     let (child, partition) = (context.child("recall"), journal::partition(config.epoch));
     let recorded = known.as_ref().map_or(0, |known| known.view().get());
-    let memory = journal::recall(child, &partition, scheme, &config.directory, recorded).await?;
+    let mut memory =
+        journal::recall(child, &partition, scheme, &config.directory, recorded).await?;
     if let Some(kept) = kept {
+        // A block may be fetched before the first vote of an epoch is written, and then be all there is.
+        let unsigned = kept.record.last() < Place { epoch: config.epoch, view: 1 };
+        memory.missing &= kept.fresh || !unsigned;
         not_older(context, config, kept, recorded, &memory).await?;
     }
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
@@ -313,7 +317,7 @@ pub(crate) fn resume(
     let mut recorded = 0;
     if let Some(known) = known {
         recorded = known.view().get();
-        if memory.empty {
+        if memory.missing {
             let directory = config.directory.clone();
             return Err(Refused::VotesMissing { directory, view: recorded }.into());
         }

@@ -121,6 +121,13 @@ impl Records {
         held(&self.0).votes.keys().map(|(validator, epoch, _)| (*validator, *epoch)).collect()
     }
 
+    /// Whether an honest validator ever sent a vote in an epoch.
+    pub(super) fn has_voted(&self, validator: usize, epoch: u64) -> bool {
+        let noted = held(&self.0);
+        let all = (validator, epoch, 0)..=(validator, epoch, u64::MAX);
+        noted.votes.range(all).next().is_some()
+    }
+
     pub(super) fn traffic(&self) -> Vec<[Traffic; CHANNELS]> {
         held(&self.0).traffic.clone()
     }

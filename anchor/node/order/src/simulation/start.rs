@@ -69,7 +69,10 @@ impl Shared {
         let settled = known.as_ref().map_or(0, |finalization| finalization.view().get());
         let resume = if scheme.me().is_some() {
             let (recall, directory) = (context.child("recall"), &config.directory);
-            let memory = journal::recall(recall, &partition, &scheme, directory, settled).await?;
+            let mut memory =
+                journal::recall(recall, &partition, &scheme, directory, settled).await?;
+            // In place of the record of a node outside its votes.
+            memory.missing &= course.records.has_voted(one, config.epoch);
             resume(&config, &scheme, known.as_ref(), memory, application.as_ref())?
         } else {
             Resume::following(known)
