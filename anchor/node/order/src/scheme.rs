@@ -20,13 +20,16 @@ use commonware_cryptography::certificate::{
     AssemblyError, Attestation, Membership, Namespace as _, Scheme as SchemeTrait, Signers,
     Subject as _, Verification, Verifier, verify_then_assemble,
 };
-use commonware_cryptography::{Digest, Verifier as _};
+use commonware_cryptography::Digest;
 use commonware_parallel::Strategy;
 use commonware_utils::iter::NonEmpty;
 use commonware_utils::ordered::{Quorum as _, Set};
-use commonware_utils::{N3f1, Participant};
+use commonware_utils::{N3f1, Participant, union_unique};
+use piaogen_crypto::sm2::{self, Job, KeyTable, PublicKey};
+use piaogen_crypto::Lanes;
 use rand::CryptoRng;
 use std::fmt;
+use std::sync::Arc;
 
 /// Most validators that a set may have: what the genesis allows. What is read is bounded by it.
 pub const VALIDATORS_MAX: u32 = piaogen_verify::header::VALIDATORS_MAX as u32;
@@ -35,6 +38,8 @@ pub const VALIDATORS_MAX: u32 = piaogen_verify::header::VALIDATORS_MAX as u32;
 #[derive(Clone)]
 pub struct Scheme {
     validators: Set<Key>,
+    /// Of all keys, in their order: votes are checked several times faster with them.
+    tables: Arc<[KeyTable]>,
     namespace: Namespace,
     signer: Option<(Participant, Own)>,
 }
@@ -42,7 +47,9 @@ pub struct Scheme {
 impl Scheme {
     /// A scheme that checks and cannot sign.
     pub fn verifier(namespace: &[u8], validators: Set<Key>) -> Self {
-        Self { validators, namespace: Namespace::derive(namespace), signer: None }
+        let keys: Vec<&PublicKey> = validators.iter().map(Key::point).collect();
+        let tables = Lanes::detect().sm2_tables(&keys).into();
+        Self { validators, tables, namespace: Namespace::derive(namespace), signer: None }
     }
 
     /// A scheme that also signs; `None` when the key is not of the set.
@@ -68,16 +75,25 @@ impl Scheme {
         self.validators.quorum::<N3f1>()
     }
 
-    fn signature_is_valid<D: Digest>(
+    /// Whether each of these validators has signed the subject; all are checked in one go.
+    fn have_signed<'a, D: Digest>(
         &self,
         subject: &Subject<'_, D>,
-        signer: Participant,
-        signature: &Lazy<Signature>,
+        votes: impl Iterator<Item = (Participant, &'a Lazy<Signature>)>,
     ) -> bool {
-        let (Some(key), Some(signature)) = (self.validators.key(signer), signature.get()) else {
-            return false;
+        let message = union_unique(subject.namespace(&self.namespace), &subject.message());
+        let vote = |(signer, signature): (Participant, &Lazy<Signature>)| {
+            let table = self.tables.get(usize::from(signer))?;
+            Some((table, sm2::Signature(signature.get()?.0)))
         };
-        key.verify(subject.namespace(&self.namespace), &subject.message(), signature)
+        let Some(votes) = votes.map(vote).collect::<Option<Vec<_>>>() else { return false };
+        let job = |(table, signature)| Job { key: KeyTable::key(table), message: &message, signature };
+        let jobs: Vec<Job<'_>> =
+            votes.iter().map(|(table, signature)| job((*table, signature))).collect();
+        let tables: Vec<_> = votes.iter().map(|(table, _)| Some(*table)).collect();
+        let mut verdicts = vec![false; jobs.len()];
+        Lanes::detect().sm2_verify_known(&jobs, &tables, &mut verdicts);
+        verdicts.into_iter().all(|valid| valid)
     }
 }
 
@@ -110,10 +126,7 @@ impl Verifier for Scheme {
         signers.len() == self.validators.len()
             && signers.count() == signatures.len()
             && signers.count() >= self.quorum() as usize
-            && signers
-                .iter()
-                .zip(signatures)
-                .all(|(signer, signature)| self.signature_is_valid(&subject, signer, signature))
+            && self.have_signed(&subject, signers.iter().zip(signatures))
     }
 
     fn is_batchable() -> bool {
@@ -158,7 +171,8 @@ impl SchemeTrait for Scheme {
         attestation: &Attestation<Self>,
         _: &impl Strategy,
     ) -> bool {
-        self.signature_is_valid(&subject, attestation.signer, &attestation.signature)
+        let vote = (attestation.signer, &attestation.signature);
+        self.have_signed(&subject, std::iter::once(vote))
     }
 
     fn optimistic_assemble<'a, R, D, I, J>(
