@@ -6,7 +6,9 @@
 
 use crate::parties::key;
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_verify::genesis::{EPOCH_BLOCKS, EPOCH_BLOCKS_MAX, FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::genesis::{
+    EPOCH_BLOCKS, EPOCH_BLOCKS_MAX, FORMAT, Founder, Genesis, GenesisFile,
+};
 use piaogen_verify::header::VALIDATORS_MAX;
 use piaogen_verify::scheme::usual;
 

@@ -6,16 +6,16 @@
 
 use crate::dice::Dice;
 use crate::ledger::{Ledger, held};
+use crate::machine::Machine;
 use crate::replica::Inner;
 use crate::state::State;
 use crate::stream::Feed;
-use crate::machine::Machine;
 use crate::world::{LATE_MAX, World};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
 use piaogen_loadgen::outcomes::{Checker as Foretold, Sent};
-use piaogen_verify::checked::CheckedBatch;
 use piaogen_order::simulation::Trace;
+use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::evidence::{Evidence, Signer};
@@ -278,7 +278,9 @@ pub(crate) fn network(world: &World, trace: &Trace) {
     let blocks = world.honest().map(|machine| held(&machine.replica.inner).blocks.clone());
     let blocks = blocks.max_by_key(Vec::len).unwrap_or_default();
     let set_of = |epoch: u64| {
-        let ground = blocks.iter().find(|block| block.header.epoch + 1 == epoch && block.header.closes_epoch());
+        let ground = blocks
+            .iter()
+            .find(|block| block.header.epoch + 1 == epoch && block.header.closes_epoch());
         match (epoch, ground) {
             (0, _) => world.governed.sets.first(),
             (_, ground) => world.governed.set(&ground?.header.next_validators),
@@ -290,7 +292,9 @@ pub(crate) fn network(world: &World, trace: &Trace) {
                 let later = *key >= world.governed.sets[0].keys().len();
                 ledger.add("epochs in which a later key votes", u64::from(later));
             }
-            _ => ledger.violation(format!("key {key} votes in epoch {epoch}, and is not of its set")),
+            _ => {
+                ledger.violation(format!("key {key} votes in epoch {epoch}, and is not of its set"))
+            }
         }
     }
     for (by, who) in &trace.blocked {
@@ -321,7 +325,9 @@ pub(crate) fn network(world: &World, trace: &Trace) {
             Some(liars) if !liars.is_empty() && liars.iter().all(is_liar) => {
                 ledger.count("double votes proved");
             }
-            _ => ledger.violation(format!("key {by} has evidence that proves no lie: {evidence:?}")),
+            _ => {
+                ledger.violation(format!("key {by} has evidence that proves no lie: {evidence:?}"))
+            }
         }
     }
 }

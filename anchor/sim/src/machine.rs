@@ -31,9 +31,9 @@ pub(crate) enum Phase {
 /// A machine.
 pub(crate) struct Machine {
     pub(crate) replica: Arc<Replica>,
-    /// Its other self, with the number of the first application behind those of all keys that is its.
+    /// Its other self, where it equivocates.
     pub(crate) second: Option<Arc<Replica>>,
-    /// Its keys, by number, and their applications of the second self.
+    /// Its keys, by number, and the applications of its second self under them.
     pub(crate) keys: Vec<usize>,
     pub(crate) seconds: Vec<usize>,
     /// Which of its keys it has now.

@@ -79,10 +79,7 @@ impl Fault {
 
     /// Whether it takes from a validator what it had, or makes it another than the rest.
     fn harms(self) -> bool {
-        matches!(
-            self,
-            Fault::BitFlip | Fault::Wipe | Fault::BrokerLies | Fault::BrokerLosesTail
-        )
+        matches!(self, Fault::BitFlip | Fault::Wipe | Fault::BrokerLies | Fault::BrokerLosesTail)
     }
 }
 
@@ -230,12 +227,7 @@ impl Plan {
     }
 }
 
-fn episode(
-    config: &Config,
-    machines: usize,
-    frail: &[usize],
-    dice: &mut Dice,
-) -> Option<Episode> {
+fn episode(config: &Config, machines: usize, frail: &[usize], dice: &mut Dice) -> Option<Episode> {
     let fault = config.fault.unwrap_or_else(|| Fault::ALL[dice.place(Fault::ALL.len())]);
     let from_ms = dice.between(BEGIN_MS, END_MS);
     let to_ms = from_ms + dice.between(300, 2_500);

@@ -160,9 +160,8 @@ impl Feed {
 
     /// The next offset of each partition whose end the broker has lost.
     pub(crate) fn short(&self, stream: &Stream) -> Vec<(usize, u64)> {
-        let end = |(partition, kept): (&usize, &usize)| {
-            (*partition, end(&stream.0[*partition], *kept))
-        };
+        let end =
+            |(partition, kept): (&usize, &usize)| (*partition, end(&stream.0[*partition], *kept));
         self.kept.iter().map(end).collect()
     }
 

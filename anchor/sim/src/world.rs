@@ -249,7 +249,12 @@ impl World {
         let ledger = &self.shared.ledger;
         for machine in &mut self.machines {
             machine.turn(now, ledger, &mut said);
-            machine.start(now, &self.governed, self.bend.as_deref().map(|bend| bend as _), &mut said);
+            machine.start(
+                now,
+                &self.governed,
+                self.bend.as_deref().map(|bend| bend as _),
+                &mut said,
+            );
             machine.regain(ledger);
         }
         self.watch();
@@ -268,9 +273,10 @@ impl World {
     fn produce(&mut self, now: u64) {
         let registry = PARTITIONS as usize;
         let end = held(&self.shared.stream).ends()[registry];
-        let executed = self.machines.iter().any(|machine| {
-            held(&machine.replica.inner).state.tip.cut.0[registry] >= end
-        });
+        let executed = self
+            .machines
+            .iter()
+            .any(|machine| held(&machine.replica.inner).state.tip.cut.0[registry] >= end);
         if !executed {
             return;
         }

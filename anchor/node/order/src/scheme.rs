@@ -16,17 +16,17 @@ use commonware_codec::types::lazy::Lazy;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadRangeExt, Write};
 use commonware_consensus::simplex::scheme::Namespace;
 use commonware_consensus::simplex::types::Subject;
+use commonware_cryptography::Digest;
 use commonware_cryptography::certificate::{
     AssemblyError, Attestation, Membership, Namespace as _, Scheme as SchemeTrait, Signers,
     Subject as _, Verification, Verifier, verify_then_assemble,
 };
-use commonware_cryptography::Digest;
 use commonware_parallel::Strategy;
 use commonware_utils::iter::NonEmpty;
 use commonware_utils::ordered::{Quorum as _, Set};
 use commonware_utils::{N3f1, Participant, union_unique};
-use piaogen_crypto::sm2::{self, Job, KeyTable, PublicKey};
 use piaogen_crypto::Lanes;
+use piaogen_crypto::sm2::{self, Job, KeyTable, PublicKey};
 use rand::CryptoRng;
 use std::fmt;
 use std::sync::Arc;
@@ -87,7 +87,8 @@ impl Scheme {
             Some((table, sm2::Signature(signature.get()?.0)))
         };
         let Some(votes) = votes.map(vote).collect::<Option<Vec<_>>>() else { return false };
-        let job = |(table, signature)| Job { key: KeyTable::key(table), message: &message, signature };
+        let job =
+            |(table, signature)| Job { key: KeyTable::key(table), message: &message, signature };
         let jobs: Vec<Job<'_>> =
             votes.iter().map(|(table, signature)| job((*table, signature))).collect();
         let tables: Vec<_> = votes.iter().map(|(table, _)| Some(*table)).collect();

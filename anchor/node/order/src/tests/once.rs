@@ -144,10 +144,7 @@ fn who_has_signed_nothing_in_an_epoch_needs_no_votes_of_it() {
     std::fs::remove_dir_all(folder.join("known").join("order")).unwrap();
     let error = start(resumed("known"), &secret(1), chain.clone()).unwrap_err();
     let refused = |error: &OrderError| {
-        matches!(
-            error,
-            OrderError::Refused(Refused::VotesMissing { .. } | Refused::Older { .. })
-        )
+        matches!(error, OrderError::Refused(Refused::VotesMissing { .. } | Refused::Older { .. }))
     };
     assert!(refused(&error), "{error}");
 }
