@@ -37,9 +37,6 @@ use crate::cpu;
 use crate::simd::limbs::{self, Words, Work};
 use alloc::vec::Vec;
 
-/// Batches below this size are done one by one: lanes that stay empty cost as much as full ones.
-const FEWEST: usize = 4;
-
 /// The vectors that lanes are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Backend {
@@ -103,7 +100,7 @@ impl Backend {
 /// Verifies each item and writes its verdict.
 pub(crate) fn verify_batch(backend: Backend, items: &[Item<'_>], out: &mut [bool]) {
     assert_eq!(items.len(), out.len(), "one verdict for each item");
-    if backend == Backend::Portable || items.len() < FEWEST {
+    if backend == Backend::Portable || items.is_empty() {
         return verify::portable(items, out);
     }
     backend.run(verify::Verify { items, out });
@@ -118,7 +115,7 @@ pub(crate) fn sign_batch(
     out: &mut [Signature],
 ) {
     assert_eq!(items.len(), out.len(), "one signature for each item");
-    if backend == Backend::Portable || items.len() < FEWEST {
+    if backend == Backend::Portable || items.is_empty() {
         for ((key, e), signature) in items.iter().zip(out) {
             *signature = super::sign_digest(key, e, &[]);
         }

@@ -12,7 +12,7 @@
 
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, sm3};
-use piaogen_order::simulation::{Event, Link, Plan, Trace, run};
+use piaogen_order::simulation::{Event, Link, Look, Plan, Trace, run_watched};
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_verify::certificate::{Certificate, NAMESPACE};
 use piaogen_verify::header::{Cut, HEADER_LEN, SHARD_LEN, ValidatorSet};
@@ -93,8 +93,17 @@ impl Application for Chain {
 struct Run {
     trace: Trace,
     blocks: usize,
+    /// Mean time between blocks, once all have one.
+    interval: Duration,
     cpu: Duration,
     certificate: Vec<u8>,
+}
+
+/// What is seen of a set in the run: when all had a block, with how many of the first, and the end.
+#[derive(Clone, Copy, Default)]
+struct Steady {
+    from: Option<(Duration, usize)>,
+    to: Option<(Duration, usize)>,
 }
 
 /// User and system time of this process.
@@ -116,15 +125,32 @@ fn simulate(count: usize, link: Link, blocks: usize) -> Run {
     let namespace = [&NAMESPACE[..], &CHAIN].concat();
     let plan = Plan { link, events: start.collect(), ..Plan::new(1, namespace, GENESIS, BODY) };
     let watched = chains.clone();
+    let steady = Arc::new(Mutex::new(Steady::default()));
+    let seen = steady.clone();
     let height = |chain: &Arc<Chain>| chain.0.lock().unwrap().finals.len();
-    let done = move || watched.iter().all(|chain| height(chain) >= blocks);
+    let watch = move |now| {
+        let first = height(&watched[0]);
+        let mut seen = seen.lock().unwrap();
+        if seen.from.is_none() && watched.iter().all(|chain| height(chain) > 0) {
+            seen.from = Some((now, first));
+        }
+        let done = seen.from.is_some_and(|(_, before)| first >= before + blocks);
+        if done {
+            seen.to.get_or_insert((now, first));
+        }
+        Look { events: Vec::new(), done }
+    };
     let applications = chains.iter().map(|chain| chain.clone() as Arc<dyn Application>).collect();
     let before = cpu();
-    let trace = run(plan, secrets(count), applications, done).unwrap();
+    let trace = run_watched(plan, secrets(count), applications, watch).unwrap();
     let cpu = cpu() - before;
     let finals = chains[0].finals(1, usize::MAX, usize::MAX);
     let certificate = finals.last().unwrap().finalization.clone();
-    Run { trace, blocks: finals.len(), cpu, certificate }
+    let Steady { from: Some((from, first)), to: Some((to, last)) } = *steady.lock().unwrap() else {
+        panic!("the run ended before it was done");
+    };
+    let interval = (to - from) / (last - first) as u32;
+    Run { trace, blocks: finals.len(), interval, cpu, certificate }
 }
 
 /// The median of times.
@@ -134,14 +160,14 @@ fn median(mut all: Vec<Duration>) -> Duration {
 }
 
 fn report(count: usize, name: &str, link: Link, blocks: usize) -> Vec<u8> {
-    let Run { trace, blocks, cpu, certificate } = simulate(count, link, blocks);
+    let Run { trace, blocks, interval, cpu, certificate } = simulate(count, link, blocks);
     let each = (blocks * count) as f64;
     let sum = |pick: fn(&piaogen_order::simulation::Traffic) -> u64| {
         trace.traffic.iter().flatten().map(pick).sum::<u64>() as f64 / each
     };
     println!(
         "| {count} | {name} | {blocks} | {:.0} | {:.0} | {:.0} | {:.1} | {:.2} |",
-        trace.elapsed.as_secs_f64() * 1e3 / blocks as f64,
+        interval.as_secs_f64() * 1e3,
         median(trace.finality).as_secs_f64() * 1e3,
         sum(|traffic| traffic.messages),
         sum(|traffic| traffic.bytes) / 1e3,
@@ -192,7 +218,7 @@ fn main() {
     println!("|---|---|---|---|---|---|---|---|");
     let mut certificates = Vec::new();
     for count in &sizes {
-        let blocks = if *count > 50 { 10 } else { 100 };
+        let blocks = if *count > 50 { 20 } else { 100 };
         certificates.push(report(*count, "20 ms ± 5", link(20, 5), blocks));
         report(*count, "1 ms", link(1, 0), blocks);
     }
