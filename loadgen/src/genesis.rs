@@ -6,7 +6,9 @@
 
 use crate::parties::key;
 use piaogen_crypto::sm2::SecretKey;
-use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, Genesis, GenesisFile};
+use piaogen_verify::genesis::{
+    EPOCH_BLOCKS, EPOCH_BLOCKS_MAX, FORMAT, Founder, Genesis, GenesisFile,
+};
 use piaogen_verify::header::VALIDATORS_MAX;
 use piaogen_verify::scheme::usual;
 
@@ -50,10 +52,23 @@ pub fn demo_chain(seed: u64, partitions: u32, validators: u32, time_ms: i64) -> 
         epoch_blocks: EPOCH_BLOCKS,
         authority_quorum: None,
     };
-    let mut bytes = serde_json::to_vec_pretty(&file).expect("strings and numbers become JSON");
+    finish(&file, authority, keys)
+}
+
+fn finish(file: &GenesisFile, authority: SecretKey, validators: Vec<SecretKey>) -> DemoChain {
+    let mut bytes = serde_json::to_vec_pretty(file).expect("strings and numbers become JSON");
     bytes.push(b'\n');
     let genesis = Genesis::parse(&bytes).expect("every part was made within its limits");
-    DemoChain { bytes, genesis, authority, validators: keys }
+    DemoChain { bytes, genesis, authority, validators }
+}
+
+impl DemoChain {
+    /// The same with epochs of so many blocks, at least one; it is another chain.
+    pub fn with_epochs_of(self, blocks: u64) -> DemoChain {
+        let epoch_blocks = blocks.clamp(1, EPOCH_BLOCKS_MAX);
+        let file = GenesisFile { epoch_blocks, ..self.genesis.file };
+        finish(&file, self.authority, self.validators)
+    }
 }
 
 fn public_hex(key: &SecretKey) -> String {
@@ -72,5 +87,9 @@ mod tests {
         assert_eq!(keys, chain.genesis.validators.keys());
         assert_ne!(chain.genesis.chain, demo_chain(2, 4, 4, 1_795_000_000_000).genesis.chain);
         demo_chain(u64::MAX, 0, 0, 0);
+        let short = chain.clone().with_epochs_of(0);
+        assert_eq!(short.genesis.file.epoch_blocks, 1);
+        assert_ne!(short.genesis.chain, chain.genesis.chain);
+        assert_eq!(short.genesis.validators, chain.genesis.validators);
     }
 }

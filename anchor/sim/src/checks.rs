@@ -6,44 +6,50 @@
 
 use crate::dice::Dice;
 use crate::ledger::{Ledger, held};
-use crate::plan::Role;
+use crate::machine::Machine;
 use crate::replica::Inner;
 use crate::state::State;
 use crate::stream::Feed;
-use crate::world::{World, links};
-use piaogen_crypto::Lanes;
+use crate::world::{LATE_MAX, World};
+use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
 use piaogen_loadgen::outcomes::{Checker as Foretold, Sent};
+use piaogen_order::simulation::Trace;
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::{Entry, Outcome};
+use piaogen_verify::evidence::{Evidence, Signer};
 use piaogen_verify::follow::Follower;
 use piaogen_verify::header::shards_root;
 use piaogen_verify::opening;
+use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record::RecordKind;
 use piaogen_verify::status::StatusReceipt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Records of each shard whose receipts are made and checked at each validator.
-const RECEIPTS: usize = 12;
+const RECEIPTS: usize = 3;
+/// Epochs of which each validator's receipts are made and checked.
+const EPOCHS: usize = 3;
 
 /// Checks everything; what is wrong is a violation in the ledger.
 pub(crate) fn check(world: &World, seed: u64) {
     let mut dice = Dice::new(seed, 3);
     let again = execute_again(world);
-    for replica in &world.replicas {
-        let inner = held(&replica.inner);
-        if inner.character.role != Role::Honest {
-            continue;
-        }
+    let mut seen = HashSet::new();
+    for machine in world.honest() {
+        let inner = held(&machine.replica.inner);
         let mut found = Found { who: inner.character.who, ledger: &world.shared.ledger };
         nothing_is_lost(world, &inner, &mut found);
+        epochs(world, &inner, &mut found);
         roots(world, &inner, again.as_ref(), &mut found);
         outcomes(world, &inner, &mut found);
         receipts(world, &inner, &mut dice, &mut found);
-        history(world, &inner, &mut dice, &mut found);
+        earlier_receipts(world, &inner, &mut dice, &mut found);
+        history(world, &inner, (&mut dice, &mut seen), &mut found);
+        regained(machine, &mut found);
     }
 }
 
@@ -74,19 +80,18 @@ fn nothing_is_lost(world: &World, inner: &Inner, found: &mut Found<'_>) {
         }
     }
     // The last few are on their way.
-    if missing > 3 {
+    if missing > LATE_MAX {
         found.wrong(format!("P7: {missing} final blocks of others are missing"));
     }
 }
 
 /// The longest chain, executed once more from the stream as it is, without interruption.
-fn execute_again(world: &World) -> Option<State> {
+pub(crate) fn execute_again(world: &World) -> Option<State> {
     let stream = held(&world.shared.stream);
     let mut feed = Feed::new(vec![0; stream.0.len()]);
-    feed.look(&stream, u64::MAX, &mut Dice::new(0, 0));
-    let honest = world.replicas.iter().map(|replica| held(&replica.inner));
-    let honest = honest.filter(|inner| inner.character.role == Role::Honest);
-    let blocks = honest.map(|inner| inner.blocks.clone()).max_by_key(Vec::len)?;
+    feed.look(&stream, u64::MAX, &mut Dice::new(0, 0)).ok()?;
+    let honest = world.honest().map(|machine| held(&machine.replica.inner).blocks.clone());
+    let blocks = honest.max_by_key(Vec::len)?;
     let genesis = &world.shared.genesis;
     let context = CheckContext {
         chain: genesis.chain,
@@ -187,6 +192,8 @@ fn receipts(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>
                 found.wrong(format!("P2: no receipt for record {index} of shard {shard}"));
                 continue;
             };
+            let changes = world.governed.changes(&inner.blocks, header.height);
+            let receipt = Receipt { changes, ..receipt };
             let offset = sent[index].offset;
             let one = Sent { what: what.clone(), offset, at: Instant::now() };
             if let Err(mismatch) = foretold.check(&one, &receipt.encode(), document) {
@@ -216,11 +223,128 @@ fn receipts(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>
     }
 }
 
+/// P2: what was given out in earlier epochs holds from the genesis on, and for ever.
+fn earlier_receipts(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>) {
+    let ends: Vec<_> = inner.blocks.iter().filter(|block| block.header.closes_epoch()).collect();
+    for _ in 0..EPOCHS.min(ends.len()) {
+        let block = ends[dice.place(ends.len())];
+        let header = &block.header;
+        let shard = dice.place(world.sent.len());
+        let covered = inner.state.after[header.height as usize - 1][shard].log_size;
+        if covered == 0 {
+            continue;
+        }
+        let place = (shard, dice.below(covered));
+        let receipt = inner.state.receipt(place, Vec::new(), header, &block.finalization);
+        let changes = world.governed.changes(&inner.blocks, header.height);
+        let receipt = receipt.map(|receipt| Receipt { changes, ..receipt }.encode());
+        let receipt = receipt.and_then(|bytes| Receipt::decode(&bytes).ok());
+        match receipt.map(|receipt| receipt.verify(&world.trust)) {
+            Some(Ok(_)) => found.count("receipts of earlier epochs verified"),
+            Some(Err(refusal)) => found.wrong(format!("P2: epoch {}: {refusal}", header.epoch)),
+            None => found.wrong(format!("P2: no receipt of epoch {}", header.epoch)),
+        }
+    }
+}
+
+/// The sets are those that were decided, and when.
+fn epochs(world: &World, inner: &Inner, found: &mut Found<'_>) {
+    if let Some(what) = world.governed.differs(&inner.blocks, &world.steps) {
+        found.wrong(format!("epochs: {what}"));
+    }
+    let ends = inner.blocks.iter().filter(|block| block.header.closes_epoch());
+    let changes = world.governed.changes(&inner.blocks, u64::MAX).len() as u64;
+    let mut ledger = held(found.ledger);
+    ledger.add("epochs ended", ends.count() as u64);
+    ledger.add("sets handed over", changes);
+}
+
+/// Who lost its folder has everything again.
+fn regained(machine: &Machine, found: &mut Found<'_>) {
+    if let Some(height) = machine.wiped {
+        found.wrong(format!("P7: of {height} blocks some are missing after a loss"));
+    }
+}
+
+/// What was sent over the network: honest validators vote once and in their epochs, and what they
+/// have against others is true.
+pub(crate) fn network(world: &World, trace: &Trace) {
+    let mut ledger = held(&world.shared.ledger);
+    for (key, view) in &trace.doubles {
+        ledger.violation(format!("key {key} votes twice in view {view}"));
+    }
+    let honest: Vec<usize> =
+        world.honest().flat_map(|machine| machine.keys.iter().copied()).collect();
+    let blocks = world.honest().map(|machine| held(&machine.replica.inner).blocks.clone());
+    let blocks = blocks.max_by_key(Vec::len).unwrap_or_default();
+    let set_of = |epoch: u64| {
+        let ground = blocks
+            .iter()
+            .find(|block| block.header.epoch + 1 == epoch && block.header.closes_epoch());
+        match (epoch, ground) {
+            (0, _) => world.governed.sets.first(),
+            (_, ground) => world.governed.set(&ground?.header.next_validators),
+        }
+    };
+    for (key, epoch) in &trace.voted {
+        match set_of(*epoch) {
+            Some(set) if world.governed.is_of(*key, set) => {
+                let later = *key >= world.governed.sets[0].keys().len();
+                ledger.add("epochs in which a later key votes", u64::from(later));
+            }
+            _ => {
+                ledger.violation(format!("key {key} votes in epoch {epoch}, and is not of its set"))
+            }
+        }
+    }
+    for (by, who) in &trace.blocked {
+        let both = honest.contains(by) && honest.contains(who);
+        let what = if both { "honest ones blocked by honest ones" } else { "liars blocked" };
+        ledger.add(what, u64::from(honest.contains(by)));
+    }
+    for (by, evidence) in &trace.evidence {
+        let named = match evidence.clone() {
+            Evidence::DoubleVote { key, epoch, view, first, second, .. } => {
+                let ground = blocks.iter().find(|block| block.header.epoch == epoch);
+                let height = ground.map_or(0, |block| block.header.height);
+                let changes = world.governed.changes(&blocks, height);
+                let whole = Evidence::DoubleVote { changes, key, epoch, view, first, second };
+                let read = Evidence::decode(&whole.encode()).ok();
+                read.and_then(|read| read.verify(&world.trust).ok()).map(|verdict| verdict.liars)
+            }
+            _ => None,
+        };
+        let is_liar = |signer: &Signer| {
+            let is = |key: &usize| {
+                let public = world.governed.secrets[*key].public_key();
+                *signer == Signer::Validator(public.to_compressed())
+            };
+            !honest.iter().any(is)
+        };
+        match named {
+            Some(liars) if !liars.is_empty() && liars.iter().all(is_liar) => {
+                ledger.count("double votes proved");
+            }
+            _ => {
+                ledger.violation(format!("key {by} has evidence that proves no lie: {evidence:?}"))
+            }
+        }
+    }
+}
+
 /// P5: headers and logs only grow, and every header has its certificate.
-fn history(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>) {
+/// `seen` are headers with certificates that hold: validators have many in common.
+fn history(
+    world: &World,
+    inner: &Inner,
+    (dice, seen): (&mut Dice, &mut HashSet<(Digest, Vec<u8>)>),
+    found: &mut Found<'_>,
+) {
     let Ok(mut follower) = Follower::new(&world.trust) else { return };
-    for link in links(&world.shared.genesis.header(), &inner.blocks) {
-        if let Err(refusal) = follower.take(&link) {
+    for link in world.governed.links(&world.shared.genesis.header(), &inner.blocks, 0) {
+        let fresh = seen.insert((link.header.digest(), link.certificate.clone()));
+        let taken = if fresh { follower.take(&link) } else { follower.take_again(&link) };
+        if let Err(refusal) = taken {
             return found.wrong(format!("P5: block {}: {refusal}", link.header.height));
         }
     }
@@ -235,7 +359,7 @@ fn history(world: &World, inner: &Inner, dice: &mut Dice, found: &mut Found<'_>)
             newer: new.header,
             proof: inner.state.history(older, newer),
             certificate: new.finalization.clone(),
-            changes: Vec::new(),
+            changes: world.governed.changes(&inner.blocks, newer),
         };
         if let Err(refusal) = proof.verify(&world.trust) {
             found.wrong(format!("P5: blocks {older} and {newer}: {refusal}"));

@@ -16,20 +16,27 @@
 //! | P5 | a witness follows whom it happens to ask; consistency proofs of headers and logs |
 //! | P6 | not here: `storage` tests archives with real Parquet |
 //! | P7 | what was final at any honest validator is final at all, and is still there after a crash |
+//! | epochs | each block is of the epoch and set that were decided in the stream, counted block by block; receipts of each epoch verify from the genesis; who is not of a set votes for nothing in its epoch |
+//! | votes | no honest validator votes twice; the evidence that honest ones have verifies, and names liars only |
+//! | faults bite | who is cut off gets nothing, halves without a quorum halt, what a broker holds back is not executed; who lost its folder has all blocks again |
 //! | it goes on | after the last fault every record becomes final and provable at all |
 //!
 //! The simulated data folder follows the order of durability of a node's, with simpler files: the
-//! files themselves are tested in `storage`, with real crashes. A run is one epoch.
+//! files themselves are tested in `storage`, with real crashes.
 //!
-//! Good starting points: `plan.rs` says what goes wrong, `world.rs` lets it, `checks.rs` judges.
+//! Good starting points: `plan.rs` says what goes wrong, `faults.rs` lets it, `govern.rs` says who is
+//! of which set, `checks.rs` judges.
 
 #![forbid(unsafe_code)]
 
 mod checks;
 mod dice;
 mod disk;
+mod faults;
 mod folder;
+mod govern;
 mod ledger;
+mod machine;
 mod plan;
 mod replica;
 mod state;
@@ -40,10 +47,11 @@ mod world;
 
 pub use plan::{Config, Fault, Role};
 
+use govern::Governed;
 use ledger::held;
 use piaogen_anchor::body::Body;
 use piaogen_order::Application;
-use piaogen_order::simulation::{self, SimulationError};
+use piaogen_order::simulation::{self, Event, SimulationError, Trace};
 use piaogen_verify::certificate::NAMESPACE;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -86,48 +94,63 @@ impl Report {
 
 /// Runs a seed.
 pub fn run(config: &Config) -> Report {
-    run_changed(config, |_| {})
+    let (world, trace) = play(config, Vec::new(), |_| {});
+    report(&held(&world), config, trace)
 }
 
-/// Runs a seed in a world that is changed first.
-fn run_changed(config: &Config, change: impl FnOnce(&mut World)) -> Report {
-    let chain = world::chain(config);
-    let mut world = World::new(config, &chain);
+/// Runs a seed in a world that is changed first, with what else happens in the network. The trace is
+/// there where the run came to its end.
+fn play(
+    config: &Config,
+    events: Vec<(Duration, Event)>,
+    change: impl FnOnce(&mut World),
+) -> (Arc<Mutex<World>>, Option<Trace>) {
+    let governed = Governed::new(config);
+    let chain = world::chain(config, &governed);
+    let mut world = World::new(config, &chain, governed);
     change(&mut world);
-    let applications = world.replicas.iter().map(|one| one.clone() as Arc<dyn Application>);
     let genesis = chain.genesis.header();
     let namespace = [&NAMESPACE[..], &chain.genesis.chain].concat();
     let body_bytes_max = Body::bytes_max(genesis.shards as usize);
     let plan = simulation::Plan {
         link: world.link(),
-        limit: Duration::from_millis(world.heal_ms() + PATIENCE_MS),
+        limit: Duration::from_millis(world.plan.heal_ms + PATIENCE_MS),
         roles: world.roles(),
+        events,
         ..simulation::Plan::new(config.seed, namespace, genesis.digest(), body_bytes_max)
     };
-    let applications = applications.collect();
+    let applications = world.applications().into_iter().map(|one| one as Arc<dyn Application>);
+    let (applications, secrets) = (applications.collect(), world.governed.secrets.clone());
     let world = Arc::new(Mutex::new(world));
     let watched = world.clone();
-    let keys = chain.validators.clone();
     let watch = move |now| held(&watched).look(now);
-    let ended = simulation::run_watched(plan, keys, applications, watch);
-    let world = held(&world);
-    let shared = world.shared.clone();
-    let (fingerprint, elapsed) = match ended {
-        Ok(trace) => (trace.fingerprint, trace.elapsed),
-        Err(SimulationError::Limit { limit }) => {
-            held(&shared.ledger).violation(format!("it does not go on: {}", world.missing()));
-            (String::new(), limit)
-        }
+    let ended = simulation::run_watched(plan, secrets, applications, watch);
+    let trace = match ended {
+        Ok(trace) => Some(trace),
         Err(error) => {
-            held(&shared.ledger).violation(error.to_string());
-            (String::new(), Duration::ZERO)
+            let world = held(&world);
+            held(&world.shared.ledger).violation(match error {
+                SimulationError::Limit { .. } => format!("it does not go on: {}", world.missing()),
+                error => error.to_string(),
+            });
+            None
         }
     };
-    let good = held(&shared.ledger).violations.is_empty();
-    if good {
-        checks::check(&world, config.seed);
+    (world, trace)
+}
+
+/// Checks what came of a run.
+fn report(world: &World, config: &Config, trace: Option<Trace>) -> Report {
+    if let Some(trace) = &trace {
+        checks::network(world, trace);
     }
-    let ledger = held(&shared.ledger);
+    if held(&world.shared.ledger).violations.is_empty() {
+        checks::check(world, config.seed);
+    }
+    let ledger = held(&world.shared.ledger);
+    let limit = Duration::from_millis(world.plan.heal_ms + PATIENCE_MS);
+    let (fingerprint, elapsed) =
+        trace.map_or((String::new(), limit), |trace| (trace.fingerprint, trace.elapsed));
     Report {
         seed: config.seed,
         fingerprint,

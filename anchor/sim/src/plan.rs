@@ -8,7 +8,7 @@
 //! - The same configuration gives the same plan.
 
 use crate::dice::Dice;
-use piaogen_order::simulation::{self, Link};
+use piaogen_order::simulation::{self, Link, Side};
 use std::time::Duration;
 
 /// What goes wrong.
@@ -34,11 +34,14 @@ pub enum Fault {
     BrokerStalls,
     /// A broker shows a validator other bytes than the rest.
     BrokerLies,
+    /// A broker loses the last records of a partition, which its validator has read already. They
+    /// stay away, or others come in their places.
+    BrokerLosesTail,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::BitFlip,
@@ -49,6 +52,7 @@ impl Fault {
         Fault::ClockBack,
         Fault::BrokerStalls,
         Fault::BrokerLies,
+        Fault::BrokerLosesTail,
     ];
 
     /// Its name on the command line.
@@ -64,6 +68,7 @@ impl Fault {
             Fault::ClockBack => "clock-back",
             Fault::BrokerStalls => "broker-stalls",
             Fault::BrokerLies => "broker-lies",
+            Fault::BrokerLosesTail => "broker-loses-tail",
         }
     }
 
@@ -74,7 +79,7 @@ impl Fault {
 
     /// Whether it takes from a validator what it had, or makes it another than the rest.
     fn harms(self) -> bool {
-        matches!(self, Fault::BitFlip | Fault::Wipe | Fault::BrokerLies)
+        matches!(self, Fault::BitFlip | Fault::Wipe | Fault::BrokerLies | Fault::BrokerLosesTail)
     }
 }
 
@@ -91,12 +96,21 @@ pub enum Role {
     Replays,
     /// Sends more than anybody may, and garbage.
     Floods,
+    /// Is two with one key, each with an execution of its own, and tells one to some validators and
+    /// the other to the rest; one honest validator hears both.
+    Equivocates,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 5] =
-        [Role::Honest, Role::WrongRoots, Role::Withholds, Role::Replays, Role::Floods];
+    pub const ALL: [Role; 6] = [
+        Role::Honest,
+        Role::WrongRoots,
+        Role::Withholds,
+        Role::Replays,
+        Role::Floods,
+        Role::Equivocates,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -106,16 +120,19 @@ impl Role {
             Role::Withholds => "withholds",
             Role::Replays => "replays",
             Role::Floods => "floods",
+            Role::Equivocates => "equivocates",
         }
     }
 
-    /// What the network is told of it; who lies about roots speaks like anybody else.
-    pub(crate) fn in_network(self) -> Option<simulation::Role> {
+    /// What the network is told of it; who lies about roots speaks like anybody else. Who
+    /// equivocates tells these two sides.
+    pub(crate) fn in_network(self, (first, second): (Side, Side)) -> Option<simulation::Role> {
         match self {
             Role::Honest | Role::WrongRoots => None,
             Role::Withholds => Some(simulation::Role::Withholds),
             Role::Replays => Some(simulation::Role::Replays),
             Role::Floods => Some(simulation::Role::Floods),
+            Role::Equivocates => Some(simulation::Role::Equivocates { first, second }),
         }
     }
 
@@ -140,12 +157,16 @@ pub struct Config {
     pub faults: bool,
     /// So many validators behave like this; without it, what the seed says.
     pub role: Option<(Role, usize)>,
+    /// Whether the validator set changes, in epochs; without it, what the seed says.
+    pub epochs: Option<bool>,
 }
 
 impl Config {
     /// The usual run of a seed, with four validators.
     pub fn new(seed: u64) -> Config {
-        Config { seed, validators: 4, records: 120, fault: None, faults: true, role: None }
+        let (validators, records) = (4, 120);
+        let (fault, role, epochs) = (None, None, None);
+        Config { seed, validators, records, fault, faults: true, role, epochs }
     }
 }
 
@@ -176,12 +197,13 @@ const BEGIN_MS: u64 = 400;
 const END_MS: u64 = 6_000;
 
 impl Plan {
-    pub(crate) fn new(config: &Config) -> Plan {
+    /// What befalls so many machines.
+    pub(crate) fn new(config: &Config, machines: usize) -> Plan {
         let mut dice = Dice::new(config.seed, 1);
         let n = config.validators;
         let f = n.saturating_sub(1) / 3;
         let frail: Vec<usize> = (0..f).map(|i| (dice.place(n) + i) % n).collect();
-        let mut roles = vec![Role::Honest; n];
+        let mut roles = vec![Role::Honest; machines];
         let (role, liars) = config.role.unwrap_or_else(|| {
             let lies = config.faults && config.fault.is_none() && dice.percent(25);
             // Half of those that lie do so about roots.
@@ -192,7 +214,7 @@ impl Plan {
         (0..liars.min(n)).for_each(|i| roles[(first + i) % n] = role);
         let count = if config.faults { dice.between(2, 6) } else { 0 };
         let mut episodes: Vec<Episode> =
-            (0..count).filter_map(|_| episode(config, &frail, &mut dice)).collect();
+            (0..count).filter_map(|_| episode(config, machines, &frail, &mut dice)).collect();
         episodes.sort_by_key(|episode| episode.from_ms);
         let end = episodes.iter().map(|episode| episode.to_ms).max().unwrap_or(0);
         let bad = config.faults && config.fault.is_none();
@@ -205,11 +227,11 @@ impl Plan {
     }
 }
 
-fn episode(config: &Config, frail: &[usize], dice: &mut Dice) -> Option<Episode> {
+fn episode(config: &Config, machines: usize, frail: &[usize], dice: &mut Dice) -> Option<Episode> {
     let fault = config.fault.unwrap_or_else(|| Fault::ALL[dice.place(Fault::ALL.len())]);
     let from_ms = dice.between(BEGIN_MS, END_MS);
     let to_ms = from_ms + dice.between(300, 2_500);
-    let any = dice.place(config.validators);
+    let any = dice.place(machines);
     let how = dice.below(1 << 32);
     // A set that none may fail of is harmed by nothing.
     let whom = if fault.harms() { *frail.get(dice.place(frail.len()))? } else { any };

@@ -7,6 +7,7 @@
 //!
 //! Invariants
 //! - After the power has failed, or the chain turned out to be another one, nothing is answered.
+//! - Nothing is made or voted for in another epoch than the one whose engine runs.
 //! - A liar keeps and executes like anybody else; it lies only as its role says.
 
 use crate::dice::Dice;
@@ -15,11 +16,12 @@ use crate::folder::{Final, Folder, Found};
 use crate::ledger::{Ledger, held};
 use crate::plan::Role;
 use crate::state::State;
-use crate::stream::{Feed, Stream};
+use crate::stream::{Feed, Stream, TailLost};
 use piaogen_anchor::block::{Divergence, Judgement, Stand, follows};
 use piaogen_anchor::body::Body;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory, Keys, Verifier};
+use piaogen_order::simulation::Turn;
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::genesis::Genesis;
@@ -34,6 +36,18 @@ const INTERVAL_MS: u64 = 150;
 const IDLE_MS: u64 = 900;
 /// How many bodies of final blocks are remembered with their entries.
 const RECENT: usize = 64;
+
+/// What was done to a disk while its validator was down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Damage {
+    /// Nothing.
+    #[default]
+    None,
+    /// A bit flipped.
+    Flipped,
+    /// Everything is gone.
+    Wiped,
+}
 
 /// What all validators of a run share.
 pub(crate) struct Shared {
@@ -79,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) blocks: Vec<Final>,
     /// Why it stopped by itself.
     pub(crate) halted: Option<String>,
+    /// The epoch whose engine runs.
+    engine: u64,
     queue: VecDeque<usize>,
     pending: BTreeMap<Digest, Vec<u8>>,
     recent: VecDeque<(Digest, Vec<u8>)>,
@@ -113,6 +129,7 @@ impl Replica {
             state: State::new(genesis),
             blocks: Vec::new(),
             halted: None,
+            engine: 0,
             queue: VecDeque::new(),
             pending: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -125,26 +142,46 @@ impl Replica {
         Replica { shared: shared.clone(), inner: Mutex::new(inner) }
     }
 
-    /// Starts again from what is on disk. `excused`: its disk was damaged on purpose.
-    pub(crate) fn restart(&self, excused: bool) {
+    /// Starts again from what is on disk, to which this was done.
+    pub(crate) fn restart(&self, damage: Damage) {
         let mut inner = held(&self.inner);
         let (before, voted) = (inner.blocks.clone(), std::mem::take(&mut inner.voted));
-        inner.restart(&self.shared);
+        let damaged = inner.restart(&self.shared);
         let who = inner.character.who;
-        let kept = before.len() <= inner.blocks.len();
         let bodies = voted.iter().filter(|(_, height)| **height > inner.blocks.len() as u64);
         let bodies = bodies.filter(|(block, _)| !inner.pending.contains_key(*block)).count();
+        let (kept, had) = (inner.blocks.len(), before.len());
+        let same = inner.blocks.iter().zip(&before).all(|(now, then)| now.header == then.header);
         let mut ledger = held(&self.shared.ledger);
-        if !excused && !kept {
-            ledger.violation(format!(
-                "P7: validator {who} had {} final blocks before its crash, and {} after it",
-                before.len(),
-                inner.blocks.len()
-            ));
+        if !same {
+            ledger.violation(format!("validator {who} finds other final blocks than it recorded"));
+        }
+        if damage == Damage::Flipped {
+            ledger.count(if damaged { "flips noticed" } else { "flips without effect" });
+        }
+        // What is damaged and found to be so may be less; what is whole is all there.
+        let excused = damage == Damage::Wiped || (damage == Damage::Flipped && damaged);
+        if !excused && kept < had {
+            let text = format!("P7: validator {who} had {had} final blocks, and has {kept}");
+            ledger.violation(text);
         }
         if !excused && bodies > 0 {
             ledger.violation(format!("validator {who} has lost {bodies} blocks it voted for"));
         }
+    }
+
+    /// The epoch of the block after the last that is executed; its engine runs from now on.
+    pub(crate) fn turn(&self) -> Turn {
+        let mut inner = held(&self.inner);
+        let tip = &inner.state.tip.header;
+        let (epoch, validators) = tip.next_epoch();
+        let governance = inner.state.registry.governance();
+        let ground = governance.ground(tip.height).checked_sub(1);
+        let header = ground.map(|at| inner.blocks[at as usize].header);
+        let ground = header.unwrap_or_else(|| self.shared.genesis.header()).digest();
+        let set = governance.set(&validators).map(|set| set.keys().to_vec()).unwrap_or_default();
+        inner.engine = epoch;
+        Turn { epoch, set, ground }
     }
 
     /// Sees what is new in its stream, and executes what can be executed.
@@ -174,7 +211,13 @@ impl Inner {
             && tip.header.shards_root == shards_root(&tip.shards)
     }
 
-    fn restart(&mut self, shared: &Shared) {
+    /// Whether the engine that runs is of an epoch whose last block is executed.
+    pub(crate) fn epoch_is_over(&self) -> bool {
+        self.engine != self.state.tip.header.next_epoch().0
+    }
+
+    /// Opens its folder; whether something in it was damaged or torn.
+    fn restart(&mut self, shared: &Shared) -> bool {
         let Found { blocks, pending, point, effects, cut } =
             self.folder.open(&shared.genesis.header());
         let mut state = State::new(&shared.genesis);
@@ -184,7 +227,8 @@ impl Inner {
             .all(|(effects, block)| state.restore(&block.header, &block.cut, effects).is_some());
         let root = shards_root(&state.tip.shards);
         let mut ledger = held(&shared.ledger);
-        if !restored || point.is_some_and(|point| point.root != root) {
+        let refused = !restored || point.is_some_and(|point| point.root != root);
+        if refused {
             ledger.count("effects refused at a restart");
             self.folder.forget_effects();
             state = State::new(&shared.genesis);
@@ -199,11 +243,35 @@ impl Inner {
         let digest = |body: Vec<u8>| Some((Body::decode(&body)?.header.digest(), body));
         self.pending = pending.into_iter().filter_map(digest).collect();
         self.recent.clear();
+        self.open_stream(shared);
         self.catch_up(shared);
+        refused || cut > 0
+    }
+
+    /// As a node at its start: final blocks must not cover what the stream does not have.
+    fn open_stream(&mut self, shared: &Shared) {
+        self.feed.read_again();
+        let cut = self.blocks.last().map(|block| &block.cut.0);
+        for (partition, end) in self.feed.short(&held(&shared.stream)) {
+            let covered = cut.map_or(0, |cut| cut[partition]);
+            if covered > end {
+                held(&shared.ledger).count("starts refused: the stream lost records");
+                self.halted = Some(format!(
+                    "partition {partition} ends at {end}, but final blocks cover it up to {covered}"
+                ));
+            }
+        }
     }
 
     fn look(&mut self, shared: &Shared) {
-        self.feed.look(&held(&shared.stream), shared.now(), &mut self.dice);
+        let looked = self.feed.look(&held(&shared.stream), shared.now(), &mut self.dice);
+        if let Err(TailLost { partition, end, next }) = looked
+            && self.halted.is_none()
+        {
+            held(&shared.ledger).count("stopped: its stream lost records");
+            let why = format!("partition {partition} ends at {end}, and was read up to {next}");
+            self.halted = Some(why);
+        }
     }
 
     fn clock(&self, shared: &Shared) -> i64 {
@@ -286,7 +354,7 @@ impl Inner {
 
     fn propose(&mut self, shared: &Shared, parent: &Digest) -> Option<Digest> {
         let tip = &self.state.tip;
-        if tip.header.digest() != *parent || tip.header.next_epoch().0 != 0 {
+        if tip.header.digest() != *parent || self.epoch_is_over() {
             return None;
         }
         let stream = held(&shared.stream);
@@ -329,7 +397,7 @@ impl Inner {
         let available = self.feed.ends(&held(&shared.stream));
         let skew = shared.genesis.file.clock_skew_ms;
         let stand = Stand {
-            engine: 0,
+            engine: self.engine,
             last: self.blocks.len() as u64,
             tip: &self.state.tip,
             available: &available,
@@ -346,7 +414,11 @@ impl Inner {
                     false => Verdict::NotYet,
                 }
             }
-            Judgement::Unexecuted | Judgement::Behind => Verdict::NotYet,
+            Judgement::Unexecuted => Verdict::NotYet,
+            Judgement::Behind => {
+                held(&shared.ledger).count("votes withheld: the records are not here");
+                Verdict::NotYet
+            }
             Judgement::Refused(refusal) if !own => {
                 held(&shared.ledger).refused(&refusal);
                 Verdict::Bad

@@ -5,7 +5,8 @@
 //! shows to the rest.
 //!
 //! Invariants
-//! - What was shown stays shown, and a record never comes before the one below it.
+//! - What was shown stays shown, but where a broker loses its tail; and a record never comes before
+//!   the one below it.
 
 use crate::dice::Dice;
 use piaogen_verify::header::Cut;
@@ -19,6 +20,11 @@ pub(crate) struct Item {
     /// When it was sent, milliseconds from the beginning of the run.
     pub(crate) at_ms: u64,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// The next offset behind so many records.
+fn end(items: &[Item], count: usize) -> u64 {
+    count.checked_sub(1).map_or(0, |last| items[last].offset + 1)
 }
 
 /// The partitions; the registry is the last.
@@ -54,6 +60,14 @@ impl Stream {
     }
 }
 
+/// A broker has fewer records than were read of it: partition, where it ends, what was next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailLost {
+    pub(crate) partition: usize,
+    pub(crate) end: u64,
+    pub(crate) next: u64,
+}
+
 /// What a validator sees of the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Feed {
@@ -69,6 +83,8 @@ pub(crate) struct Feed {
     pub(crate) hidden: BTreeSet<(usize, u64)>,
     /// How many records of each partition were shown.
     seen: Vec<usize>,
+    /// How many the broker has of the partitions whose end it lost.
+    kept: BTreeMap<usize, usize>,
 }
 
 impl Feed {
@@ -76,15 +92,32 @@ impl Feed {
     pub(crate) fn new(delays: Vec<u64>) -> Feed {
         let seen = vec![0; delays.len()];
         let (bent, hidden) = (BTreeMap::new(), BTreeSet::new());
-        Feed { delays, stalled: false, bend_next: false, bent, hidden, seen }
+        let kept = BTreeMap::new();
+        Feed { delays, stalled: false, bend_next: false, bent, hidden, seen, kept }
     }
 
     /// Looks what is new.
-    pub(crate) fn look(&mut self, stream: &Stream, now_ms: u64, dice: &mut Dice) {
+    pub(crate) fn look(
+        &mut self,
+        stream: &Stream,
+        now_ms: u64,
+        dice: &mut Dice,
+    ) -> Result<(), TailLost> {
         if self.stalled {
-            return;
+            return Ok(());
+        }
+        for (partition, kept) in &self.kept {
+            let (partition, seen) = (*partition, self.seen[*partition]);
+            if *kept < seen {
+                let items = &stream.0[partition];
+                let (end, next) = (end(items, *kept), end(items, seen));
+                return Err(TailLost { partition, end, next });
+            }
         }
         for (partition, items) in stream.0.iter().enumerate() {
+            if self.kept.contains_key(&partition) {
+                continue;
+            }
             while let Some(item) = items.get(self.seen[partition])
                 && item.at_ms + self.delays[partition] <= now_ms
             {
@@ -97,6 +130,56 @@ impl Feed {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The broker loses the last records that it has shown of a partition, at most so many. Others
+    /// come in their places where `replaced`; else nothing does. How many it lost.
+    pub(crate) fn lose_tail(
+        &mut self,
+        stream: &Stream,
+        (partition, most): (usize, usize),
+        replaced: bool,
+        dice: &mut Dice,
+    ) -> usize {
+        let seen = self.seen[partition];
+        let kept = seen - most.min(seen);
+        if replaced {
+            for item in &stream.0[partition][kept..seen] {
+                let mut bytes = item.bytes.clone();
+                let at = dice.place(bytes.len());
+                bytes[at] ^= 1 << dice.below(8);
+                self.bent.insert((partition, item.offset), bytes);
+            }
+        } else if kept < seen {
+            let least = self.kept.entry(partition).or_insert(kept);
+            *least = kept.min(*least);
+        }
+        seen - kept
+    }
+
+    /// The next offset of each partition whose end the broker has lost.
+    pub(crate) fn short(&self, stream: &Stream) -> Vec<(usize, u64)> {
+        let end =
+            |(partition, kept): (&usize, &usize)| (*partition, end(&stream.0[*partition], *kept));
+        self.kept.iter().map(end).collect()
+    }
+
+    /// Whether the broker has lost the end of a partition.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Reads again from the beginning on what the broker has.
+    pub(crate) fn read_again(&mut self) {
+        for (partition, kept) in &self.kept {
+            self.seen[*partition] = self.seen[*partition].min(*kept);
+        }
+    }
+
+    /// The broker has again what it lost.
+    pub(crate) fn restore_tail(&mut self) {
+        self.kept.clear();
     }
 
     /// Whether other bytes are or were shown here.
@@ -112,10 +195,15 @@ impl Feed {
 
     /// For each partition the next offset that is not here.
     pub(crate) fn ends(&self, stream: &Stream) -> Vec<u64> {
-        let end = |(items, seen): (&Vec<Item>, &usize)| {
-            seen.checked_sub(1).map_or(0, |last| items[last].offset + 1)
-        };
-        stream.0.iter().zip(&self.seen).map(end).collect()
+        stream.0.iter().zip(&self.seen).map(|(items, seen)| end(items, *seen)).collect()
+    }
+
+    /// Whether there is something that a broker which does not stall would have shown by now.
+    pub(crate) fn is_behind(&self, stream: &Stream, now_ms: u64) -> bool {
+        stream.0.iter().enumerate().any(|(partition, items)| {
+            let next = items.get(self.seen[partition]);
+            next.is_some_and(|item| item.at_ms + self.delays[partition] <= now_ms)
+        })
     }
 
     /// A cut behind at most so many records of each partition more than another cut, and how many

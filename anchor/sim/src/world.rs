@@ -1,17 +1,19 @@
-//! A run: validators, stream and faults over simulated time, watched at every glance.
+//! A run: machines, stream and faults over simulated time, watched at every glance.
 //!
 //! Producers first register everybody, wait until that is executed somewhere, and then send a load
 //! whose outcomes are known beforehand; some records are sent twice, as by a producer that never got
-//! its acknowledgement.
+//! its acknowledgement. Where the set changes, authorities say so meanwhile.
 //!
 //! Invariants
 //! - Nothing here reads a clock or a source of randomness but those of the run.
 
 use crate::dice::Dice;
-use crate::folder::Final;
+use crate::faults::Course;
+use crate::govern::{Decree, Governed};
 use crate::ledger::{Ledger, held};
-use crate::plan::{Config, Episode, Fault, Plan, Role};
-use crate::replica::{Character, Inner, Replica, Shared};
+use crate::machine::{Machine, Said};
+use crate::plan::{Config, Fault, Plan, Role};
+use crate::replica::{Character, Replica, Shared};
 use crate::stream::{Feed, Stream};
 use piaogen_crypto::Lanes;
 use piaogen_ingest::check::Signatures;
@@ -19,11 +21,11 @@ use piaogen_loadgen::generator::{GeneratorConfig, Shares};
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_loadgen::scenario::{Load, LoadConfig};
 use piaogen_loadgen::source::{Expected, Generated, Kind, Registrations, Source};
-use piaogen_order::simulation::{Event, Look};
+use piaogen_order::simulation::{self, Look, Side, Turn};
 use piaogen_verify::entry::Outcome;
-use piaogen_verify::follow::{Follower, Link};
-use piaogen_verify::header::Header;
+use piaogen_verify::follow::Follower;
 use piaogen_verify::trust_root::TrustRoot;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,12 +34,11 @@ use std::time::Duration;
 const PARTITIONS: u32 = 2;
 /// The time of block 0.
 const TIME_MS: i64 = 1_795_000_000_000;
-/// A validator that was stopped stays away at least so long: the engine ends at its own pace.
-const AGAIN_MS: u64 = 200;
 /// How long records are being sent.
 const SENDING_MS: u64 = 3_500;
-/// How far ahead a clock jumps at least: more than validators allow.
-const JUMP_MS: i64 = 61_000;
+
+/// How many blocks an honest validator may be behind the others when a run ends.
+pub(crate) const LATE_MAX: u64 = 3;
 
 /// A record that was sent, with the outcome that it must have.
 #[derive(Clone, Debug)]
@@ -46,36 +47,68 @@ pub(crate) struct Sent {
     pub(crate) offset: u64,
 }
 
+/// What is still to be sent.
+struct Unsent {
+    load: Load,
+    decrees: Vec<Decree>,
+}
+
 /// A run that is under way.
 pub(crate) struct World {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) replicas: Vec<Arc<Replica>>,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) governed: Governed,
     pub(crate) trust: TrustRoot,
     /// What was sent, by partition, in the order of the stream.
     pub(crate) sent: Vec<Vec<Sent>>,
-    /// What is still to be sent.
-    load: Option<Load>,
-    plan: Plan,
-    begun: Vec<bool>,
-    ended: Vec<bool>,
-    healed: bool,
-    running: Vec<bool>,
-    /// When those that are down start again.
-    starts: Vec<Option<u64>>,
-    /// Whose disk was damaged while it was down.
-    damaged: Vec<bool>,
-    witness: Follower,
-    dice: Dice,
+    /// Where the records stand that change the set.
+    pub(crate) steps: Vec<u64>,
+    unsent: Option<Unsent>,
+    pub(crate) plan: Plan,
+    /// The one fault that there is, where it is one.
+    pub(crate) alone: Option<Fault>,
+    pub(crate) courses: Vec<Course>,
+    pub(crate) apart: BTreeSet<(usize, usize)>,
+    pub(crate) healed: bool,
+    /// Whom the two selves of those talk to who equivocate.
+    pub(crate) sides: (Side, Side),
+    /// What a bug would make of an epoch that begins.
+    pub(crate) bend: Option<Box<dyn Fn(&mut Turn) + Send>>,
+    /// Ends the run when all honest have so many blocks, whatever was violated.
+    pub(crate) until: Option<usize>,
+    witness: Option<Follower>,
+    pub(crate) dice: Dice,
 }
 
 /// The chain of a run, with its keys.
-pub(crate) fn chain(config: &Config) -> DemoChain {
-    demo_chain(config.seed, PARTITIONS, config.validators as u32, TIME_MS)
+pub(crate) fn chain(config: &Config, governed: &Governed) -> DemoChain {
+    let chain = demo_chain(config.seed, PARTITIONS, config.validators as u32, TIME_MS);
+    match governed.blocks {
+        Some(blocks) => chain.with_epochs_of(blocks),
+        None => chain,
+    }
+}
+
+/// One honest machine hears both selves of who equivocates, the others one or the other.
+fn sides(config: &Config, plan: &Plan, governed: &Governed) -> (Side, Side) {
+    let honest = |machine: &usize| plan.roles[*machine] == Role::Honest;
+    let all: Vec<usize> = (0..plan.roles.len()).filter(honest).collect();
+    let both = all.get(config.seed as usize % all.len().max(1)).copied();
+    let side = |first: bool| {
+        let is_of = |machine: usize| {
+            let is_first = (machine as u64 + config.seed / 3).is_multiple_of(2);
+            !honest(&machine) || Some(machine) == both || is_first == first
+        };
+        let keys = governed.machines.iter().enumerate().filter(|(machine, _)| is_of(*machine));
+        Side::of(keys.flat_map(|(_, keys)| keys.clone()))
+    };
+    (side(true), side(false))
 }
 
 impl World {
-    pub(crate) fn new(config: &Config, chain: &DemoChain) -> World {
-        let plan = Plan::new(config);
+    pub(crate) fn new(config: &Config, chain: &DemoChain, governed: Governed) -> World {
+        let governed = governed.on(chain, config.seed);
+        let plan = Plan::new(config, governed.machines.len());
         let mut dice = Dice::new(config.seed, 2);
         let genesis = Arc::new(chain.genesis.clone());
         let partitions = PARTITIONS as usize + 1;
@@ -91,8 +124,7 @@ impl World {
         let load = LoadConfig { invoices, records: config.records, events_per_100: 60 };
         let load = Load::new(load, &genesis, &chain.authority);
         let registrations = Registrations { records: load.registrations(), partitions: PARTITIONS };
-        let n = config.validators;
-        let replica = |who: usize| {
+        let replica = |who: usize, dice: &mut Dice, label: u64| {
             let delays = (0..partitions).map(|_| dice.between(0, 400)).collect();
             let character = Character {
                 who,
@@ -100,46 +132,77 @@ impl World {
                 records_max: dice.between(4, 40) as usize,
                 flush_every: dice.between(1, 6),
             };
-            let own = Dice::new(config.seed, 100 + who as u64);
+            let own = Dice::new(config.seed, label + who as u64);
             Arc::new(Replica::new(&shared, character, Feed::new(delays), own))
         };
-        let replicas = (0..n).map(replica).collect();
+        let first: Vec<Arc<Replica>> =
+            (0..plan.roles.len()).map(|who| replica(who, &mut dice, 100)).collect();
+        let machine = |(who, first): (usize, Arc<Replica>)| {
+            let two = plan.roles[who] == Role::Equivocates;
+            let mut other = Dice::new(config.seed, 300 + who as u64);
+            let second = two.then(|| replica(who, &mut other, 200));
+            Machine::new(first, second, governed.machines[who].clone())
+        };
+        let machines = first.into_iter().enumerate().map(machine).collect();
         let trust = TrustRoot::of_genesis(&genesis);
-        let witness = Follower::new(&trust).expect("the trust root of a genesis is of epoch 0");
-        let episodes = plan.episodes.len();
+        let decrees = governed.decrees(chain, PARTITIONS, config.seed);
         let mut world = World {
-            shared,
-            replicas,
+            machines,
+            witness: Follower::new(&trust).ok(),
             trust,
             sent: vec![Vec::new(); partitions],
-            load: Some(load),
-            plan,
-            begun: vec![false; episodes],
-            ended: vec![false; episodes],
+            steps: Vec::new(),
+            unsent: Some(Unsent { load, decrees }),
+            alone: config.fault,
+            courses: vec![Course::default(); plan.episodes.len()],
+            apart: BTreeSet::new(),
             healed: false,
-            running: vec![false; n],
-            starts: vec![Some(0); n],
-            damaged: vec![false; n],
-            witness,
+            sides: sides(config, &plan, &governed),
+            bend: None,
+            until: None,
+            shared,
+            governed,
+            plan,
             dice,
         };
+        world.number_seconds();
         world.send_all(&registrations, 0, 1);
         world
     }
 
-    pub(crate) fn link(&self) -> piaogen_order::simulation::Link {
+    /// Second selves have the applications behind those of all keys, in the order of the roles.
+    fn number_seconds(&mut self) {
+        let mut next = self.governed.keys();
+        for machine in self.machines.iter_mut().filter(|machine| machine.second.is_some()) {
+            machine.seconds = (next..next + machine.keys.len()).collect();
+            next += machine.keys.len();
+        }
+    }
+
+    /// What there is of the network.
+    pub(crate) fn link(&self) -> simulation::Link {
         self.plan.link
     }
 
-    /// Who lies to the network.
-    pub(crate) fn roles(&self) -> Vec<(usize, piaogen_order::simulation::Role)> {
-        let told = |(who, role): (usize, &Role)| Some((who, role.in_network()?));
-        self.plan.roles.iter().enumerate().filter_map(told).collect()
+    /// The applications: of all keys, then those of second selves.
+    pub(crate) fn applications(&self) -> Vec<Arc<Replica>> {
+        let machine = |key| self.governed.machine(key).map(|at| &self.machines[at]);
+        let keys = (0..self.governed.keys()).filter_map(machine);
+        let first: Vec<_> = keys.map(|machine| machine.replica.clone()).collect();
+        let second = self.machines.iter().flat_map(|machine| {
+            let second = machine.second.iter().cloned();
+            second.flat_map(|one| std::iter::repeat_n(one, machine.keys.len()))
+        });
+        first.into_iter().chain(second).collect()
     }
 
-    /// When everything is healed.
-    pub(crate) fn heal_ms(&self) -> u64 {
-        self.plan.heal_ms
+    /// Who lies to the network, by key.
+    pub(crate) fn roles(&self) -> Vec<(usize, simulation::Role)> {
+        let told = |(machine, role): (&Machine, &Role)| {
+            let role = role.in_network(self.sides)?;
+            Some(machine.keys.iter().map(|key| (*key, role)).collect::<Vec<_>>())
+        };
+        self.machines.iter().zip(&self.plan.roles).filter_map(told).flatten().collect()
     }
 
     /// Sends a whole source, over so many milliseconds.
@@ -147,249 +210,134 @@ impl World {
         let records = source.len().unwrap_or(0);
         // What cannot be made shows as missing.
         let batch = source.batch(0..records, Lanes::detect()).unwrap_or_default();
-        let mut stream = held(&self.shared.stream);
         for (at, what) in (0u64..).zip(batch) {
             let at_ms = from_ms + at * over_ms / records.max(1);
-            let partition = what.partition as usize;
-            let offset = stream.send(partition, at_ms, what.record.clone(), &mut self.dice);
             let again = what.kind == Kind::Blue
                 && what.expected == Expected::Exactly(Outcome::Accepted)
                 && self.dice.percent(6);
-            self.sent[partition].push(Sent { what: what.clone(), offset });
-            if again {
-                let offset = stream.send(partition, at_ms, what.record.clone(), &mut self.dice);
+            let twice = again.then(|| {
                 let expected = Expected::Replay { of: what.index };
-                let what = Generated { expected, kind: Kind::Replay, ..what };
-                self.sent[partition].push(Sent { what, offset });
+                Generated { expected, kind: Kind::Replay, ..what.clone() }
+            });
+            self.send(at_ms, what);
+            if let Some(what) = twice {
+                self.send(at_ms, what);
                 held(&self.shared.ledger).count("records sent twice");
             }
         }
+    }
+
+    /// Sends a record; its offset.
+    fn send(&mut self, at_ms: u64, what: Generated) -> u64 {
+        let partition = what.partition as usize;
+        let bytes = what.record.clone();
+        let mut stream = held(&self.shared.stream);
+        let offset = stream.send(partition, at_ms, bytes, &mut self.dice);
+        self.sent[partition].push(Sent { what, offset });
+        offset
     }
 
     /// What happens at a glance, and whether the run is done.
     pub(crate) fn look(&mut self, now: Duration) -> Look {
         let now = now.as_millis() as u64;
         self.shared.now_ms.store(now, Ordering::SeqCst);
-        self.replicas.iter().for_each(|replica| replica.poke());
-        let mut events = Vec::new();
+        self.machines.iter().flat_map(Machine::selves).for_each(|replica| replica.poke());
+        let mut said = Said::default();
         self.produce(now);
-        self.begin_and_end(now, &mut events);
-        self.find_dead(now, &mut events);
-        self.start(now, &mut events);
+        self.begin_and_end(now, &mut said);
+        self.find_dead(now, &mut said);
+        let ledger = &self.shared.ledger;
+        for machine in &mut self.machines {
+            machine.turn(now, ledger, &mut said);
+            machine.start(
+                now,
+                &self.governed,
+                self.bend.as_deref().map(|bend| bend as _),
+                &mut said,
+            );
+            machine.regain(ledger);
+        }
         self.watch();
-        let failed = !held(&self.shared.ledger).violations.is_empty();
-        Look { events, done: failed || (self.healed && self.is_settled()) }
+        let Said { events, turns } = said;
+        Look { events, turns, done: self.is_done() }
+    }
+
+    fn is_done(&self) -> bool {
+        if let Some(blocks) = self.until {
+            let enough = |machine: &Machine| held(&machine.replica.inner).blocks.len() >= blocks;
+            return self.honest().all(enough);
+        }
+        !held(&self.shared.ledger).violations.is_empty() || (self.healed && self.is_settled())
     }
 
     fn produce(&mut self, now: u64) {
         let registry = PARTITIONS as usize;
         let end = held(&self.shared.stream).ends()[registry];
-        let mut tips = self.replicas.iter().map(|replica| {
-            let inner = held(&replica.inner);
-            inner.state.tip.cut.0[registry]
-        });
-        if self.load.is_some()
-            && tips.any(|executed| executed >= end)
-            && let Some(load) = self.load.take()
-        {
-            self.send_all(&load, now, SENDING_MS);
+        let executed = self
+            .machines
+            .iter()
+            .any(|machine| held(&machine.replica.inner).state.tip.cut.0[registry] >= end);
+        if !executed {
+            return;
+        }
+        let Some(Unsent { load, decrees }) = self.unsent.take() else { return };
+        self.send_all(&load, now, SENDING_MS);
+        for Decree { after_ms, what, step } in decrees {
+            let offset = self.send(now + after_ms, what);
+            self.steps.extend(step.map(|_| offset));
         }
     }
 
+    /// Those that keep to the protocol.
+    pub(crate) fn honest(&self) -> impl Iterator<Item = &Machine> {
+        let roles = self.machines.iter().zip(&self.plan.roles);
+        roles.filter(|(_, role)| **role == Role::Honest).map(|(machine, _)| machine)
+    }
+
+    /// Whether every honest validator has everything final, executed and provable, and the last set
+    /// that was decided has made a block.
     fn is_settled(&self) -> bool {
-        if self.load.is_some() {
-            return false;
-        }
-        let stream = held(&self.shared.stream);
-        self.replicas.iter().zip(&self.running).all(|(replica, running)| {
-            let inner = held(&replica.inner);
-            inner.character.role != Role::Honest || (*running && inner.is_settled(&stream))
-        })
+        let (stream, best) = (held(&self.shared.stream), self.best());
+        self.unsent.is_none()
+            && self.honest().all(|machine| {
+                let inner = held(&machine.replica.inner);
+                machine.is_running()
+                    && inner.is_settled(&stream)
+                    && inner.blocks.len() as u64 + LATE_MAX >= best
+                    && inner.state.tip.header.validators == self.governed.last()
+            })
     }
 
     /// Why the run is not done.
     pub(crate) fn missing(&self) -> String {
         let stream = held(&self.shared.stream);
-        let one = |(who, replica): (usize, &Arc<Replica>)| {
-            let inner = held(&replica.inner);
+        let one = |(who, machine): (usize, &Machine)| {
+            let inner = held(&machine.replica.inner);
             let (height, cut) = (inner.state.tip.header.height, &inner.state.tip.cut.0);
+            let (epoch, _) = inner.state.tip.header.next_epoch();
             let settled = inner.is_settled(&stream);
-            let (finals, running) = (inner.blocks.len(), self.running[who]);
+            let (finals, phase) = (inner.blocks.len(), machine.phase);
             format!(
-                "{who}: running {running}, settled {settled}, {finals} final, executed {height} \
-                 up to {cut:?} of {:?}",
+                "{who}: {phase:?}, settled {settled}, {finals} final, executed {height} in epoch \
+                 {epoch} up to {cut:?} of {:?}",
                 stream.ends()
             )
         };
-        let all: Vec<String> = self.replicas.iter().enumerate().map(one).collect();
+        let all: Vec<String> = self.machines.iter().enumerate().map(one).collect();
         all.join("; ")
-    }
-
-    fn begin_and_end(&mut self, now: u64, events: &mut Vec<Event>) {
-        for at in 0..self.plan.episodes.len() {
-            let episode = self.plan.episodes[at].clone();
-            if !self.begun[at] && episode.from_ms <= now {
-                self.begun[at] = true;
-                held(&self.shared.ledger).count(&format!("fault {}", episode.fault.name()));
-                self.begin(&episode, events);
-            }
-            if !self.ended[at] && episode.to_ms <= now {
-                self.ended[at] = true;
-                self.end(&episode, events);
-            }
-        }
-        if !self.healed && self.plan.heal_ms <= now {
-            self.healed = true;
-            self.heal(now, events);
-        }
-    }
-
-    fn begin(&mut self, episode: &Episode, events: &mut Vec<Event>) {
-        let whom = episode.whom;
-        let replica = self.replicas[whom].clone();
-        let mut inner = held(&replica.inner);
-        match episode.fault {
-            Fault::Kill | Fault::BitFlip | Fault::Wipe => {
-                if self.running[whom] {
-                    let power = episode.how.is_multiple_of(2);
-                    let (lost, torn) = inner.folder.disk.crash(power, &mut self.dice);
-                    self.stop(&mut inner, episode.to_ms, (lost, torn), events);
-                }
-                if episode.fault == Fault::Wipe {
-                    inner.folder.wipe();
-                    self.damaged[whom] = true;
-                } else if episode.fault == Fault::BitFlip
-                    && let Some(name) = inner.folder.disk.flip(&mut self.dice)
-                {
-                    held(&self.shared.ledger).count(&format!("bits flipped in {name}"));
-                    self.damaged[whom] = true;
-                }
-            }
-            Fault::PowerCut => inner.folder.disk.arm(episode.how % 24, episode.how & 32 == 0),
-            Fault::Cut => events.push(Event::Cut(whom)),
-            Fault::Halves => events.extend(self.halves(episode)),
-            Fault::ClockForward => inner.clock_ms = JUMP_MS + (episode.how % 600_000) as i64,
-            Fault::ClockBack => inner.clock_ms = -JUMP_MS - (episode.how % 600_000) as i64,
-            Fault::BrokerStalls => inner.feed.stalled = true,
-            Fault::BrokerLies => inner.feed.bend_next = true,
-        }
-    }
-
-    /// The links between two groups: who is in which, the bits of a number say.
-    fn halves(&self, episode: &Episode) -> Vec<Event> {
-        let n = self.replicas.len();
-        let side = |one: usize| episode.how >> (one % 31) & 1 == 1 || one == episode.whom;
-        let pairs = (0..n).flat_map(|one| (0..one).map(move |other| (one, other)));
-        let apart = pairs.filter(|(one, other)| side(*one) != side(*other));
-        apart.map(|(one, other)| Event::Apart(one, other)).collect()
-    }
-
-    fn end(&mut self, episode: &Episode, events: &mut Vec<Event>) {
-        let mut inner = held(&self.replicas[episode.whom].inner);
-        match episode.fault {
-            Fault::Kill | Fault::BitFlip | Fault::Wipe | Fault::BrokerLies => {}
-            Fault::PowerCut => inner.folder.disk.disarm(),
-            Fault::Cut => events.push(Event::Join(episode.whom)),
-            Fault::Halves => events.extend((0..self.replicas.len()).map(Event::Join)),
-            Fault::ClockForward | Fault::ClockBack => inner.clock_ms = 0,
-            Fault::BrokerStalls => inner.feed.stalled = false,
-        }
-    }
-
-    /// Everything works again; who was shown other bytes begins with an empty data folder.
-    fn heal(&mut self, now: u64, events: &mut Vec<Event>) {
-        for (who, replica) in self.replicas.clone().iter().enumerate() {
-            events.push(Event::Join(who));
-            let mut inner = held(&replica.inner);
-            inner.clock_ms = 0;
-            inner.feed.stalled = false;
-            inner.folder.disk.disarm();
-            if inner.feed.is_bent() {
-                inner.feed.straighten();
-                inner.folder.wipe();
-                self.damaged[who] = true;
-                if self.running[who] {
-                    self.stop(&mut inner, now + AGAIN_MS, (0, 0), events);
-                }
-            }
-            if !self.running[who] {
-                self.starts[who] = Some(now + AGAIN_MS);
-            }
-        }
-    }
-
-    fn stop(
-        &mut self,
-        inner: &mut Inner,
-        again_ms: u64,
-        lost: (u64, u64),
-        events: &mut Vec<Event>,
-    ) {
-        let who = inner.character.who;
-        inner.halted = Some("it is not running".to_owned());
-        let mut ledger = held(&self.shared.ledger);
-        ledger.count("stops");
-        ledger.add("writes lost", lost.0);
-        ledger.add("writes torn", lost.1);
-        events.push(Event::Stop(who));
-        self.running[who] = false;
-        self.starts[who] = Some(again_ms);
-    }
-
-    /// Those whose power failed in a write, and those that stopped by themselves.
-    fn find_dead(&mut self, now: u64, events: &mut Vec<Event>) {
-        for (who, replica) in self.replicas.clone().iter().enumerate() {
-            if !self.running[who] {
-                continue;
-            }
-            let mut inner = held(&replica.inner);
-            if inner.folder.disk.is_dead() {
-                held(&self.shared.ledger).count("power failed in a write");
-                let lost = inner.folder.disk.crash(true, &mut self.dice);
-                let again = now + self.dice.between(100, 1_500);
-                self.stop(&mut inner, again, lost, events);
-            } else if let Some(why) = inner.halted.clone() {
-                let cause = inner.feed.is_bent();
-                self.stop(&mut inner, u64::MAX, (0, 0), events);
-                if !cause {
-                    held(&self.shared.ledger).violation(format!("validator {who} stopped: {why}"));
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, now: u64, events: &mut Vec<Event>) {
-        for who in 0..self.replicas.len() {
-            if self.running[who] || self.starts[who].is_none_or(|at| at > now) {
-                continue;
-            }
-            let excused = std::mem::take(&mut self.damaged[who]);
-            self.replicas[who].restart(excused);
-            (self.running[who], self.starts[who]) = (true, None);
-            events.push(Event::Start(who));
-        }
     }
 
     /// A witness follows whoever it happens to ask.
     fn watch(&mut self) {
-        let at = self.dice.place(self.replicas.len());
-        let inner = held(&self.replicas[at].inner);
-        let links = links(&self.shared.genesis.header(), &inner.blocks);
-        for link in links.skip(self.witness.size() as usize) {
-            if let Err(refusal) = self.witness.take(&link) {
+        let at = self.dice.place(self.machines.len());
+        let Some(witness) = &mut self.witness else { return };
+        let inner = held(&self.machines[at].replica.inner);
+        let (genesis, skip) = (self.shared.genesis.header(), witness.size() as usize);
+        for link in self.governed.links(&genesis, &inner.blocks, skip) {
+            if let Err(refusal) = witness.take(&link) {
                 let text = format!("P5: a witness refuses a block of validator {at}: {refusal}");
                 return held(&self.shared.ledger).violation(text);
             }
         }
     }
-}
-
-/// The headers from the genesis on, as they are handed to witnesses.
-pub(crate) fn links<'a>(genesis: &Header, blocks: &'a [Final]) -> impl Iterator<Item = Link> + 'a {
-    let first = Link { header: *genesis, certificate: Vec::new(), next: None };
-    let link = |block: &Final| {
-        let (header, certificate) = (block.header, block.finalization.clone());
-        Link { header, certificate, next: None }
-    };
-    std::iter::once(first).chain(blocks.iter().map(link))
 }

@@ -88,6 +88,13 @@ pub(crate) struct Resume {
     pub(crate) due: Vec<Vec<u8>>,
 }
 
+impl Resume {
+    /// Where to go on without a vote: nothing was ever signed here in this epoch.
+    pub(crate) fn following(known: Option<Finalization>) -> Self {
+        Self { floor: known, backlog: Vec::new(), due: Vec::new() }
+    }
+}
+
 type Started = SyncSender<Result<(), OrderError>>;
 
 pub(crate) fn start(
@@ -251,15 +258,18 @@ fn run_thread(mut plan: Plan, status: &Arc<Status>, started: &Started) {
 async fn prepare(context: &runtime::Context, plan: &mut Plan) -> Result<Resume, OrderError> {
     let Plan { config, scheme, known, application, kept, .. } = plan;
     if scheme.me().is_none() {
-        // Nothing was ever signed here in this epoch.
         let epoch = config.epoch;
         tracing::info!(epoch, "not of the set of this epoch: its blocks are followed");
-        return Ok(Resume { floor: known.clone(), backlog: Vec::new(), due: Vec::new() });
+        return Ok(Resume::following(known.clone()));
     }
     let (child, partition) = (context.child("recall"), journal::partition(config.epoch));
     let recorded = known.as_ref().map_or(0, |known| known.view().get());
-    let memory = journal::recall(child, &partition, scheme, &config.directory, recorded).await?;
+    let mut memory =
+        journal::recall(child, &partition, scheme, &config.directory, recorded).await?;
     if let Some(kept) = kept {
+        // A block may be fetched before the first vote of an epoch is written, and then be all there is.
+        let unsigned = kept.record.last() < Place { epoch: config.epoch, view: 1 };
+        memory.missing &= kept.fresh || !unsigned;
         not_older(context, config, kept, recorded, &memory).await?;
     }
     resume(config, scheme, known.as_ref(), memory, application.as_ref())
@@ -313,7 +323,7 @@ pub(crate) fn resume(
     let mut recorded = 0;
     if let Some(known) = known {
         recorded = known.view().get();
-        if memory.empty {
+        if memory.missing {
             let directory = config.directory.clone();
             return Err(Refused::VotesMissing { directory, view: recorded }.into());
         }

@@ -125,7 +125,7 @@ pub(crate) struct Exchange<E, S, B> {
     finals: BTreeMap<u64, Finalization>,
     /// What peers are asked for.
     wanted: BTreeSet<Want>,
-    /// When there was a final block last.
+    /// When there was a final block last; at the start, so long ago that one is asked for.
     moved: SystemTime,
     /// Whether the last block of the epoch was handed on.
     ended: bool,
@@ -139,8 +139,11 @@ where
 {
     pub(crate) fn new(context: E, mut parts: Parts<S, B>) -> Self {
         let backlog = std::mem::take(&mut parts.backlog);
+        let now = context.current();
         Self {
-            moved: context.current(),
+            // At the start the others are asked at once: who is several epochs behind would wait at the
+            // beginning of each, and with short ones never come up.
+            moved: now.checked_sub(parts.quiet).unwrap_or(now),
             context,
             parts,
             bodies: Bodies::default(),

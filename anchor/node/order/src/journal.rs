@@ -57,8 +57,8 @@ pub(crate) struct Memory {
     pub(crate) finalizations: BTreeMap<u64, Finalization>,
     /// Certificates that were due, encoded as the engine sends them.
     pub(crate) due: Vec<Vec<u8>>,
-    /// Whether there was anything at all.
-    pub(crate) empty: bool,
+    /// Whether there is nothing, and might have been something.
+    pub(crate) missing: bool,
     /// The highest view of a vote of this validator.
     pub(crate) voted: u64,
     /// The highest view of anything.
@@ -88,7 +88,7 @@ pub(crate) async fn recall<E: Storage + Metrics>(
     {
         return Err(Fatal::VotesDamaged { directory: directory.to_path_buf(), view });
     }
-    let mut memory = Memory { empty: true, ..Memory::default() };
+    let mut memory = Memory { missing: true, ..Memory::default() };
     let mut seen = Seen::default();
     let most = scheme.certificate_codec_config();
     replay(context, partition, most, directory, |artifact| {
@@ -174,7 +174,7 @@ impl Memory {
 
 fn note(artifact: Artifact<Scheme, Digest>, memory: &mut Memory, seen: &mut Seen) {
     let view = artifact.view().get();
-    memory.empty = false;
+    memory.missing = false;
     memory.highest = memory.highest.max(view);
     if matches!(artifact, Artifact::Notarize(_) | Artifact::Nullify(_) | Artifact::Finalize(_)) {
         memory.voted = memory.voted.max(view);

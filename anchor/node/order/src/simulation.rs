@@ -13,6 +13,12 @@
 //! [`Event::Stop`] loses what was not synced, [`Event::Blackout`] tears it, [`Event::Flip`] damages
 //! what was. Of the validators: [`Role`].
 //!
+//! # Epochs
+//!
+//! Who watches a run says in which epoch a validator runs from its next start on ([`Turn`]), as a
+//! node does that stops one engine and starts the next. Who is not of the set follows. A validator
+//! that gets a new key is another one here, with the same application.
+//!
 //! # Invariants
 //!
 //! - The same plan and applications give the same trace.
@@ -42,7 +48,7 @@ use commonware_utils::{NZU32, NZUsize, Probability, TryCollect as _};
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_verify::evidence::Evidence;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -111,6 +117,8 @@ pub enum Event {
     Join(usize),
     /// These two do not hear each other.
     Apart(usize, usize),
+    /// They hear each other again.
+    Together(usize, usize),
     /// Between these and the others nothing passes. Who lies hears and tells both sides: whoever
     /// cuts a network in two is in league with them.
     Split(Side),
@@ -123,11 +131,25 @@ pub enum Event {
     Flip(usize, u64),
 }
 
+/// The epoch in which a validator runs from its next start on.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Its number.
+    pub epoch: u64,
+    /// Its set; who is not of it follows.
+    pub set: Vec<PublicKey>,
+    /// Digest of the block that its first stands on.
+    pub ground: Digest,
+}
+
 /// What is said of a run when it is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     /// What happens now, beside what was planned.
     pub events: Vec<Event>,
+    /// In which epochs applications run from the next start of their validators on. Where nothing
+    /// was said yet it is epoch 0, of all validators, on the plan's genesis.
+    pub turns: Vec<(usize, Turn)>,
     /// Whether the run is done, once all that was planned has happened.
     pub done: bool,
 }
@@ -212,6 +234,8 @@ pub struct Trace {
     pub votes: usize,
     /// Honest validators, and views, of whom votes were sent that exclude each other.
     pub doubles: Vec<(usize, u64)>,
+    /// Honest validators, and the epochs in which they sent votes.
+    pub voted: BTreeSet<(usize, u64)>,
     /// Who blocked whom, by rising numbers.
     pub blocked: Vec<(usize, usize)>,
     /// Who has which evidence.
@@ -232,6 +256,8 @@ struct Course {
     events: VecDeque<(Duration, Event)>,
     /// Pairs that are not linked, the lower number first.
     apart: BTreeSet<(usize, usize)>,
+    /// By application.
+    turns: BTreeMap<usize, Turn>,
     records: Arc<Records>,
     begun: Option<SystemTime>,
 }
@@ -253,7 +279,7 @@ pub fn run(
     applications: Vec<Arc<dyn Application>>,
     done: impl Fn() -> bool + Send + 'static,
 ) -> Result<Trace, SimulationError> {
-    let watch = move |_| Look { events: Vec::new(), done: done() };
+    let watch = move |_| Look { done: done(), ..Look::default() };
     run_watched(plan, secrets, applications, watch)
 }
 
@@ -275,6 +301,7 @@ pub fn run_watched(
     let mut course = Course {
         events: std::mem::take(&mut plan.events).into(),
         apart: BTreeSet::new(),
+        turns: BTreeMap::new(),
         records: Arc::new(Records::new(secrets.len())),
         begun: None,
         plan,
@@ -303,6 +330,7 @@ impl Course {
                 return ended;
             }
             let look = watch(now);
+            self.turns.extend(look.turns);
             look.events.into_iter().rev().for_each(|event| self.events.push_front((now, event)));
             if let Some(ended) = self.due(&context, &mut world, now).await {
                 return ended;
@@ -358,6 +386,7 @@ impl Course {
                 }
             }
             Event::Apart(one, other) => self.set_apart(one, other, true),
+            Event::Together(one, other) => self.set_apart(one, other, false),
             Event::Heal => self.apart.clear(),
             _ => {}
         }
@@ -367,7 +396,6 @@ impl Course {
 /// What all validators share while none of it stops.
 #[derive(Clone)]
 struct Shared {
-    keys: Vec<PublicKey>,
     names: Arc<[Key]>,
     oracle: Net,
     selves: Selves,
@@ -382,10 +410,10 @@ struct World {
 impl World {
     async fn new(context: &Context, course: &Course) -> Self {
         let keys: Vec<PublicKey> = course.secrets.iter().map(SecretKey::public_key).collect();
-        let names: Arc<[Key]> = keys.iter().cloned().map(Key::from).collect();
+        let names: Arc<[Key]> = keys.into_iter().map(Key::from).collect();
         let limits = simulated::Config {
             max_size: message_bytes_max(course.plan.body_bytes_max),
-            max_peers_per_set: NonZeroUsize::new(keys.len()).unwrap_or(NonZeroUsize::MIN),
+            max_peers_per_set: NonZeroUsize::new(names.len()).unwrap_or(NonZeroUsize::MIN),
             disconnect_on_block: true,
             tracked_peer_sets: NZUsize!(1),
         };
@@ -394,8 +422,8 @@ impl World {
         network.start();
         let peers = names.iter().cloned().try_collect();
         let _ = oracle.manager().track(0, peers.unwrap_or_else(|_| Set::default()));
-        let running = keys.iter().map(|_| None).collect();
-        let shared = Shared { keys, names, oracle, selves: Selves::default() };
+        let running = names.iter().map(|_| None).collect();
+        let shared = Shared { names, oracle, selves: Selves::default() };
         shared.link(course).await;
         Self { shared, running }
     }
@@ -418,12 +446,17 @@ impl World {
                 }
             }
             Event::Flip(one, at) => {
-                let votes = partition(&self.shared.config(one, &course.plan), one, 0);
+                let votes = partition(&self.shared.config(one, one, course), one, 0);
                 if !disk::flip(context, &votes, at).await {
                     tracing::warn!(validator = one, "no votes of which a bit could flip");
                 }
             }
-            Event::Cut(_) | Event::Join(_) | Event::Apart(..) | Event::Split(_) | Event::Heal => {
+            Event::Cut(_)
+            | Event::Join(_)
+            | Event::Apart(..)
+            | Event::Together(..)
+            | Event::Split(_)
+            | Event::Heal => {
                 course.rearrange(event);
                 self.shared.link(course).await;
             }
@@ -444,6 +477,7 @@ impl World {
             elapsed,
             votes: records.votes(),
             doubles: records.doubles(),
+            voted: records.voted(),
             blocked,
             evidence: records.evidence(),
             traffic: records.traffic(),
@@ -472,7 +506,14 @@ impl Shared {
         }
     }
 
-    fn config(&self, one: usize, plan: &Plan) -> OrderConfig {
+    /// How a validator is started for an application.
+    fn config(&self, one: usize, application: usize, course: &Course) -> OrderConfig {
+        let plan = &course.plan;
+        let turn = course.turns.get(&application).cloned().unwrap_or_else(|| Turn {
+            epoch: 0,
+            set: self.names.iter().map(|name| name.point().clone()).collect(),
+            ground: plan.genesis,
+        });
         let network = NetworkConfig {
             // Nothing listens.
             listen: ([127, 0, 0, 1], 0).into(),
@@ -485,7 +526,8 @@ impl Shared {
         let folder = format!("validator-{one}");
         OrderConfig {
             network: Some(network),
-            ..OrderConfig::new(namespace, self.keys.clone(), folder, plan.genesis)
+            epoch: turn.epoch,
+            ..OrderConfig::new(namespace, turn.set, folder, turn.ground)
         }
     }
 

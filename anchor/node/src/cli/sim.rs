@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Let some validators behave like this, instead of what the seed says.
     #[arg(long, value_parser = PossibleValuesParser::new(Role::ALL.map(Role::name)))]
     role: Option<String>,
+    /// Whether the validator set changes meanwhile, in epochs, instead of what the seed says.
+    #[arg(long)]
+    epochs: Option<bool>,
     /// How many behave like that; as many as may fail where it is not said.
     #[arg(long, requires = "role")]
     liars: Option<u64>,
@@ -56,6 +59,7 @@ impl Arguments {
             records: self.records,
             fault: self.fault.as_deref().and_then(Fault::of_name),
             role: role.map(|role| (role, liars)),
+            epochs: self.epochs,
             ..Config::new(seed)
         }
     }
@@ -70,6 +74,7 @@ impl Arguments {
             let _ = value.as_ref().map(|value| write!(text, " --{name} {value}"));
         }
         let _ = self.liars.map(|liars| write!(text, " --liars {liars}"));
+        let _ = self.epochs.map(|epochs| write!(text, " --epochs {epochs}"));
         text
     }
 }

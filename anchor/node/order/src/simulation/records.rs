@@ -116,6 +116,18 @@ impl Records {
         doubles.map(|((validator, _, view), _)| (*validator, *view)).collect()
     }
 
+    /// Validators and epochs in which they sent votes.
+    pub(super) fn voted(&self) -> BTreeSet<(usize, u64)> {
+        held(&self.0).votes.keys().map(|(validator, epoch, _)| (*validator, *epoch)).collect()
+    }
+
+    /// Whether an honest validator ever sent a vote in an epoch.
+    pub(super) fn has_voted(&self, validator: usize, epoch: u64) -> bool {
+        let noted = held(&self.0);
+        let all = (validator, epoch, 0)..=(validator, epoch, u64::MAX);
+        noted.votes.range(all).next().is_some()
+    }
+
     pub(super) fn traffic(&self) -> Vec<[Traffic; CHANNELS]> {
         held(&self.0).traffic.clone()
     }

@@ -16,7 +16,8 @@ use crate::network::Links;
 use crate::scheme::Scheme;
 use crate::worker::{Good, Open};
 use crate::{Application, OrderConfig, OrderError, Refused, Status};
-use commonware_consensus::Viewable as _;
+use commonware_consensus::{Epochable as _, Viewable as _};
+use commonware_cryptography::certificate::Scheme as _;
 use commonware_runtime::deterministic::Context;
 use commonware_runtime::{Handle, Spawner as _, Supervisor as _};
 use commonware_utils::channel::mpsc;
@@ -29,15 +30,16 @@ impl Shared {
         let (plan, all) = (&course.plan, &course.applications);
         let first = all[one].clone();
         let Some(Role::Equivocates { first: told, second }) = plan.role(one) else {
-            return vec![Own { which: 0, application: first, told: Side::ALL }];
+            return vec![Own { which: 0, number: one, application: first, told: Side::ALL }];
         };
         let two = |role: &Role| matches!(role, Role::Equivocates { .. });
         let before = plan.roles.iter().filter(|(_, role)| two(role));
         let place = before.take_while(|(who, _)| *who != one).count();
-        let application = all[course.secrets.len() + place].clone();
+        let number = course.secrets.len() + place;
+        let application = all[number].clone();
         vec![
-            Own { which: 0, application: first, told },
-            Own { which: 1, application, told: second },
+            Own { which: 0, number: one, application: first, told },
+            Own { which: 1, number, application, told: second },
         ]
     }
 
@@ -50,24 +52,32 @@ impl Shared {
         own: Own,
         course: &Course,
     ) -> Result<Ready, OrderError> {
-        let (config, secret) = (self.config(one, &course.plan), &course.secrets[one]);
-        let Own { which, application, told } = own;
+        let Own { which, number, application, told } = own;
+        let (config, secret) = (self.config(one, number, course), &course.secrets[one]);
         let application: Arc<dyn Application> = Arc::new(Timed {
             inner: application,
             clock: context.child("clock"),
             records: course.records.clone(),
         });
-        let scheme = self.scheme(one, &config, secret)?;
+        let scheme = scheme(&config, secret)?;
         // The simulated disk is one for all.
         let partition = partition(&config, one, which);
         // The newest certificate that the application has, as a node would have it from its store.
         let newest = application.finals(application.last().height, 1, usize::MAX).pop();
         let known = newest.map(|block| finalization::decode(&block.finalization)).transpose()?;
+        let known = known.filter(|known| known.epoch().get() == config.epoch);
         let settled = known.as_ref().map_or(0, |finalization| finalization.view().get());
-        let (recall, directory) = (context.child("recall"), &config.directory);
-        let memory = journal::recall(recall, &partition, &scheme, directory, settled).await?;
-        let resume = resume(&config, &scheme, known.as_ref(), memory, application.as_ref())?;
-        let keys = finalization::sort_validators(&self.keys)?;
+        let resume = if scheme.me().is_some() {
+            let (recall, directory) = (context.child("recall"), &config.directory);
+            let mut memory =
+                journal::recall(recall, &partition, &scheme, directory, settled).await?;
+            // In place of the record of a node outside its votes.
+            memory.missing &= course.records.has_voted(one, config.epoch);
+            resume(&config, &scheme, known.as_ref(), memory, application.as_ref())?
+        } else {
+            Resume::following(known)
+        };
+        let keys = finalization::sort_validators(&config.validators)?;
         let status = Arc::new(Status::new(keys, secret.public_key()));
         if course.plan.role(one).is_none() {
             course.records.started(one, status.clone());
@@ -76,17 +86,6 @@ impl Shared {
         let me = self.names[one].clone();
         let member = Member { application, calls, good, scheme, me, status, partition };
         Ok(Ready { which, told, config, resume, member })
-    }
-
-    fn scheme(
-        &self,
-        one: usize,
-        config: &OrderConfig,
-        secret: &SecretKey,
-    ) -> Result<Scheme, Refused> {
-        let key = || Refused::NotAValidator { key: self.names[one].to_string() };
-        let set = sorted(&self.keys)?;
-        Scheme::signer(&config.namespace, set, secret.clone()).ok_or_else(key)
     }
 
     /// Starts a validator, honest or not. The task that is returned takes all others of the
@@ -113,10 +112,10 @@ impl Shared {
             links: Vec::new(),
         };
         if start.role == Some(Role::Floods) {
-            let config = self.config(one, plan);
+            let config = self.config(one, one, course);
             let flood = Flood {
                 seed: plan.seed,
-                scheme: self.scheme(one, &config, &course.secrets[one])?,
+                scheme: scheme(&config, &course.secrets[one])?,
                 application: course.applications[one].clone(),
                 genesis: plan.genesis,
                 body_bytes_max: plan.body_bytes_max,
@@ -135,9 +134,18 @@ impl Shared {
     }
 }
 
+/// Votes where the key is of the set, and checks certificates in any case.
+fn scheme(config: &OrderConfig, secret: &SecretKey) -> Result<Scheme, Refused> {
+    let set = sorted(&config.validators)?;
+    let signer = Scheme::signer(&config.namespace, set.clone(), secret.clone());
+    Ok(signer.unwrap_or_else(|| Scheme::verifier(&config.namespace, set)))
+}
+
 /// One self of a validator.
 struct Own {
     which: usize,
+    /// The number of its application.
+    number: usize,
     application: Arc<dyn Application>,
     told: Side,
 }

@@ -121,6 +121,35 @@ fn an_older_copy_of_the_votes_is_refused_and_the_newest_is_not() {
 }
 
 #[test]
+fn who_has_signed_nothing_in_an_epoch_needs_no_votes_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let chain = Arc::new(Chain::default());
+    let handle = start(config(folder), &secret(1), chain.clone()).unwrap();
+    chain.finals(5);
+    handle.stop().unwrap();
+    let finalized = chain.finals(0).pop().map(|block| block.finalization);
+    // Blocks were fetched, and the process ended before it voted. Without a record nobody knows.
+    let resumed = |signed: &str| {
+        let (directory, signed) = (folder.join(signed).join("order"), folder.join(signed));
+        OrderConfig { directory, signed, finalized: finalized.clone(), ..config(folder) }
+    };
+    let error = start(resumed("unknown"), &secret(1), chain.clone()).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(Refused::VotesMissing { .. })), "{error}");
+    drop(Kept::open(&folder.join("known"), &Key::from(secret(1).public_key())).unwrap());
+    let handle = start(resumed("known"), &secret(1), chain.clone()).unwrap();
+    chain.finals(chain.height() + 5);
+    handle.stop().unwrap();
+    // Now it has voted.
+    std::fs::remove_dir_all(folder.join("known").join("order")).unwrap();
+    let error = start(resumed("known"), &secret(1), chain.clone()).unwrap_err();
+    let refused = |error: &OrderError| {
+        matches!(error, OrderError::Refused(Refused::VotesMissing { .. } | Refused::Older { .. }))
+    };
+    assert!(refused(&error), "{error}");
+}
+
+#[test]
 fn what_is_recorded_as_final_stands_for_votes_that_are_behind_it() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

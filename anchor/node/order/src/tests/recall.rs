@@ -91,13 +91,13 @@ fn due(memory: &Memory) -> Vec<u64> {
 #[test]
 fn nothing_written_is_said_to_be_nothing() {
     let memory = after(1, vec![]);
-    assert!(memory.empty && memory.due.is_empty() && memory.finalizations.is_empty());
+    assert!(memory.missing && memory.due.is_empty() && memory.finalizations.is_empty());
 }
 
 #[test]
 fn a_finalize_vote_of_a_set_of_one_is_a_finalization() {
     let memory = after(1, vec![notarize(1), notarization(1), finalize(1)]);
-    assert!(!memory.empty);
+    assert!(!memory.missing);
     assert_eq!(memory.finalizations[&1].encode(), finalization(1).encode());
     assert!(due(&memory).is_empty());
 }

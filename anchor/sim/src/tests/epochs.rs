@@ -1,0 +1,38 @@
+//! Epochs: sets change as it was decided in the stream, with faults and liars meanwhile.
+
+use super::*;
+
+fn epochs(seed: u64) -> Config {
+    Config { epochs: Some(true), ..Config::new(seed) }
+}
+
+#[test]
+fn validators_join_leave_and_change_their_keys_without_faults() {
+    let sum = all_good(0..10, |seed| Config { faults: false, ..epochs(seed) });
+    shows(&sum, &["sets handed over", "epochs in which a later key votes"]);
+    shows(&sum, &["receipts of earlier epochs verified", "turns to another epoch"]);
+    let changes = sum.count("sets handed over");
+    // Four or five honest validators saw two or more changes in each run.
+    assert!(changes >= 10 * 4 * 2, "{changes}");
+}
+
+#[test]
+fn sets_change_while_everything_goes_wrong() {
+    let sum = all_good(100..130, epochs);
+    shows(&sum, &["sets handed over", "epochs in which a later key votes"]);
+    shows(&sum, &["receipts of earlier epochs verified"]);
+}
+
+#[test]
+fn a_restart_across_the_end_of_an_epoch_is_like_any_other() {
+    for fault in [Fault::Kill, Fault::PowerCut, Fault::Wipe, Fault::Cut] {
+        all_good(0..6, |seed| Config { fault: Some(fault), ..epochs(seed) });
+    }
+}
+
+#[test]
+fn sets_change_among_liars() {
+    for role in &Role::ALL[1..] {
+        all_good(0..4, |seed| Config { role: Some((*role, 1)), ..epochs(seed) });
+    }
+}
