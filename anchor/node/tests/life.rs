@@ -552,6 +552,17 @@ fn same_answers(original: &Chain, restored: &Chain, story: &Story<'_>) {
     }
 }
 
+/// A restored node, which saw one invoice more, remembers what the original does, and tells the same
+/// of what resembles an earlier one.
+fn same_memory(original: &Chain, restored: &Chain) {
+    let (before, after) = (remembered(original), remembered(restored));
+    assert!(after.starts_with(&before) && after.len() == before.len() + 1, "{}", after.len());
+    let last = issued(original).0.pop();
+    let near = told(restored).into_values().filter(|alert| alert.kind == "near_amount");
+    let others: Vec<_> = near.map(|alert| (alert.number, alert.other)).collect();
+    assert_eq!(others, [("after".to_string(), last)]);
+}
+
 /// A status that is left out, and one whose secret is another, lead to another root.
 fn statuses_that_lie(chain: &Chain, twin: &Chain, snapshot: &Path) {
     let lie = chain.dir.join("lie");
@@ -645,11 +656,5 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     story.send(from);
     twin.drain();
     assert_eq!(twin.check(), story.sent.len() as u64 + 5);
-    // It remembers what the original does, and tells the same of what resembles an earlier one.
-    let (before, after) = (remembered(&chain), remembered(&twin));
-    assert!(after.starts_with(&before) && after.len() == before.len() + 1, "{}", after.len());
-    let last = issued(&chain).0.pop();
-    let near = told(&twin).into_values().filter(|alert| alert.kind == "near_amount");
-    let others: Vec<_> = near.map(|alert| (alert.number, alert.other)).collect();
-    assert_eq!(others, [("after".to_string(), last)]);
+    same_memory(&chain, &twin);
 }

@@ -7,7 +7,7 @@
 //! | ids | entries of accepted invoices name subject, place and commitment; there are no others |
 //! | status documents and tree | their digests lead to the status root |
 //! | waits | follow from accepted `slip_open` entries, block time and policy |
-//! | records of rows, also from an archive | their commitments are those of the entries; their signatures hold |
+//! | records, of the snapshot's rows or an archive's | commitments are the entries'; signatures hold |
 //!
 //! Invariants
 //! - What is wrong is refused with the part or the shard in the message.
