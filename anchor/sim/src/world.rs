@@ -47,6 +47,9 @@ pub(crate) struct Sent {
     pub(crate) offset: u64,
 }
 
+/// Makes another epoch of one.
+pub(crate) type Bend = Box<dyn Fn(&mut Turn) + Send>;
+
 /// What is still to be sent.
 struct Unsent {
     load: Load,
@@ -73,7 +76,7 @@ pub(crate) struct World {
     /// Whom the two selves of those talk to who equivocate.
     pub(crate) sides: (Side, Side),
     /// What a bug would make of an epoch that begins.
-    pub(crate) bend: Option<Box<dyn Fn(&mut Turn) + Send>>,
+    pub(crate) bend: Option<Bend>,
     /// Ends the run when all honest have so many blocks, whatever was violated.
     pub(crate) until: Option<usize>,
     witness: Option<Follower>,

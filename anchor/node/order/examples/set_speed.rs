@@ -138,7 +138,7 @@ fn simulate(count: usize, link: Link, blocks: usize) -> Run {
         if done {
             seen.to.get_or_insert((now, first));
         }
-        Look { events: Vec::new(), done }
+        Look { done, ..Look::default() }
     };
     let applications = chains.iter().map(|chain| chain.clone() as Arc<dyn Application>).collect();
     let before = cpu();

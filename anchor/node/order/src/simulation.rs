@@ -443,6 +443,8 @@ impl World {
             Event::Stop(one) => {
                 if let Some(running) = self.running[one].take() {
                     running.abort();
+                    // That it was aborted is what it answers.
+                    let _ = running.await;
                 }
             }
             Event::Flip(one, at) => {

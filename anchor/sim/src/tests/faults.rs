@@ -80,3 +80,8 @@ fn a_broker_that_loses_its_tail_makes_its_validator_stop_and_the_others_go_on() 
     ];
     withstood(Fault::BrokerLosesTail, &whats);
 }
+
+#[test]
+fn who_starts_again_finds_its_votes_closed() {
+    good(&Config::new(248));
+}

@@ -61,7 +61,7 @@ fn one_validator_that_goes_on_with_the_old_set_is_found() {
         let turns = AtomicU64::new(0);
         let bend = move |turn: &mut simulation::Turn| {
             // Machines begin in the order of their numbers; the first of each epoch is meant.
-            if turns.fetch_add(1, Ordering::Relaxed) % 5 == 0 {
+            if turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(5) {
                 turn.set = old.clone();
             }
         };
