@@ -189,6 +189,11 @@ impl Follower {
         self.last.as_ref().map(|link| &link.header)
     }
 
+    /// The last link.
+    pub fn last_link(&self) -> Option<&Link> {
+        self.last.as_ref()
+    }
+
     /// The log up to the newest header that was certified.
     pub fn newest_final(&self) -> Option<Final> {
         self.newest

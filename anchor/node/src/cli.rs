@@ -36,6 +36,7 @@ pub(crate) use receipt::Folder;
 
 use crate::config::Config;
 use crate::run::Fatal;
+use crate::site::Busy;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -272,6 +273,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Fatal>() {
         return Some(4);
     }
+    if cause.is::<Busy>() {
+        return Some(3);
+    }
     if let Some(error) = cause.downcast_ref::<OrderError>() {
         return matches!(error, OrderError::Fatal(_)).then_some(4);
     }
@@ -342,6 +346,7 @@ mod tests {
     fn fatal_and_busy_have_codes_of_their_own() {
         let code = |error: anyhow::Error| error.chain().find_map(class_of);
         assert_eq!(code(Fatal("x".into()).into()), Some(4));
+        assert_eq!(code(anyhow::Error::new(Busy("x".into())).context("y")), Some(3));
         assert_eq!(code(anyhow::Error::new(StreamError::Busy("x".into())).context("y")), Some(3));
         assert_eq!(code(StoreError::Refused("x".into()).into()), None);
     }

@@ -6,9 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
+use piaogen_node::history::{Followed, open_source};
 use piaogen_node::keys::KeySource;
 use piaogen_node::setup;
-use piaogen_node::witness::{CHECKPOINT, Followed, Witness, open_source};
+use piaogen_node::witness::{CHECKPOINT, Witness};
 use piaogen_verify::certificate::Certificate;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::evidence::Evidence;
@@ -338,6 +339,56 @@ fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
     assert!(reopen(&dir, &trust).is_err());
     std::fs::write(dir.join("headers"), &after).unwrap();
     assert_eq!(reopen(&dir, &trust).unwrap().size(), 10);
+}
+
+/// A start reads what was appended since the follower last rested, and nothing before it.
+#[test]
+fn a_witness_that_starts_again_goes_on_where_it_rested() {
+    let chain = Chain::new(30);
+    let place = Place::new(&chain);
+    let trust = chain.trust();
+    let (dir, from) = (place.path("state"), place.path("links"));
+    let key = setup::random_key().unwrap();
+    let follow = |to: usize| {
+        let from = chain.export(&from, to, NONE);
+        let mut witness = reopen(&dir, &trust).unwrap();
+        witness.follow(&mut *open_source(&from).unwrap()).unwrap();
+        witness
+    };
+    follow(9).cosign("w.example", &key, 100).unwrap();
+    let rested = std::fs::read(dir.join("follower")).unwrap();
+    drop(follow(20));
+    let (headers, later) = (dir.join("headers"), std::fs::read(dir.join("follower")).unwrap());
+    let all = std::fs::read(&headers).unwrap();
+    // An older follower, one of another moment, none, and one that was changed.
+    let mut changed = later.clone();
+    changed[40] ^= 1;
+    for follower in [&later[..], &rested, b"", &changed, &later[..100]] {
+        std::fs::write(dir.join("follower"), follower).unwrap();
+        assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+        assert_eq!(std::fs::read(dir.join("follower")).unwrap(), later);
+        assert_eq!(std::fs::read(&headers).unwrap(), all);
+    }
+    // What lies before is not read: a header that was changed is met when it is asked for.
+    let mut spoilt = all.clone();
+    spoilt[300] ^= 1;
+    std::fs::write(&headers, &spoilt).unwrap();
+    assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+    // The last one is: it was never kept so, and is taken again.
+    spoilt = all.clone();
+    spoilt[all.len() - 300] ^= 1;
+    std::fs::write(&headers, &spoilt).unwrap();
+    assert_eq!(reopen(&dir, &trust).unwrap().size(), 20);
+    std::fs::write(&headers, &all).unwrap();
+    std::fs::write(dir.join("follower"), &later).unwrap();
+    // What is kept must descend from what was signed.
+    let signed = std::fs::read_to_string(dir.join("signed.json")).unwrap();
+    let other = signed.replace("\"size\": 10", "\"size\": 11");
+    assert_ne!(other, signed);
+    std::fs::write(dir.join("signed.json"), other).unwrap();
+    assert!(reopen(&dir, &trust).unwrap_err().to_string().contains("never start it again"));
+    std::fs::write(dir.join("signed.json"), signed).unwrap();
+    assert_eq!(follow(30).cosign("w.example", &key, 100).unwrap().size, 31);
 }
 
 #[test]
