@@ -36,7 +36,7 @@ const INDEX_END: u64 = 1 << 56;
 const GROUPS_MAX: usize = 6;
 
 /// Which log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Log {
     /// The record log of a shard.
     Shard(u32),
@@ -45,7 +45,7 @@ pub enum Log {
 }
 
 /// What of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Hashes of a level of tiles.
     Hashes(u8),
@@ -66,7 +66,7 @@ impl Part {
 }
 
 /// A tile, or the bundle of entries beside one of level 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Of which log.
     pub log: Log,

@@ -21,6 +21,7 @@ mod identity;
 mod import;
 mod inspect;
 mod keygen;
+mod mirror;
 mod node;
 mod prune;
 mod receipt;
@@ -103,6 +104,8 @@ enum Command {
     Trust(trust::Arguments),
     /// Follow a chain's headers and sign that they are one history.
     Witness(witness::Arguments),
+    /// Keep the logs of a chain as files that any web server hands out; check them; prove from them.
+    Mirror(mirror::Arguments),
     /// Check that somebody signed two things that exclude each other.
     Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
@@ -310,6 +313,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Trust(arguments) => trust::run(&arguments, output),
         Command::Witness(arguments) => witness::run(&arguments, output),
+        Command::Mirror(arguments) => mirror::run(&arguments, output),
         Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Snapshot(arguments) => snapshot::run(&arguments, output),

@@ -13,7 +13,7 @@ mod fork;
 mod source;
 
 pub use file::LinkFile;
-pub use source::{Published, Source, open as open_source};
+pub use source::{Published, Source, decode as decode_links, open as open_source};
 
 use anyhow::{Context, Result};
 use piaogen_verify::evidence::Evidence;
@@ -30,9 +30,9 @@ const BATCH: u64 = BUNDLES * WIDTH + 1;
 /// What is locked by the one process that keeps a folder.
 const LOCK: &str = "lock";
 /// Where the follower rests.
-const FOLLOWER: &str = "follower";
+pub(crate) const FOLLOWER: &str = "follower";
 /// Most bytes of it.
-const FOLLOWER_MAX: u64 = 1 << 30;
+pub(crate) const FOLLOWER_MAX: u64 = 1 << 30;
 
 /// Headers that somebody keeps, durably, from the first one on.
 pub trait Headers {

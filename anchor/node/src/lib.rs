@@ -11,6 +11,7 @@ pub mod config;
 pub mod history;
 pub mod keys;
 pub mod members;
+pub mod mirror;
 pub mod run;
 pub mod serve;
 pub mod setup;

@@ -1,8 +1,7 @@
 //! Serves metrics, health, receipts, headers and tiles of a running node.
 
 use crate::run::Node;
-use crate::run::chain::Provable;
-use crate::run::receipts::{Prover, Show};
+use crate::run::receipts::{Prover, ROWS_BYTES, Show};
 use anyhow::{Context, Result, ensure};
 use piaogen_api::Source;
 use piaogen_verify::follow::Link;
@@ -45,7 +44,7 @@ impl Answers {
                 let links = self.0.chain.links(tile.first(), tile.width.into())?;
                 links.iter().map(Link::encode).collect()
             }
-            (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard, provable)?,
+            (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard)?,
         };
         ensure!(items.len() == usize::from(tile.width), "{tile} is not whole; ask again");
         let bundle = encode_bundle(items.iter().map(Vec::as_slice));
@@ -54,29 +53,32 @@ impl Answers {
 
     fn hashes(&self, tile: &Tile, log: Log, level: u8) -> Result<Vec<u8>> {
         let (store, level) = (&self.0.store, HEIGHT * level);
-        let mut out = Vec::with_capacity(32 * usize::from(tile.width));
-        for index in tile.first()..tile.first() + u64::from(tile.width) {
-            let hash = match log {
-                Log::History => store.history_hash(level, index)?,
-                Log::Shard(shard) => store.log_hash(shard, level, index)?,
-            };
-            out.extend_from_slice(&hash.with_context(|| format!("{tile} is not whole"))?);
-        }
-        Ok(out)
+        let range = tile.first()..tile.first() + u64::from(tile.width);
+        let hashes = match log {
+            Log::History => store.history_hashes(level, range)?,
+            Log::Shard(shard) => store.log_hashes(shard, level, range)?,
+        };
+        Ok(hashes.with_context(|| format!("{tile} is not whole"))?.concat())
     }
 
     /// The entries of a bundle: archive and tail may each have a part of it.
-    fn entries(&self, tile: &Tile, shard: u32, provable: Provable) -> Result<Vec<Vec<u8>>> {
-        let store = &*self.0.store;
-        let prover = Prover { store, archive: self.0.archiver.archive(), provable };
+    fn entries(&self, tile: &Tile, shard: u32) -> Result<Vec<Vec<u8>>> {
+        let (store, archive) = (&self.0.store, self.0.archiver.archive());
         let mut items = Vec::new();
         while items.len() < usize::from(tile.width) {
-            let done = items.len() as u64;
-            let rows = prover.rows(shard, tile.first() + done, u64::from(tile.width) - done)?;
-            if rows.is_empty() {
+            let from = tile.first() + items.len() as u64;
+            let max = tile.first() + u64::from(tile.width) - from;
+            let before = items.len();
+            if from < archive.sealed_up_to(shard)? {
+                let rows = archive.some_entries(shard, from, max);
+                items.extend(rows.map(|row| Ok(row?.entry)).collect::<Result<Vec<_>>>()?);
+            } else {
+                let rows = store.tail_read(shard, from, max, ROWS_BYTES)?;
+                items.extend(rows.iter().map(|row| row.entry.to_vec()));
+            }
+            if items.len() == before {
                 break;
             }
-            items.extend(rows.into_iter().map(|row| row.entry));
         }
         Ok(items)
     }

@@ -71,10 +71,8 @@ impl Site {
         let (mut failed, mut busy) = (0, 0);
         loop {
             let answer = match &self.place {
-                Place::Folder(dir) => {
-                    read_bounded(&dir.join(path), limit)
-                        .map(|file| file.map_or(Answer::Absent, Answer::File))
-                }
+                Place::Folder(dir) => read_bounded(&dir.join(path), limit)
+                    .map(|file| file.map_or(Answer::Absent, Answer::File)),
                 Place::Http(agent, base) => http(agent, &format!("{base}/{path}"), limit),
             };
             match answer {

@@ -114,7 +114,8 @@ impl Witness {
 
     /// Signs the log of what is kept. `clock` is the time in seconds since 1970.
     pub fn cosign(&self, name: &str, key: &dyn Signer, clock: u64) -> Result<Checkpoint> {
-        let log = self.links.follower().newest_final().context("no final block was followed yet")?;
+        let log =
+            self.links.follower().newest_final().context("no final block was followed yet")?;
         let before = self.signed()?;
         // A clock that was set back must not make an older statement look newer.
         let time = clock.max(before.as_ref().map_or(0, |signed| signed.time));

@@ -10,7 +10,6 @@ use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Row, StoreReader};
 use piaogen_verify::checkpoint::{CHECKPOINT_MAX, Checkpoint};
-use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::Document;
 use piaogen_verify::fields::{DOCUMENT, Tag, by_name, tag};
 use piaogen_verify::genesis::Genesis;
@@ -179,7 +178,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let checkpoint = Checkpoint::parse(&note)?;
         prover.cosigned(&mut receipt, &checkpoint).with_context(|| path.display().to_string())?;
     }
-    write(arguments, &receipt, output)
+    write(&receipt, arguments.out.as_deref(), arguments.compact, output)
 }
 
 fn place(
@@ -188,10 +187,7 @@ fn place(
     prover: &Prover<'_, StoreReader>,
 ) -> Result<(u32, u64)> {
     if let Some(at) = &arguments.which.at {
-        let (partition, offset) = at
-            .split_once(':')
-            .and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)))
-            .with_context(|| format!("--at {at:?} is not PARTITION:OFFSET"))?;
+        let (partition, offset) = stream_place(at)?;
         let index = prover.index_of_offset(partition, offset)?;
         let none = || format!("no provable record at partition {partition} offset {offset}");
         return Ok((partition, index.with_context(none)?));
@@ -213,22 +209,22 @@ fn consistency(
 ) -> Result<()> {
     let block = folder.reader.block(height)?.with_context(|| format!("no block {height}"))?;
     let (older, _) = crate::run::parse_block(&block)?;
-    let proof = Consistency {
-        older,
-        newer: prover.provable.header,
-        proof: prover.history(height)?,
-        certificate: prover.provable.finalization.clone(),
-        changes: prover.provable.changes(),
-    };
+    let proof = prover.provable.consistency(older, prover.history(height)?);
     let bytes = if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() };
     put(arguments.out.as_deref(), bytes)
 }
 
-fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()> {
-    let bytes = if arguments.compact { receipt.encode() } else { receipt.to_json().into_bytes() };
+/// Writes a receipt, and says what it is where it went to a file.
+pub(super) fn write(
+    receipt: &Receipt,
+    out: Option<&Path>,
+    compact: bool,
+    output: Output,
+) -> Result<()> {
+    let bytes = if compact { receipt.encode() } else { receipt.to_json().into_bytes() };
     let length = bytes.len();
-    put(arguments.out.as_deref(), bytes)?;
-    match &arguments.out {
+    put(out, bytes)?;
+    match out {
         None => Ok(()),
         Some(path) => {
             let outcome = receipt.entry.outcome.name();
@@ -236,6 +232,13 @@ fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()>
             output.print(&json, || format!("{}: {length} bytes, {outcome}", path.display()))
         }
     }
+}
+
+/// A place of the stream as it is written: PARTITION:OFFSET.
+pub(super) fn stream_place(at: &str) -> Result<(u32, u64)> {
+    at.split_once(':')
+        .and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)))
+        .with_context(|| format!("--at {at:?} is not PARTITION:OFFSET"))
 }
 
 /// Writes to a file, or to standard output.

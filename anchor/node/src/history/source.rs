@@ -139,7 +139,7 @@ impl Published {
 }
 
 /// The links of a bundle.
-pub(crate) fn decode(tile: &Tile, bytes: &[u8]) -> Result<Vec<Link>> {
+pub fn decode(tile: &Tile, bytes: &[u8]) -> Result<Vec<Link>> {
     let items = tile.decode_bundle(bytes)?;
     items.into_iter().map(|item| Ok(Link::decode(item)?)).collect()
 }

@@ -8,8 +8,8 @@
 
 use super::processes::{Kind, Processes};
 use super::sight::{Sight, Table};
-use crate::sinks::HttpReceipts;
 use crate::history::open_source;
+use crate::sinks::HttpReceipts;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
 use piaogen_loadgen::outcomes::ReceiptSource;
