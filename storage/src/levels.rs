@@ -5,6 +5,7 @@
 //! store hashes nothing: it checks only that the number of hashes given for each level is the one
 //! that the sizes demand.
 
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::effects::Digest;
@@ -57,6 +58,13 @@ pub(crate) enum Found {
     Here(Digest),
     InFile(Place),
     Absent,
+}
+
+/// Where the hashes of a range are: those in the file come first.
+pub(crate) struct FoundMany {
+    place: Place,
+    in_file: Range<u64>,
+    here: Vec<Digest>,
 }
 
 impl Levels {
@@ -129,6 +137,20 @@ impl Levels {
         }
     }
 
+    /// Hashes of a range of a level, those that are in memory; nothing where the level does not have
+    /// them all.
+    pub(crate) fn find_many(&self, level: u8, range: Range<u64>) -> Option<FoundMany> {
+        let fresh = self.fresh.get(level as usize)?;
+        let end = fresh.base + fresh.hashes.len() as u64;
+        if range.start > range.end || range.end > end {
+            return None;
+        }
+        let in_file = range.start..range.end.clamp(range.start, fresh.base.max(range.start));
+        let from = (in_file.end - fresh.base.min(in_file.end)) as usize;
+        let here = fresh.hashes.get(from..from + (range.end - in_file.end) as usize)?.to_vec();
+        Some(FoundMany { place: self.of.place(level), in_file, here })
+    }
+
     /// What has to be written to bring the files up to the present size.
     pub(crate) fn to_write(&self) -> Vec<LevelWrite> {
         let levels = self.fresh.iter().enumerate().filter(|(_, fresh)| !fresh.hashes.is_empty());
@@ -177,6 +199,21 @@ pub(crate) fn read(files: &Files, place: Place, index: u64) -> Result<Digest> {
         Some(file) => digest_at(&file, index).at("read", &files.path(place)),
         None => Err(short(files, place, 0, index + 1)),
     }
+}
+
+/// Reads what [`Levels::find_many`] found, in one pass.
+pub(crate) fn read_many(files: &Files, found: FoundMany) -> Result<Vec<Digest>> {
+    let FoundMany { place, in_file, here } = found;
+    if in_file.is_empty() {
+        return Ok(here);
+    }
+    let Some(file) = files.existing(place)? else {
+        return Err(short(files, place, 0, in_file.end));
+    };
+    let mut bytes = vec![0; 32 * (in_file.end - in_file.start) as usize];
+    file.read_exact_at(&mut bytes, 32 * in_file.start).at("read", &files.path(place))?;
+    let (hashes, _) = bytes.as_chunks::<32>();
+    Ok([hashes, &here].concat())
 }
 
 fn short(files: &Files, place: Place, length: u64, count: u64) -> StoreError {
@@ -231,6 +268,13 @@ mod tests {
                     assert_eq!(&found, hash);
                 }
                 assert!(matches!(log.find(level as u8, hashes.len() as u64), Found::Absent));
+                let count = hashes.len() as u64;
+                for range in [0..count, count / 2..count, 0..count / 2, 1.min(count)..count, 0..0] {
+                    let found = log.find_many(level as u8, range.clone()).unwrap();
+                    let (from, to) = (range.start as usize, range.end as usize);
+                    assert_eq!(read_many(&files, found).unwrap(), hashes[from..to], "{range:?}");
+                }
+                assert!(log.find_many(level as u8, 0..count + 1).is_none());
             }
         }
         let mut log = Levels::open(LogOf::History, 255, &files, true).unwrap();

@@ -4,6 +4,7 @@
 //! Reads take the shard's lock for memory only and read files after letting go; a status path alone
 //! is read under the lock, since its hashes must be of one moment.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::effects::{
@@ -212,6 +213,16 @@ impl Shard {
     pub(crate) fn log_hash(&self, level: u8, index: u64, files: &Files) -> Result<Option<Digest>> {
         let found = read(&self.inner)?.levels.find(level, index);
         resolve(found, index, files)
+    }
+
+    pub(crate) fn log_hashes(
+        &self,
+        level: u8,
+        range: Range<u64>,
+        files: &Files,
+    ) -> Result<Option<Vec<Digest>>> {
+        let found = read(&self.inner)?.levels.find_many(level, range);
+        found.map(|found| levels::read_many(files, found)).transpose()
     }
 
     pub(crate) fn status_node(&self, level: u8, index: u64, files: &Files) -> Result<Digest> {

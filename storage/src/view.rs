@@ -3,6 +3,7 @@
 //! [`crate::Store`] and [`crate::StoreReader`] are both seen through this: they differ in how they
 //! open the folder and in what they may do to it, not in what they answer.
 
+use std::ops::Range;
 use std::sync::RwLock;
 
 use crate::blocks::{Block, Blocks};
@@ -10,7 +11,7 @@ use crate::effects::{Digest, FlushPoint, IdPlace, Row};
 use crate::error::{Result, StoreError};
 use crate::files::Files;
 use crate::index::{Documents, Index};
-use crate::levels::{Levels, LogOf};
+use crate::levels::{self, Levels, LogOf};
 use crate::shard::{Shard, StatusPath, read, resolve};
 use crate::tail::Rows;
 use crate::waits::Wait;
@@ -62,6 +63,16 @@ impl View {
     /// A complete hash of a shard's record log: level 0 are the leaf hashes.
     pub fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
         self.shard(shard)?.log_hash(level, index, &self.files)
+    }
+
+    /// The same for a range of a level; nothing where the level does not have them all.
+    pub fn log_hashes(
+        &self,
+        shard: u32,
+        level: u8,
+        range: Range<u64>,
+    ) -> Result<Option<Vec<Digest>>> {
+        self.shard(shard)?.log_hashes(level, range, &self.files)
     }
 
     /// A hash of a shard's status tree; zeros where nothing was ever set.
@@ -140,5 +151,11 @@ impl View {
     pub fn history_hash(&self, level: u8, index: u64) -> Result<Option<Digest>> {
         let found = read(&self.history)?.find(level, index);
         resolve(found, index, &self.files)
+    }
+
+    /// The same for a range of a level; nothing where the level does not have them all.
+    pub fn history_hashes(&self, level: u8, range: Range<u64>) -> Result<Option<Vec<Digest>>> {
+        let found = read(&self.history)?.find_many(level, range);
+        found.map(|found| levels::read_many(&self.files, found)).transpose()
     }
 }

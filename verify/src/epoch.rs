@@ -97,9 +97,17 @@ pub(crate) fn put_changes(out: &mut Vec<u8>, changes: &[Change]) {
     changes.iter().for_each(|change| change.put(out));
 }
 
-/// Takes changes.
+/// Takes the changes of a proof.
 pub(crate) fn take_changes(r: &mut Reader<'_>) -> Result<Vec<Change>, DecodeError> {
-    let count = r.count("changes of the validator set", CHANGES_MAX)?;
+    take_changes_up_to(r, CHANGES_MAX)
+}
+
+/// Takes changes, at most so many.
+pub(crate) fn take_changes_up_to(
+    r: &mut Reader<'_>,
+    most: u64,
+) -> Result<Vec<Change>, DecodeError> {
+    let count = r.count("changes of the validator set", most)?;
     (0..count).map(|_| Change::take(r)).collect()
 }
 

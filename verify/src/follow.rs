@@ -7,10 +7,12 @@
 //! Invariants
 //! - A link that is refused changes nothing.
 //! - Epochs end only with a certificate: nobody goes on with a set that was not signed for.
+//! - What a follower goes on from is bound by a certificate, like what it followed itself.
 
 use crate::certificate::Certificate;
-use crate::encoding::{DecodeError, Reader, put_bytes};
-use crate::epoch::Change;
+use crate::consistency::check_chain;
+use crate::encoding::{DecodeError, Reader, put_bytes, put_vint};
+use crate::epoch::{Change, headers, put_changes, take_changes_up_to};
 use crate::evidence::Certified;
 use crate::header::{Header, ValidatorSet};
 use crate::merkle::{empty_root, interior};
@@ -21,6 +23,9 @@ use piaogen_crypto::Digest;
 
 /// Most bytes of a link.
 pub const LINK_MAX: u64 = 16_384;
+/// Most changes of the validator set that a follower remembers at rest.
+const CHANGES_MAX: u64 = 65_536;
+const MAGIC: [u8; 3] = *b"PF\x01";
 
 /// One header of a chain as it is handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,13 +88,25 @@ impl Frontier {
             self.complete.remove(0);
         }
         self.complete.insert(0, (level, hash));
-        self.size += 1;
+        self.size = self.size.saturating_add(1);
     }
 
     fn root(&self) -> Digest {
         let mut hashes = self.complete.iter().map(|(_, hash)| *hash);
         let Some(first) = hashes.next() else { return empty_root() };
         hashes.fold(first, |right, left| interior(&left, &right))
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_vint(out, self.size);
+        self.complete.iter().for_each(|(_, hash)| out.extend_from_slice(hash));
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Frontier, DecodeError> {
+        let size = r.vint()?;
+        let levels = (0..64).filter(|level| size >> level & 1 == 1);
+        let complete = levels.map(|level| Ok((level, r.array()?))).collect::<Result<_, _>>()?;
+        Ok(Frontier { size, complete })
     }
 }
 
@@ -106,7 +123,9 @@ pub struct Final {
 #[derive(Clone, Debug)]
 pub struct Follower {
     trust: TrustRoot,
-    last: Option<Header>,
+    last: Option<Link>,
+    /// The log before the last header, whose root that header names.
+    before: Frontier,
     log: Frontier,
     changes: Vec<Change>,
     newest: Option<Final>,
@@ -120,8 +139,44 @@ impl Follower {
             let detail = "headers are followed from the genesis on, and with its trust root";
             return Err(Refusal::new(Step::Epoch, detail));
         }
-        let (last, log, changes, newest) = (None, Frontier::default(), Vec::new(), None);
-        Ok(Follower { trust: trust.clone(), last, log, changes, newest })
+        let (before, log) = (Frontier::default(), Frontier::default());
+        let (last, changes, newest) = (None, Vec::new(), None);
+        Ok(Follower { trust: trust.clone(), last, before, log, changes, newest })
+    }
+
+    /// What it needs to go on later; nothing where the last header has no certificate of its own.
+    pub fn rest(&self) -> Option<Vec<u8>> {
+        let last = self.last.as_ref().filter(|last| !last.certificate.is_empty())?;
+        let mut out = MAGIC.to_vec();
+        self.before.put(&mut out);
+        put_bytes(&mut out, &last.encode());
+        put_changes(&mut out, &self.changes_before(&last.header));
+        Some(out)
+    }
+
+    /// Goes on from what [`Follower::rest`] gave. Nothing of it is believed: the last header must
+    /// name the root of the log before it, and be final under the set that the changes lead to, from
+    /// that of the genesis on. Steps `decode`, `chain`, `history`, `epoch` to `signature`.
+    pub fn resume(trust: &TrustRoot, rest: &[u8]) -> Result<Follower, Refusal> {
+        let mut follower = Follower::new(trust)?;
+        let mut r = Reader::new(rest);
+        r.fixed("magic of a follower at rest", &MAGIC)?;
+        let before = Frontier::take(&mut r)?;
+        let link = Link::decode(r.bytes("link", LINK_MAX)?)?;
+        let changes = take_changes_up_to(&mut r, CHANGES_MAX)?;
+        r.end()?;
+        let header = link.header;
+        check_chain(trust, core::iter::once(&header).chain(headers(&changes)))?;
+        if (header.height, header.history_root) != (before.size, before.root()) {
+            return Err(not_extended(&header, before.size));
+        }
+        follower.trust = trust.after(&changes)?;
+        follower.trust.check_final(&header, &Certificate::decode(&link.certificate)?)?;
+        check_next(&link)?;
+        follower.trust.epoch = header.epoch;
+        (follower.log, follower.changes) = (before, changes);
+        follower.push(&link);
+        Ok(follower)
     }
 
     /// How many headers were taken.
@@ -131,6 +186,11 @@ impl Follower {
 
     /// The last header.
     pub fn last(&self) -> Option<&Header> {
+        self.last.as_ref().map(|link| &link.header)
+    }
+
+    /// The last link.
+    pub fn last_link(&self) -> Option<&Link> {
         self.last.as_ref()
     }
 
@@ -141,13 +201,18 @@ impl Follower {
 
     /// A link that was just taken, with what leads to the set that certified it.
     pub fn certified(&self, link: &Link) -> Certified {
-        // The change that a link itself is leads to the set after it.
-        let own = |change: &&Change| change.header.height < link.header.height;
         Certified {
             header: link.header,
             certificate: link.certificate.clone(),
-            changes: self.changes.iter().filter(own).cloned().collect(),
+            changes: self.changes_before(&link.header),
         }
+    }
+
+    /// What leads to the set that certifies a header. The change that it is itself leads to the set
+    /// after it.
+    fn changes_before(&self, header: &Header) -> Vec<Change> {
+        let own = |change: &&Change| change.header.height < header.height;
+        self.changes.iter().filter(own).cloned().collect()
     }
 
     /// Takes the next header: steps `chain`, `history` (it extends the last one), then `epoch` to
@@ -172,55 +237,43 @@ impl Follower {
         if certificates && !link.certificate.is_empty() {
             self.trust.check_final(header, &Certificate::decode(&link.certificate)?)?;
         }
-        self.log.push(header.leaf());
+        self.push(link);
+        Ok(())
+    }
+
+    /// Adds a link that was checked.
+    fn push(&mut self, link: &Link) {
+        self.before = self.log.clone();
+        self.log.push(link.header.leaf());
         if !link.certificate.is_empty() {
             self.newest = Some(Final { size: self.log.size, root: self.log.root() });
         }
         if let Some(next) = &link.next {
             self.turn(link, next);
         }
-        self.last = Some(*header);
-        Ok(())
+        self.last = Some(link.clone());
     }
 
     fn check_extends(&self, header: &Header) -> Result<(), Refusal> {
-        let parent = self.last.as_ref().map_or([0; 32], Header::digest);
+        let parent = self.last().map_or([0; 32], Header::digest);
         let extends = header.height == self.log.size
             && header.parent == parent
             && header.history_root == self.log.root()
-            && self.last.as_ref().is_none_or(|last| last.time_ms < header.time_ms);
-        if extends {
-            return Ok(());
-        }
-        let detail = alloc::format!(
-            "block {} does not extend the {} blocks before it",
-            header.height,
-            self.log.size
-        );
-        Err(Refusal::new(Step::History, detail))
+            && self.last().is_none_or(|last| last.time_ms < header.time_ms);
+        if extends { Ok(()) } else { Err(not_extended(header, self.log.size)) }
     }
 
     fn check_epoch(&self, link: &Link) -> Result<(), Refusal> {
         let header = &link.header;
-        let expected = match &self.last {
+        let expected = match self.last() {
             None => (0, self.trust.validators.digest()),
             Some(last) => last.next_epoch(),
         };
-        let refuse = |what| {
-            let detail = alloc::format!("block {} {what}", header.height);
-            Err(Refusal::new(Step::Epoch, detail))
-        };
         if (header.epoch, header.validators) != expected {
-            return refuse("is not of the epoch and validators that follow from the block before");
+            let what = "is not of the epoch and validators that follow from the block before";
+            return Err(of_epoch(header, what));
         }
-        match &link.next {
-            None if header.closes_epoch() => refuse("ends an epoch, and the next set is not here"),
-            Some(set) if set.digest() != header.next_validators => {
-                refuse("names another set than the one beside it")
-            }
-            Some(_) if link.certificate.is_empty() => refuse("ends an epoch without certificate"),
-            _ => Ok(()),
-        }
+        check_next(link)
     }
 
     fn turn(&mut self, link: &Link, next: &ValidatorSet) {
@@ -228,8 +281,32 @@ impl Follower {
             let (header, certificate) = (link.header, link.certificate.clone());
             self.changes.push(Change { header, certificate, next: next.clone() });
         }
-        self.trust.epoch = link.header.epoch + 1;
+        self.trust.epoch = link.header.epoch.saturating_add(1);
         self.trust.validators = next.clone();
+    }
+}
+
+fn not_extended(header: &Header, size: u64) -> Refusal {
+    let height = header.height;
+    let detail = alloc::format!("block {height} does not extend the {size} blocks before it");
+    Refusal::new(Step::History, detail)
+}
+
+fn of_epoch(header: &Header, what: &str) -> Refusal {
+    Refusal::new(Step::Epoch, alloc::format!("block {} {what}", header.height))
+}
+
+/// Whether the set beside a header is there where it must be, and is the one that it names.
+fn check_next(link: &Link) -> Result<(), Refusal> {
+    let header = &link.header;
+    let refuse = |what| Err(of_epoch(header, what));
+    match &link.next {
+        None if header.closes_epoch() => refuse("ends an epoch, and the next set is not here"),
+        Some(set) if set.digest() != header.next_validators => {
+            refuse("names another set than the one beside it")
+        }
+        Some(_) if link.certificate.is_empty() => refuse("ends an epoch without certificate"),
+        _ => Ok(()),
     }
 }
 

@@ -38,7 +38,7 @@ pub const RECEIPT_MAX: usize = 262_144;
 pub const SHARD_PROOF_MAX: u64 = 32;
 const MAGIC: [u8; 3] = *b"PT\x01";
 /// Most bytes of an entry in a proof.
-pub(crate) const ENTRY_MAX: u64 = 1_024;
+pub const ENTRY_MAX: u64 = 1_024;
 
 /// Evidence that a record has its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub const HEIGHT: u8 = 8;
 /// Levels of tiles.
 pub const LEVELS: u8 = 8;
 /// Most bytes of a head.
-pub const HEAD_MAX: usize = 1 << 21;
+pub const HEAD_MAX: u64 = 1 << 21;
 const MAGIC: [u8; 3] = *b"PM\x01";
 /// Indices are below this: a log has fewer than 2^64 leaves.
 const INDEX_END: u64 = 1 << 56;
@@ -36,7 +36,7 @@ const INDEX_END: u64 = 1 << 56;
 const GROUPS_MAX: usize = 6;
 
 /// Which log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Log {
     /// The record log of a shard.
     Shard(u32),
@@ -45,7 +45,7 @@ pub enum Log {
 }
 
 /// What of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Hashes of a level of tiles.
     Hashes(u8),
@@ -55,7 +55,7 @@ pub enum Part {
 
 impl Part {
     /// How many hashes or entries a log of this size has of it.
-    fn count(self, size: u64) -> u64 {
+    pub fn count(self, size: u64) -> u64 {
         match self {
             Part::Hashes(level) => {
                 size.checked_shr(u32::from(HEIGHT) * u32::from(level)).unwrap_or(0)
@@ -66,7 +66,7 @@ impl Part {
 }
 
 /// A tile, or the bundle of entries beside one of level 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Of which log.
     pub log: Log,
@@ -171,6 +171,15 @@ impl Tile {
     pub fn of(log: Log, part: Part, index: u64, size: u64) -> Option<Tile> {
         let width = part.count(size).checked_sub(index.checked_mul(WIDTH)?)?.min(WIDTH) as u16;
         (width > 0).then_some(Tile { log, part, index, width })
+    }
+
+    /// The partial tiles of hashes of a log of this size, the lowest first: all that its root is
+    /// made of.
+    pub fn edge(log: Log, size: u64) -> impl Iterator<Item = Tile> {
+        (0..LEVELS).map(Part::Hashes).filter_map(move |part| {
+            let tile = Tile::of(log, part, part.count(size) / WIDTH, size)?;
+            (u64::from(tile.width) < WIDTH).then_some(tile)
+        })
     }
 
     /// The hashes of a tile.
@@ -282,8 +291,8 @@ impl Head {
 
     /// Reads the encoding; nothing may follow.
     pub fn decode(bytes: &[u8]) -> Result<Head, DecodeError> {
-        if bytes.len() > HEAD_MAX {
-            let (value, limit) = (bytes.len() as u64, HEAD_MAX as u64);
+        if bytes.len() as u64 > HEAD_MAX {
+            let (value, limit) = (bytes.len() as u64, HEAD_MAX);
             return Err(DecodeError::Limit { what: "head", value, limit });
         }
         let mut r = Reader::new(bytes);
@@ -300,14 +309,20 @@ impl Head {
     /// Checks the head; the error names the first step that fails.
     pub fn verify(&self, trust: &TrustRoot) -> Result<(), Refusal> {
         let certificate = Certificate::decode(&self.certificate)?;
-        let numbered = (0..).zip(&self.shards).all(|(number, shard)| shard.shard == number);
-        if !numbered || shards_root(&self.shards) != self.header.shards_root {
-            let height = self.header.height;
-            let detail = alloc::format!("the shards beside block {height} are not those under it");
-            return Err(Refusal::new(Step::Shard, detail));
-        }
+        self.check_shards()?;
         check_chain(trust, core::iter::once(&self.header).chain(headers(&self.changes)))?;
         trust.after(&self.changes)?.check_final(&self.header, &certificate)
+    }
+
+    /// Step `shard` alone, for who has followed the headers: the entries are those under the header.
+    pub fn check_shards(&self) -> Result<(), Refusal> {
+        let numbered = (0..).zip(&self.shards).all(|(number, shard)| shard.shard == number);
+        if numbered && shards_root(&self.shards) == self.header.shards_root {
+            return Ok(());
+        }
+        let height = self.header.height;
+        let detail = alloc::format!("the shards beside block {height} are not those under it");
+        Err(Refusal::new(Step::Shard, detail))
     }
 
     /// How many leaves a log has, where there is such a log.

@@ -17,7 +17,7 @@ use piaogen_verify::encoding::Reader;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::epoch::EpochProof;
 use piaogen_verify::evidence::Evidence;
-use piaogen_verify::follow::Link;
+use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header};
 use piaogen_verify::receipt::Receipt;
@@ -282,6 +282,24 @@ fn links() {
         "link",
         |r| common::link_of(r).encode(),
         |bytes| Some(Link::decode(bytes).ok()?.encode()),
+    );
+}
+
+#[test]
+fn followers_at_rest() {
+    let chain = common::chain::Chain::build();
+    let epochs = common::epochs::Epochs::build(&common::life::Life::build(&chain));
+    let mut follower = Follower::new(&chain.trust).unwrap();
+    let rests: Vec<Vec<u8>> = (0..common::epochs::TIP)
+        .filter_map(|height| {
+            follower.take(&epochs.link(height)).unwrap();
+            follower.rest()
+        })
+        .collect();
+    target(
+        "follower at rest",
+        |r| rests[r.below(rests.len() as u64) as usize].clone(),
+        |bytes| Follower::resume(&chain.trust, bytes).ok()?.rest(),
     );
 }
 

@@ -79,7 +79,10 @@ fn proofs_from_tiles_are_those_of_the_tree() {
         let folder = folder(&tree, size);
         let naive = Naive(tree);
         let tiles = TileHashes { tiles: &folder, log: Log::Shard(3), size };
+        folder.read.borrow_mut().clear();
         assert_eq!(merkle::root(&tiles, size).unwrap(), merkle::root(&naive, size).unwrap());
+        let edge = Tile::edge(Log::Shard(3), size).map(|tile| tile.to_string());
+        assert_eq!(*folder.read.borrow(), edge.collect(), "the root of {size} leaves");
         for index in [0, 1, 254, 255, 256, 257, size / 2, size - 1] {
             let index = index.min(size - 1);
             let proof = merkle::prove_inclusion(&tiles, index, size).unwrap();

@@ -21,6 +21,7 @@ mod identity;
 mod import;
 mod inspect;
 mod keygen;
+mod mirror;
 mod node;
 mod prune;
 mod receipt;
@@ -34,10 +35,10 @@ mod witness;
 
 pub(crate) use receipt::Folder;
 
-use crate::ask::{Asked, Busy};
 use crate::config::Config;
 use crate::run::Fatal;
 use crate::run::statuses::Ahead;
+use crate::site::{Busy, Site};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -105,6 +106,8 @@ enum Command {
     Trust(trust::Arguments),
     /// Follow a chain's headers and sign that they are one history.
     Witness(witness::Arguments),
+    /// Keep the logs of a chain as files that any web server hands out; check them; prove from them.
+    Mirror(mirror::Arguments),
     /// Check that somebody signed two things that exclude each other.
     Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
@@ -179,9 +182,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Origin {
     /// The node, where one is named.
-    fn node(&self) -> Result<Option<Asked>> {
+    fn node(&self) -> Result<Option<Site>> {
         let Some(from) = &self.from else { return Ok(None) };
-        let node = Asked::open(from, PATIENCE)?;
+        let node = Site::node(from, PATIENCE)?;
         node.with_context(|| format!("--from {from}: a node is http://HOST:PORT")).map(Some)
     }
 
@@ -343,6 +346,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Trust(arguments) => trust::run(&arguments, output),
         Command::Witness(arguments) => witness::run(&arguments, output),
+        Command::Mirror(arguments) => mirror::run(&arguments, output),
         Command::Evidence(arguments) => evidence::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Snapshot(arguments) => snapshot::run(&arguments, output),
@@ -379,6 +383,7 @@ mod tests {
     fn fatal_and_busy_have_codes_of_their_own() {
         let code = |error: anyhow::Error| error.chain().find_map(class_of);
         assert_eq!(code(Fatal("x".into()).into()), Some(4));
+        assert_eq!(code(anyhow::Error::new(Busy("x".into())).context("y")), Some(3));
         assert_eq!(code(anyhow::Error::new(StreamError::Busy("x".into())).context("y")), Some(3));
         assert_eq!(code(StoreError::Refused("x".into()).into()), None);
     }

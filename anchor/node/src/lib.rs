@@ -5,16 +5,18 @@
 
 #![forbid(unsafe_code)]
 
-pub mod ask;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod history;
 pub mod keys;
 pub mod members;
+pub mod mirror;
 pub mod run;
 pub mod serve;
 pub mod setup;
 pub mod sinks;
+pub mod site;
 pub mod snapshot;
 pub mod stage;
 pub mod witness;

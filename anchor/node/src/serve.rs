@@ -5,7 +5,7 @@
 
 use crate::run::Node;
 use crate::run::chain::Provable;
-use crate::run::receipts::{Prover, Show};
+use crate::run::receipts::{Prover, ROWS_BYTES, Show};
 use crate::run::statuses::Ahead;
 use crate::snapshot::stand::Stand;
 use anyhow::{Context, Result};
@@ -83,7 +83,7 @@ impl Answers {
         let Some(place) = self.node.store.find(shard, subject)? else { return Ok(None) };
         let Some(entry) = prover.created(shard, subject, &place)? else { return Ok(None) };
         // Which fields a document has is nobody's business either.
-        let receipt = prover.receipt_of(shard, place.log_index, entry, Vec::new())?;
+        let receipt = prover.receipt_of(shard, place.log_index, entry)?;
         Ok(Some(prover.status_beside(receipt, &Right::Public.parts())?.proof.encode()))
     }
 
@@ -129,7 +129,7 @@ impl Answers {
                 let links = self.node.chain.links(tile.first(), tile.width.into())?;
                 links.iter().map(Link::encode).collect()
             }
-            (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard, provable)?,
+            (Part::Entries, Log::Shard(shard)) => self.entries(tile, shard)?,
         };
         if items.len() < usize::from(tile.width) {
             return Ok(None);
@@ -140,29 +140,32 @@ impl Answers {
 
     fn hashes(&self, tile: &Tile, log: Log, level: u8) -> Result<Option<Vec<u8>>> {
         let (store, level) = (&self.node.store, HEIGHT * level);
-        let mut out = Vec::with_capacity(32 * usize::from(tile.width));
-        for index in tile.first()..tile.first() + u64::from(tile.width) {
-            let hash = match log {
-                Log::History => store.history_hash(level, index)?,
-                Log::Shard(shard) => store.log_hash(shard, level, index)?,
-            };
-            let Some(hash) = hash else { return Ok(None) };
-            out.extend_from_slice(&hash);
-        }
-        Ok(Some(out))
+        let range = tile.first()..tile.first() + u64::from(tile.width);
+        let hashes = match log {
+            Log::History => store.history_hashes(level, range)?,
+            Log::Shard(shard) => store.log_hashes(shard, level, range)?,
+        };
+        Ok(hashes.map(|hashes| hashes.concat()))
     }
 
     /// The entries of a bundle: archive and tail may each have a part of it.
-    fn entries(&self, tile: &Tile, shard: u32, provable: Provable) -> Result<Vec<Vec<u8>>> {
-        let prover = self.prover(provable);
+    fn entries(&self, tile: &Tile, shard: u32) -> Result<Vec<Vec<u8>>> {
+        let (store, archive) = (&self.node.store, self.node.archiver.archive());
         let mut items = Vec::new();
         while items.len() < usize::from(tile.width) {
-            let done = items.len() as u64;
-            let rows = prover.rows(shard, tile.first() + done, u64::from(tile.width) - done)?;
-            if rows.is_empty() {
+            let from = tile.first() + items.len() as u64;
+            let max = tile.first() + u64::from(tile.width) - from;
+            let before = items.len();
+            if from < archive.sealed_up_to(shard)? {
+                let rows = archive.some_entries(shard, from, max);
+                items.extend(rows.map(|row| Ok(row?.entry)).collect::<Result<Vec<_>>>()?);
+            } else {
+                let rows = store.tail_read(shard, from, max, ROWS_BYTES)?;
+                items.extend(rows.iter().map(|row| row.entry.to_vec()));
+            }
+            if items.len() == before {
                 break;
             }
-            items.extend(rows.into_iter().map(|row| row.entry));
         }
         Ok(items)
     }

@@ -8,7 +8,7 @@ mod common;
 use common::{Set, generator, send_all, send_registrations};
 use piaogen_crypto::Lanes;
 use piaogen_loadgen::source::{Kind, Source};
-use piaogen_node::ask::{Asked, encoded};
+use piaogen_node::site::{Site, encoded};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::Document;
 use piaogen_verify::fields::tag;
@@ -73,7 +73,7 @@ impl World {
         world.set.wait("both have executed everything, and can prove it", |set| {
             let settled = |index| {
                 let lag = set.series(index, "piaogen_lag_records");
-                let proof = asked(set, index).get(&path(&world.invoices[0]), 1 << 20);
+                let proof = asked(set, index).ask(&path(&world.invoices[0]), 1 << 20);
                 lag == Some(0) && proof.is_ok_and(|bytes| frozen(&bytes))
             };
             settled(0) && settled(1)
@@ -114,13 +114,13 @@ impl World {
     }
 }
 
-fn asked(set: &Set, node: usize) -> Asked {
+fn asked(set: &Set, node: usize) -> Site {
     let from = format!("http://{}", set.members[node].http);
-    Asked::open(&from, PATIENCE).unwrap().unwrap()
+    Site::node(&from, PATIENCE).unwrap().unwrap()
 }
 
 fn path(document: &Document) -> String {
-    format!("/v1/status/CN-EINV/{}", encoded(number(document)))
+    format!("status/CN-EINV/{}", encoded(number(document)))
 }
 
 fn frozen(bytes: &[u8]) -> bool {
@@ -219,7 +219,7 @@ fn a_status_that_moves_is_proved_as_of_a_final_header_or_not_at_all() {
                 let mut versions = Vec::new();
                 let mut highest = 0;
                 while highest < 11 {
-                    match asked.get(&path, 1 << 20) {
+                    match asked.ask(&path, 1 << 20) {
                         Err(error) => assert!(format!("{error:#}").contains("503"), "{error:#}"),
                         Ok(bytes) => {
                             let proof = StatusReceipt::decode(&bytes).unwrap();
@@ -252,11 +252,11 @@ fn one_header_is_proved_to_extend_another() {
     let trust = world.trust();
     for node in [0, 1] {
         let asked = asked(&world.set, node);
-        let head = Head::decode(&asked.get("/v1/head", 1 << 20).unwrap()).unwrap();
+        let head = Head::decode(&asked.ask("head", 1 << 20).unwrap()).unwrap();
         let newest = head.header.height;
         let pairs = [(0, 1), (0, newest), (1, 2), (newest - 1, newest), (2, newest - 1)];
         for (older, newer) in pairs {
-            let bytes = asked.get(&format!("/v1/consistency/{older}/{newer}"), 1 << 20).unwrap();
+            let bytes = asked.ask(&format!("consistency/{older}/{newer}"), 1 << 20).unwrap();
             let proof = Consistency::decode(&bytes).unwrap();
             proof.verify(&trust).unwrap();
             assert_eq!((proof.older.height, proof.newer.height), (older, newer));
@@ -265,7 +265,7 @@ fn one_header_is_proved_to_extend_another() {
             });
         }
         for wrong in ["7/7", "8/7", "0/99999999", "-1/5", "0/18446744073709551615", "a/b"] {
-            let error = asked.get(&format!("/v1/consistency/{wrong}"), 1 << 20).unwrap_err();
+            let error = asked.ask(&format!("consistency/{wrong}"), 1 << 20).unwrap_err();
             let error = format!("{error:#}");
             assert!(error.contains(": 400 ") || error.contains(": 404 "), "{error}");
         }
@@ -306,23 +306,23 @@ fn whatever_is_asked_a_node_goes_on_and_ends_when_it_is_told() {
     };
     let get = |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n"));
     for path in [
-        "/v1/status/CN-EINV/%2e%2e%2f%2e%2e%2fvalidator.pem".into(),
-        "/v1/status/../../validator.pem".into(),
-        "/v1/snapshot/..%2fvalidator.pem".into(),
-        "/v1/tiles/..%2f..%2fvalidator.pem".into(),
-        "/v1/tiles/0/7/x072/x057/x594/x037/x927/935".into(),
-        "/v1/tiles/history/entries/x001/000".into(),
-        "/v1/tiles/4294967295/0/000".into(),
-        format!("/v1/status/CN-EINV/{}", "9".repeat(8_000)),
-        format!("/v1/status/{}/9?seller={}", "x".repeat(300), "%00".repeat(300)),
+        "status/CN-EINV/%2e%2e%2f%2e%2e%2fvalidator.pem".into(),
+        "status/../../validator.pem".into(),
+        "snapshot/..%2fvalidator.pem".into(),
+        "tiles/..%2f..%2fvalidator.pem".into(),
+        "tiles/0/7/x072/x057/x594/x037/x927/935".into(),
+        "tiles/history/entries/x001/000".into(),
+        "tiles/4294967295/0/000".into(),
+        format!("status/CN-EINV/{}", "9".repeat(8_000)),
+        format!("status/{}/9?seller={}", "x".repeat(300), "%00".repeat(300)),
     ] {
         assert_eq!(get(&path), "404", "{path}");
     }
-    for path in ["/v1/status/%ff/%ff", "/v1/headers/x", "/v1/receipts/0/0?count=0"] {
+    for path in ["status/%ff/%ff", "headers/x", "receipts/0/0?count=0"] {
         assert_eq!(get(path), "400", "{path}");
     }
-    assert_eq!(get("/v1/headers/18446744073709551615?count=1000"), "200");
-    assert_eq!(get("/v1/receipts/0/18446744073709551615?count=1000"), "200");
+    assert_eq!(get("headers/18446744073709551615?count=1000"), "200");
+    assert_eq!(get("receipts/0/18446744073709551615?count=1000"), "200");
     assert_eq!(
         ask("POST /v1/head HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
         "405"

@@ -5,110 +5,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use piaogen_loadgen::genesis::{DemoChain, demo_chain};
+use headers::{Chain, NONE};
+use piaogen_node::history::{Followed, open_source};
 use piaogen_node::keys::KeySource;
 use piaogen_node::setup;
-use piaogen_node::witness::{CHECKPOINT, Followed, Witness, open_source};
-use piaogen_verify::certificate::Certificate;
+use piaogen_node::witness::{CHECKPOINT, Witness};
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::evidence::Evidence;
-use piaogen_verify::follow::Link;
-use piaogen_verify::header::{Header, NO_SET};
-use piaogen_verify::merkle;
 use piaogen_verify::trust_root::TrustRoot;
 use piaogen_verify::witness as cosigning;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const TIME_MS: i64 = 1_790_000_000_000;
-
-/// Four validators; epochs of ten blocks in which the set stays.
-struct Chain {
-    keys: DemoChain,
-    headers: Vec<Header>,
-}
-
-impl Chain {
-    fn new(blocks: usize) -> Chain {
-        let keys = demo_chain(7, 2, 4, TIME_MS);
-        let headers = vec![keys.genesis.header()];
-        let mut chain = Chain { keys, headers };
-        chain.grow(blocks, 0);
-        chain
-    }
-
-    /// Another history from a height on.
-    fn fork(&self, at: usize, blocks: usize) -> Chain {
-        let mut fork = Chain { keys: self.keys.clone(), headers: self.headers[..at].to_vec() };
-        fork.grow(blocks, 1);
-        fork
-    }
-
-    fn grow(&mut self, to: usize, late_ms: i64) {
-        while self.headers.len() <= to {
-            let last = self.headers[self.headers.len() - 1];
-            let leaves: Vec<_> = self.headers.iter().map(Header::leaf).collect();
-            let (epoch, validators) = last.next_epoch();
-            let height = last.height + 1;
-            let closes = height.is_multiple_of(10);
-            self.headers.push(Header {
-                height,
-                epoch,
-                validators,
-                time_ms: last.time_ms + 1_000 + late_ms,
-                parent: last.digest(),
-                history_root: merkle::root_of_leaves(&leaves),
-                next_validators: if closes { validators } else { NO_SET },
-                ..last
-            });
-        }
-    }
-
-    fn root(&self, size: usize) -> [u8; 32] {
-        let leaves: Vec<_> = self.headers[..size].iter().map(Header::leaf).collect();
-        merkle::root_of_leaves(&leaves)
-    }
-
-    /// The link of a height; `bare` of them have no certificate of their own.
-    fn link(&self, height: usize, bare: fn(usize) -> bool) -> Link {
-        let header = self.headers[height];
-        let next = header.closes_epoch().then(|| self.keys.genesis.validators.clone());
-        if height == 0 || (bare(height) && next.is_none()) {
-            return Link { header, certificate: Vec::new(), next };
-        }
-        let mut certificate = Certificate {
-            epoch: header.epoch,
-            view: 2 * header.height,
-            parent: 2 * header.height - 1,
-            payload: header.digest(),
-            validators: 4,
-            signers: vec![0, 1, 2],
-            signatures: Vec::new(),
-        };
-        let message = certificate.signed(&header.chain);
-        let keys = &self.keys.validators[..3];
-        certificate.signatures = keys.iter().map(|key| key.sign(&message)).collect();
-        Link { header, certificate: certificate.encode(), next }
-    }
-
-    /// Writes a file of links up to a height.
-    fn export(&self, path: &Path, to: usize, bare: fn(usize) -> bool) -> String {
-        let mut bytes = Vec::new();
-        for height in 0..=to {
-            let link = self.link(height, bare).encode();
-            bytes.extend_from_slice(&(link.len() as u32).to_be_bytes());
-            bytes.extend_from_slice(&link);
-        }
-        std::fs::write(path, bytes).unwrap();
-        path.to_str().unwrap().into()
-    }
-
-    fn trust(&self) -> TrustRoot {
-        TrustRoot::of_genesis(&self.keys.genesis)
-    }
-}
-
-const NONE: fn(usize) -> bool = |_| false;
+#[path = "common/headers.rs"]
+mod headers;
+#[path = "common/web.rs"]
+mod web;
 
 struct Place {
     dir: tempfile::TempDir,
@@ -340,6 +252,56 @@ fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
     assert_eq!(reopen(&dir, &trust).unwrap().size(), 10);
 }
 
+/// A start reads what was appended since the follower last rested, and nothing before it.
+#[test]
+fn a_witness_that_starts_again_goes_on_where_it_rested() {
+    let chain = Chain::new(30);
+    let place = Place::new(&chain);
+    let trust = chain.trust();
+    let (dir, from) = (place.path("state"), place.path("links"));
+    let key = setup::random_key().unwrap();
+    let follow = |to: usize| {
+        let from = chain.export(&from, to, NONE);
+        let mut witness = reopen(&dir, &trust).unwrap();
+        witness.follow(&mut *open_source(&from).unwrap()).unwrap();
+        witness
+    };
+    follow(9).cosign("w.example", &key, 100).unwrap();
+    let rested = std::fs::read(dir.join("follower")).unwrap();
+    drop(follow(20));
+    let (headers, later) = (dir.join("headers"), std::fs::read(dir.join("follower")).unwrap());
+    let all = std::fs::read(&headers).unwrap();
+    // An older follower, one of another moment, none, and one that was changed.
+    let mut changed = later.clone();
+    changed[40] ^= 1;
+    for follower in [&later[..], &rested, b"", &changed, &later[..100]] {
+        std::fs::write(dir.join("follower"), follower).unwrap();
+        assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+        assert_eq!(std::fs::read(dir.join("follower")).unwrap(), later);
+        assert_eq!(std::fs::read(&headers).unwrap(), all);
+    }
+    // What lies before is not read: a header that was changed is met when it is asked for.
+    let mut spoilt = all.clone();
+    spoilt[300] ^= 1;
+    std::fs::write(&headers, &spoilt).unwrap();
+    assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+    // The last one is: it was never kept so, and is taken again.
+    spoilt = all.clone();
+    spoilt[all.len() - 300] ^= 1;
+    std::fs::write(&headers, &spoilt).unwrap();
+    assert_eq!(reopen(&dir, &trust).unwrap().size(), 20);
+    std::fs::write(&headers, &all).unwrap();
+    std::fs::write(dir.join("follower"), &later).unwrap();
+    // What is kept must descend from what was signed.
+    let signed = std::fs::read_to_string(dir.join("signed.json")).unwrap();
+    let other = signed.replace("\"size\": 10", "\"size\": 11");
+    assert_ne!(other, signed);
+    std::fs::write(dir.join("signed.json"), other).unwrap();
+    assert!(reopen(&dir, &trust).unwrap_err().to_string().contains("never start it again"));
+    std::fs::write(dir.join("signed.json"), signed).unwrap();
+    assert_eq!(follow(30).cosign("w.example", &key, 100).unwrap().size, 31);
+}
+
 #[test]
 fn one_folder_is_for_one_witness_at_a_time() {
     let chain = Chain::new(3);
@@ -349,4 +311,29 @@ fn one_folder_is_for_one_witness_at_a_time() {
     assert!(error.to_string().contains("in use"), "{error}");
     drop(first);
     reopen(&place.path("state"), &chain.trust()).unwrap();
+}
+
+/// Neither asks the other anything: whoever hands the files out knows nothing of headers.
+#[test]
+fn a_witness_follows_files_of_a_mirror_over_http_and_in_a_folder() {
+    let chain = Chain::new(600);
+    let place = Place::new(&chain);
+    let site = place.path("site");
+    let (url, asked) = web::serve(&site, std::time::Duration::ZERO);
+    let output = place.witness(&url);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("no node and no mirror"), "{}", said(&output));
+    for (height, from) in [(3, &url), (255, &url), (256, &place.text("site")), (600, &url)] {
+        chain.publish(&site, height, NONE);
+        let output = place.witness(from);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(checked(&place, &chain).size, height as u64 + 1);
+    }
+    let bundles = asked.lock().unwrap().iter().filter(|path| path.contains("entries")).count();
+    assert!(bundles <= 6, "{bundles} bundles were asked for");
+    let fork = chain.fork(300, 610);
+    fork.publish(&site, 610, NONE);
+    let output = place.witness(&url);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(place.evidence().len(), 1);
 }

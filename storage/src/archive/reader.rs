@@ -115,6 +115,39 @@ impl Archive {
             .map_err(|error| self.unreadable(path, &error))
     }
 
+    /// Reads the row groups that have these rows, and of each what is needed: some columns, or all.
+    fn scan_some(
+        &self,
+        segment: &SegmentInfo,
+        skip: u64,
+        rows: usize,
+        columns: Option<&[&str]>,
+    ) -> Result<ParquetRecordBatchReader> {
+        let (file, metadata) = self.open_parts(segment)?;
+        let mut skip = skip as usize;
+        let groups = metadata.metadata().row_groups();
+        let counts = groups.iter().map(|group| group.num_rows() as usize);
+        let before = counts
+            .take_while(|count| {
+                let whole = skip >= *count;
+                skip -= if whole { *count } else { 0 };
+                whole
+            })
+            .count();
+        let groups = (before..groups.len()).collect();
+        let mask = columns.map_or_else(ProjectionMask::all, |columns| {
+            ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied())
+        });
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_offset(skip)
+            .with_limit(rows)
+            .with_batch_size(rows.min(BATCH_ROWS))
+            .build()
+            .map_err(|error| self.unreadable(&segment.path, &error))
+    }
+
     /// One row; `None` where it is not sealed.
     pub fn row(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
         let Some((segment, batch)) = self.one(shard, log_index, None)? else { return Ok(None) };
@@ -160,27 +193,11 @@ impl Archive {
         let Some(segment) = self.segment_of(Series::Records(shard), log_index) else {
             return Ok(None);
         };
-        let (file, metadata) = self.open_parts(&segment)?;
-        let mut skip = (log_index - segment.first) as usize;
-        let mut group = 0;
-        for rows in metadata.metadata().row_groups().iter().map(|group| group.num_rows() as usize) {
-            if skip < rows {
-                break;
-            }
-            skip -= rows;
-            group += 1;
-        }
-        let mask = columns.map_or_else(ProjectionMask::all, |columns| {
-            ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied())
-        });
-        let batch = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_projection(mask)
-            .with_row_groups(vec![group])
-            .with_offset(skip)
-            .with_limit(1)
-            .with_batch_size(1)
-            .build()
-            .and_then(|mut reader| Ok(reader.next().transpose()?))
+        let batch = self
+            .scan_some(&segment, log_index - segment.first, 1, columns)?
+            .next()
+            .transpose()
+            .map_err(ParquetError::from)
             .map_err(|error| self.unreadable(&segment.path, &error))?;
         let batch = batch.ok_or_else(|| self.short(&segment))?;
         Ok(Some((segment, batch)))
@@ -213,12 +230,28 @@ impl Archive {
         RowsIter { records: true, ..self.entries(shard, from) }
     }
 
+    /// The same where only so many are wanted, which are then read and no more.
+    pub fn some_rows(&self, shard: u32, from: u64, max: u64) -> impl Iterator<Item = Result<Row>> {
+        RowsIter { max: Some(max as usize), ..self.rows(shard, from) }.take(max as usize)
+    }
+
+    /// The same without the bytes of records, which are left empty.
+    pub fn some_entries(
+        &self,
+        shard: u32,
+        from: u64,
+        max: u64,
+    ) -> impl Iterator<Item = Result<Row>> {
+        RowsIter { max: Some(max as usize), ..self.entries(shard, from) }.take(max as usize)
+    }
+
     /// The same without the bytes of records, which are left empty.
     pub fn entries(&self, shard: u32, from: u64) -> RowsIter<'_> {
         RowsIter {
             archive: self,
             shard,
             records: false,
+            max: None,
             next: from,
             current: None,
             ready: Vec::new().into_iter(),
@@ -329,6 +362,8 @@ pub struct RowsIter<'a> {
     archive: &'a Archive,
     shard: u32,
     records: bool,
+    /// How many are wanted, where not all to the end of the log.
+    max: Option<usize>,
     next: u64,
     current: Option<(SegmentInfo, ParquetRecordBatchReader)>,
     ready: std::vec::IntoIter<Row>,
@@ -354,7 +389,11 @@ impl RowsIter<'_> {
                 let Some(segment) = self.archive.segment_of(series, self.next) else {
                     return Ok(None);
                 };
-                let reader = self.archive.scan(&segment, self.next - segment.first, BATCH_ROWS)?;
+                let skip = self.next - segment.first;
+                let reader = match self.max {
+                    None => self.archive.scan(&segment, skip, BATCH_ROWS)?,
+                    Some(rows) => self.archive.scan_some(&segment, skip, rows, None)?,
+                };
                 self.current = Some((segment, reader));
                 continue;
             };

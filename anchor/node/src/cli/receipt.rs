@@ -2,10 +2,10 @@
 
 use super::verify::read_receipt;
 use super::{DOCUMENT_MAX, No, Origin, Output, read_text};
-use crate::ask::Asked;
 use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
+use crate::site::Site;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
@@ -196,7 +196,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let checkpoint = Checkpoint::parse(&note)?;
         prover.cosigned(&mut receipt, &checkpoint).with_context(|| path.display().to_string())?;
     }
-    write(arguments, &receipt, output)
+    write(&receipt, arguments.out.as_deref(), arguments.compact, output)
 }
 
 fn place(
@@ -205,10 +205,7 @@ fn place(
     prover: &Prover<'_, StoreReader>,
 ) -> Result<(u32, u64)> {
     if let Some(at) = &arguments.which.at {
-        let (partition, offset) = at
-            .split_once(':')
-            .and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)))
-            .with_context(|| format!("--at {at:?} is not PARTITION:OFFSET"))?;
+        let (partition, offset) = stream_place(at)?;
         let index = prover.index_of_offset(partition, offset)?;
         let none = || format!("no provable record at partition {partition} offset {offset}");
         return Ok((partition, index.with_context(none)?));
@@ -223,10 +220,10 @@ fn place(
 }
 
 /// The proof that a node's newest header extends that of a height.
-fn ask(node: &Asked, height: u64) -> Result<Consistency> {
-    let head = Head::decode(&node.get("/v1/head", HEAD_MAX as u64)?);
+fn ask(node: &Site, height: u64) -> Result<Consistency> {
+    let head = Head::decode(&node.ask("head", HEAD_MAX)?);
     let newest = head.context("the node's answer is no head")?.header.height;
-    let bytes = node.get(&format!("/v1/consistency/{height}/{newest}"), EPOCH_PROOF_MAX as u64)?;
+    let bytes = node.ask(&format!("consistency/{height}/{newest}"), EPOCH_PROOF_MAX as u64)?;
     let proof = Consistency::decode(&bytes).context("the node's answer is no proof")?;
     let own = (proof.older.height, proof.newer.height) == (height, newest);
     ensure!(own, No("the node answered with a proof of other heights".into()));
@@ -238,11 +235,17 @@ fn write_consistency(arguments: &Arguments, proof: &Consistency) -> Result<()> {
     put(arguments.out.as_deref(), bytes)
 }
 
-fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()> {
-    let bytes = if arguments.compact { receipt.encode() } else { receipt.to_json().into_bytes() };
+/// Writes a receipt, and says what it is where it went to a file.
+pub(super) fn write(
+    receipt: &Receipt,
+    out: Option<&Path>,
+    compact: bool,
+    output: Output,
+) -> Result<()> {
+    let bytes = if compact { receipt.encode() } else { receipt.to_json().into_bytes() };
     let length = bytes.len();
-    put(arguments.out.as_deref(), bytes)?;
-    match &arguments.out {
+    put(out, bytes)?;
+    match out {
         None => Ok(()),
         Some(path) => {
             let outcome = receipt.entry.outcome.name();
@@ -250,6 +253,13 @@ fn write(arguments: &Arguments, receipt: &Receipt, output: Output) -> Result<()>
             output.print(&json, || format!("{}: {length} bytes, {outcome}", path.display()))
         }
     }
+}
+
+/// A place of the stream as it is written: PARTITION:OFFSET.
+pub(super) fn stream_place(at: &str) -> Result<(u32, u64)> {
+    at.split_once(':')
+        .and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)))
+        .with_context(|| format!("--at {at:?} is not PARTITION:OFFSET"))
 }
 
 /// Writes to a file, or to standard output.

@@ -7,7 +7,7 @@
 
 use super::receipt::{Folder, Target, shown};
 use super::{No, Origin, Output, read_trust_root};
-use crate::ask::{Asked, encoded};
+use crate::site::{Site, encoded};
 use anyhow::{Context, Result, ensure};
 use piaogen_verify::fields::{STATUS, Tag, by_name};
 use piaogen_verify::status::{Right, STATUS_RECEIPT_MAX, StatusReceipt};
@@ -53,13 +53,13 @@ fn parts(names: &[String]) -> Result<Vec<Tag>> {
 }
 
 /// The proof that a node gives; refused where it is of another invoice, or does not hold.
-fn ask(node: &Asked, target: &Target, trust_root: Option<&Path>) -> Result<StatusReceipt> {
+fn ask(node: &Site, target: &Target, trust_root: Option<&Path>) -> Result<StatusReceipt> {
     let (number, subject) = target.named()?;
-    let mut path = format!("/v1/status/{}/{}", encoded(&target.scheme), encoded(number));
+    let mut path = format!("status/{}/{}", encoded(&target.scheme), encoded(number));
     if let Some(seller) = &target.seller {
         path.push_str(&format!("?seller={}", encoded(seller)));
     }
-    let bytes = node.get(&path, STATUS_RECEIPT_MAX as u64)?;
+    let bytes = node.ask(&path, STATUS_RECEIPT_MAX as u64)?;
     let proof = StatusReceipt::decode(&bytes).context("the node's answer is no status proof")?;
     let own = proof.receipt.entry.subject == subject;
     ensure!(own, No("the node answered with the proof of another invoice".into()));

@@ -1,10 +1,11 @@
 //! `piaogen witness`: follows the headers of a chain and signs that they are one history.
 
 use super::{No, Output, read_trust_root};
+use crate::history::{Followed, open_source};
 use crate::keys::KeySource;
 use crate::run::Fatal;
 use crate::run::chain::clock_ms;
-use crate::witness::{Followed, Witness, open_source};
+use crate::witness::Witness;
 use anyhow::{Result, ensure};
 use piaogen_verify::witness::is_witness_name;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ pub(super) struct Arguments {
     /// a backup: a witness that forgot what it signed is worse than none.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Where headers come from: http://HOST:PORT of a node, a chain's folder, or a file of links.
+    /// Where headers come from: http://HOST:PORT of a node or of a mirror's web server, the folder of a
+    /// mirror or of a chain, or a file of links.
     #[arg(long, value_name = "URL|DIR|FILE")]
     from: String,
     /// Where the witness's secret key is, as in `submit`. Used for nothing else.

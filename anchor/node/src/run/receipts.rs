@@ -22,6 +22,7 @@ use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::opening;
 use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::record;
+use piaogen_verify::tiles::Head;
 use piaogen_verify::witness::{Cosigned, WITNESSES_MAX};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub trait Reads {
 }
 
 /// Most bytes of rows that are read at once.
-const ROWS_BYTES: u64 = 16 << 20;
+pub(crate) const ROWS_BYTES: u64 = 16 << 20;
 
 impl<S: Deref<Target = View>> Reads for S {
     fn log_hash(&self, shard: u32, level: u8, index: u64) -> Result<Option<Digest>> {
@@ -110,7 +111,7 @@ pub fn rows<R: Reads>(
 ) -> Result<Vec<Row>> {
     if from < archive.sealed_up_to(shard)? {
         let (mut found, mut bytes) = (Vec::new(), 0);
-        for row in archive.rows(shard, from).take(max as usize) {
+        for row in archive.some_rows(shard, from, max) {
             let row = row?;
             bytes += (row.entry.len() + row.record.len()) as u64;
             found.push(row);
@@ -121,6 +122,92 @@ pub fn rows<R: Reads>(
         return Ok(found);
     }
     Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
+}
+
+/// The log index of the record at an offset of the stream, in a log of this size. Offsets may have
+/// gaps, so the index is at most the offset, and they grow together.
+pub fn index_of_offset(
+    size: u64,
+    offset: u64,
+    entry: impl Fn(u64) -> Result<Entry>,
+) -> Result<Option<u64>> {
+    let (mut low, mut high) = (0, size.min(offset.saturating_add(1)));
+    // Nearly always there are no gaps, and the last candidate is the one.
+    let mut middle = high.saturating_sub(1);
+    while low < high {
+        match entry(middle)?.offset.cmp(&offset) {
+            std::cmp::Ordering::Equal => return Ok(Some(middle)),
+            std::cmp::Ordering::Less => low = middle + 1,
+            std::cmp::Ordering::Greater => high = middle,
+        }
+        middle = low + (high - low) / 2;
+    }
+    Ok(None)
+}
+
+impl Provable {
+    /// The state of a shard under the header.
+    pub fn shard(&self, shard: u32) -> Result<&ShardEntry> {
+        let shards = &self.shards;
+        shards.get(shard as usize).with_context(|| {
+            format!("there is no shard {shard}; they are 0 to {}", shards.len() - 1)
+        })
+    }
+
+    /// The receipt of an entry with the proof that it is in its shard's log; without fields.
+    pub fn receipt(
+        &self,
+        shard: ShardEntry,
+        log_index: u64,
+        entry: Entry,
+        inclusion: Vec<Digest>,
+    ) -> Receipt {
+        let leaves: Vec<Digest> = self.shards.iter().map(ShardEntry::leaf).collect();
+        let (number, count) = (u64::from(shard.shard), leaves.len() as u64);
+        let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], number, count);
+        Receipt {
+            fields: Vec::new(),
+            entry,
+            log_index,
+            inclusion,
+            shard,
+            shard_proof,
+            header: self.header,
+            history: None,
+            certificate: self.finalization.clone(),
+            changes: self.changes(),
+            cosigned: None,
+        }
+    }
+
+    /// The height whose proof leads a receipt to the header, which must be a later one.
+    pub fn renewable(&self, receipt: &Receipt) -> Result<u64> {
+        let (old, new) = (receipt.header.height, self.header.height);
+        ensure!(old < new, "the receipt is of height {old}, the newest header is {new}");
+        Ok(old)
+    }
+
+    /// Leads a receipt to the header by the proof of its own.
+    pub fn renew(&self, receipt: &mut Receipt, proof: Vec<Digest>) {
+        receipt.history = Some((self.header, proof));
+        receipt.certificate = self.finalization.clone();
+        receipt.changes = self.changes();
+        receipt.cosigned = None;
+    }
+
+    /// That the header extends an older one, by the proof of that.
+    pub fn consistency(&self, older: Header, proof: Vec<Digest>) -> Consistency {
+        let (newer, certificate) = (self.header, self.finalization.clone());
+        Consistency { older, newer, proof, certificate, changes: self.changes() }
+    }
+}
+
+impl From<Head> for Provable {
+    fn from(head: Head) -> Provable {
+        let (header, shards) = (head.header, head.shards);
+        let changes = Arc::new(head.changes);
+        Provable { header, finalization: head.certificate, shards, changes }
+    }
 }
 
 /// Answers what a data folder can prove.
@@ -134,16 +221,9 @@ pub struct Prover<'a, R> {
 }
 
 impl<R: Reads> Prover<'_, R> {
-    fn shard(&self, shard: u32) -> Result<&ShardEntry> {
-        let shards = &self.provable.shards;
-        shards.get(shard as usize).with_context(|| {
-            format!("there is no shard {shard}; they are 0 to {}", shards.len() - 1)
-        })
-    }
-
     /// The row of a record, if it is provable yet.
     pub fn row(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
-        if log_index >= self.shard(shard)?.log_size {
+        if log_index >= self.provable.shard(shard)?.log_size {
             return Ok(None);
         }
         let row = match log_index < self.archive.sealed_up_to(shard)? {
@@ -159,7 +239,7 @@ impl<R: Reads> Prover<'_, R> {
     /// The entry of the record that created an invoice, if it is provable yet. Where the archive
     /// gives it for less than a row, its leaf says that it is the one.
     pub fn created(&self, shard: u32, subject: &[u8], id: &IdPlace) -> Result<Option<Entry>> {
-        if id.log_index >= self.shard(shard)?.log_size {
+        if id.log_index >= self.provable.shard(shard)?.log_size {
             return Ok(None);
         }
         if let Some(entry) = self.archive.entry_of(shard, subject, id)?
@@ -173,31 +253,19 @@ impl<R: Reads> Prover<'_, R> {
 
     /// Provable rows of a shard from a log index on, at most `max`.
     pub fn rows(&self, shard: u32, from: u64, max: u64) -> Result<Vec<Row>> {
-        let max = max.min(self.shard(shard)?.log_size.saturating_sub(from));
+        let max = max.min(self.provable.shard(shard)?.log_size.saturating_sub(from));
         if max == 0 {
             return Ok(Vec::new());
         }
         rows(self.archive, self.store, shard, from, max)
     }
 
-    /// The log index of the record at an offset of the stream, if it is provable yet. Offsets may
-    /// have gaps, so the index is at most the offset, and they grow together.
+    /// The log index of the record at an offset of the stream, if it is provable yet.
     pub fn index_of_offset(&self, shard: u32, offset: u64) -> Result<Option<u64>> {
-        let size = self.shard(shard)?.log_size;
-        let (mut low, mut high) = (0, size.min(offset.saturating_add(1)));
-        // Nearly always there are no gaps, and the last candidate is the one.
-        let mut middle = high.saturating_sub(1);
-        while low < high {
-            let row = self.row(shard, middle)?.context("a row below the log's size")?;
-            let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
-            match entry.offset.cmp(&offset) {
-                std::cmp::Ordering::Equal => return Ok(Some(middle)),
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-            }
-            middle = low + (high - low) / 2;
-        }
-        Ok(None)
+        index_of_offset(self.provable.shard(shard)?.log_size, offset, |index| {
+            let row = self.row(shard, index)?.context("a row below the log's size")?;
+            Entry::decode(&row.entry).context("a stored entry does not decode")
+        })
     }
 
     /// The proof that a leaf is in a shard's log of this size.
@@ -208,46 +276,21 @@ impl<R: Reads> Prover<'_, R> {
     /// The receipt of a row, showing these fields.
     pub fn receipt(&self, shard: u32, row: &Row, show: &Show) -> Result<Receipt> {
         let entry = Entry::decode(&row.entry).context("a stored entry does not decode")?;
-        self.receipt_of(shard, row.log_index, entry, fields(&row.record, show))
+        let receipt = self.receipt_of(shard, row.log_index, entry)?;
+        Ok(Receipt { fields: fields(&row.record, show), ..receipt })
     }
 
-    /// The receipt of an entry, with these fields of its document.
-    pub fn receipt_of(
-        &self,
-        shard: u32,
-        log_index: u64,
-        entry: Entry,
-        fields: Vec<OpenedField>,
-    ) -> Result<Receipt> {
-        let state = *self.shard(shard)?;
+    /// The receipt of an entry, without fields.
+    pub fn receipt_of(&self, shard: u32, log_index: u64, entry: Entry) -> Result<Receipt> {
+        let state = *self.provable.shard(shard)?;
         let inclusion = self.inclusion(shard, log_index, state.log_size)?;
-        let leaves: Vec<Digest> = self.provable.shards.iter().map(ShardEntry::leaf).collect();
-        let leaf_count = leaves.len() as u64;
-        let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], u64::from(shard), leaf_count);
-        Ok(Receipt {
-            fields,
-            entry,
-            log_index,
-            inclusion,
-            shard: state,
-            shard_proof,
-            header: self.provable.header,
-            history: None,
-            certificate: self.provable.finalization.clone(),
-            changes: self.provable.changes(),
-            cosigned: None,
-        })
+        Ok(self.provable.receipt(state, log_index, entry, inclusion))
     }
 
     /// Leads a receipt to the newest provable header.
     pub fn renew(&self, receipt: &mut Receipt) -> Result<()> {
-        let (old, new) = (receipt.header.height, self.provable.header.height);
-        ensure!(old < new, "the receipt is of height {old}, the newest header is {new}");
-        let proof = self.history(old)?;
-        receipt.history = Some((self.provable.header, proof));
-        receipt.certificate = self.provable.finalization.clone();
-        receipt.changes = self.provable.changes();
-        receipt.cosigned = None;
+        let proof = self.history(self.provable.renewable(receipt)?)?;
+        self.provable.renew(receipt, proof);
         Ok(())
     }
 

@@ -8,26 +8,19 @@
 //! - The manifest gets its name last: with it, all parts are there.
 
 use super::{Proved, parse_manifest, prove};
-use crate::ask::Asked;
 use crate::setup::replace;
+use crate::site::Site;
 use anyhow::{Context, Result};
 use piaogen_crypto::Lanes;
 use piaogen_storage::snapshot::{MANIFEST, MANIFEST_BYTES, PART_FILE_BYTES, PartInfo, check};
 use piaogen_verify::trust_root::TrustRoot;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longest time that a node may take for one part.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a part is asked for.
 const TRIES: usize = 3;
-
-/// Where a snapshot is fetched from.
-enum Source {
-    Folder(PathBuf),
-    Node(Asked),
-}
 
 /// What was fetched.
 #[derive(Clone, Debug)]
@@ -40,24 +33,9 @@ pub struct Fetched {
     pub again: Vec<String>,
 }
 
-impl Source {
-    fn open(from: &str) -> Result<Source> {
-        let node = Asked::open(from, PATIENCE)?;
-        Ok(node.map_or_else(|| Source::Folder(from.into()), Source::Node))
-    }
-
-    fn get(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
-        match self {
-            Source::Folder(dir) => {
-                let (path, mut bytes) = (dir.join(name), Vec::new());
-                let file =
-                    std::fs::File::open(&path).with_context(|| path.display().to_string())?;
-                file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            }
-            Source::Node(node) => node.get(&format!("/v1/snapshot/{name}"), limit as u64),
-        }
-    }
+/// A file of the snapshot, at most so long.
+fn get(site: &Site, name: &str, limit: usize) -> Result<Vec<u8>> {
+    site.get(name, limit as u64)?.with_context(|| format!("{name} is not there"))
 }
 
 /// Fetches what is not here yet, and gives the snapshot its name when all is.
@@ -68,8 +46,8 @@ pub fn fetch(
     lanes: Lanes,
     advance: &dyn Fn(u64),
 ) -> Result<Fetched> {
-    let source = Source::open(from)?;
-    let bytes = source.get(MANIFEST, MANIFEST_BYTES)?;
+    let site = Site::open(from, "/v1/snapshot", PATIENCE)?;
+    let bytes = get(&site, MANIFEST, MANIFEST_BYTES)?;
     let proved = prove(parse_manifest(&bytes)?, trust)?;
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     drop_others(to, &proved)?;
@@ -82,7 +60,7 @@ pub fn fetch(
             if path.exists() {
                 fetched.again.push(info.name.clone());
             }
-            let (bytes, tries) = get_part(&source, info, lanes)?;
+            let (bytes, tries) = get_part(&site, info, lanes)?;
             if tries > 0 {
                 fetched.again.push(info.name.clone());
             }
@@ -96,10 +74,10 @@ pub fn fetch(
 }
 
 /// A part that checks, and how often it came wrong before.
-fn get_part(source: &Source, info: &PartInfo, lanes: Lanes) -> Result<(Vec<u8>, usize)> {
+fn get_part(site: &Site, info: &PartInfo, lanes: Lanes) -> Result<(Vec<u8>, usize)> {
     let mut last = None;
     for tries in 0..TRIES {
-        let bytes = source.get(&info.name, PART_FILE_BYTES);
+        let bytes = get(site, &info.name, PART_FILE_BYTES);
         match bytes.and_then(|bytes| Ok(check(info, lanes, &bytes).map(|()| bytes)?)) {
             Ok(bytes) => return Ok((bytes, tries)),
             Err(error) => {

@@ -8,8 +8,8 @@
 
 use super::processes::{Kind, Processes};
 use super::sight::{Sight, Table};
+use crate::history::open_source;
 use crate::sinks::HttpReceipts;
-use crate::witness::open_source;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
 use piaogen_loadgen::outcomes::ReceiptSource;

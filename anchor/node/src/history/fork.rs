@@ -1,10 +1,10 @@
 //! Makes evidence of a source whose history is not the one that is kept.
 //!
 //! Invariants
-//! - What is handed out verifies under the witness's own trust root; a source whose other history
+//! - What is handed out verifies under the trust root of who keeps the headers; a source whose other history
 //!   nobody certified is an error, not evidence.
 
-use super::{BATCH, Source, Witness};
+use super::{BATCH, Headers, Source};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::evidence::{Certified, Evidence};
@@ -20,34 +20,38 @@ struct Side {
 }
 
 /// Evidence of what is kept against what a source shows, which is another header at this height.
-pub fn evidence(witness: &Witness, height: u64, source: &mut dyn Source) -> Result<Evidence> {
-    let fork = first_difference(witness, height, source)?;
-    let mut follower = Follower::new(&witness.trust)?;
+pub(super) fn evidence(
+    kept: &impl Headers,
+    height: u64,
+    source: &mut dyn Source,
+) -> Result<Evidence> {
+    let fork = first_difference(kept, height, source)?;
+    let mut follower = Follower::new(kept.trust())?;
     let mut common = Vec::new();
     for height in 0..fork {
-        let link = witness.link(height)?;
+        let link = kept.link(height)?;
         common.push(link.header.leaf());
         follower.take_again(&link)?;
     }
     let theirs = side(follower.clone(), |height| Ok(source.links(height, 1)?.into_iter().next()))
         .context("the source shows another history, which nobody certified")?;
-    let ours = side(follower, |height| match height < witness.size() {
-        true => witness.link(height).map(Some),
+    let ours = side(follower, |height| match height < kept.size() {
+        true => kept.link(height).map(Some),
         false => Ok(None),
     })?;
     let evidence = join(fork, &common, ours, theirs)?;
-    evidence.verify(&witness.trust).context("the two histories are no evidence")?;
+    evidence.verify(kept.trust()).context("the two histories are no evidence")?;
     Ok(evidence)
 }
 
 /// The lowest height at which the source has another header. Below it all are the same, and above
 /// it none, since each header binds those before it.
-fn first_difference(witness: &Witness, height: u64, source: &mut dyn Source) -> Result<u64> {
+fn first_difference(kept: &impl Headers, height: u64, source: &mut dyn Source) -> Result<u64> {
     let (mut same, mut other) = (0, height);
     let mut differs = |height: u64| -> Result<bool> {
         let theirs = source.links(height, 1)?;
         let theirs = theirs.first().context("the source hides headers that it has shown")?;
-        Ok(theirs.header != witness.link(height)?.header)
+        Ok(theirs.header != kept.link(height)?.header)
     };
     ensure!(!differs(0)?, "the source is of another chain");
     while other - same > 1 {

@@ -1,0 +1,214 @@
+//! `piaogen mirror`: keeps the logs of a chain as files, checks such a folder, and proves from it.
+
+use super::receipt::{put, stream_place, write};
+use super::verify::read_receipt;
+use super::{No, Output, read_trust_root};
+use crate::mirror::{Mirror, Pulled, TileProver, check};
+use crate::site::Site;
+use anyhow::{Context, Result, bail};
+use piaogen_verify::record;
+use piaogen_verify::trust_root::TrustRoot;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest time for one file.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a file is asked for where the mirror goes on by itself.
+const TRIES: u32 = 6;
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    pull: Option<Pull>,
+}
+
+/// Take what a source has.
+#[derive(Debug, clap::Args)]
+struct Pull {
+    /// A node or a web server with a mirror, http://HOST:PORT, or the folder of a mirror.
+    #[arg(long, value_name = "FROM")]
+    from: String,
+    /// The mirror's folder; any web server may hand it out.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// The chain's trust root, that of the genesis.
+    #[arg(long, value_name = "FILE")]
+    trust_root: PathBuf,
+    /// Go on, with so many seconds between; once where it is left out.
+    #[arg(long, value_name = "SECONDS")]
+    every: Option<u64>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Compute everything in a mirror again, offline, from the first header on.
+    Check {
+        /// The mirror's folder.
+        dir: PathBuf,
+        /// The chain's trust root, that of the genesis.
+        #[arg(long, value_name = "FILE")]
+        trust_root: PathBuf,
+    },
+    /// Make a receipt or a consistency proof from the files of a mirror alone.
+    Prove(Prove),
+}
+
+#[derive(Debug, clap::Args)]
+struct Prove {
+    /// The mirror's folder.
+    dir: PathBuf,
+    #[command(flatten)]
+    which: Which,
+    /// The scheme of the number.
+    #[arg(long, default_value = "CN-EINV")]
+    scheme: String,
+    /// The seller, where the scheme numbers per seller.
+    #[arg(long)]
+    seller: Option<String>,
+    /// Where it goes; standard output without it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the compact form instead of JSON.
+    #[arg(long)]
+    compact: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The first accepted record with this number; every entry of its shard is read.
+    #[arg(long)]
+    number: Option<String>,
+    /// The record at this place of the stream.
+    #[arg(long, value_name = "PARTITION:OFFSET")]
+    at: Option<String>,
+    /// Lead this receipt to the mirror's head.
+    #[arg(long, value_name = "RECEIPT")]
+    renew: Option<PathBuf>,
+    /// Not a receipt: that the mirror's head extends the block of this height.
+    #[arg(long, value_name = "HEIGHT")]
+    consistency: Option<u64>,
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
+    match (&arguments.what, &arguments.pull) {
+        (Some(What::Check { dir, trust_root }), _) => {
+            check_all(dir, &read_trust_root(trust_root)?, output)
+        }
+        (Some(What::Prove(prove)), _) => prove_one(prove, output),
+        (None, Some(pull)) => pull_all(pull, output),
+        (None, None) => bail!("--from, --to and --trust-root, or check or prove: see --help"),
+    }
+}
+
+fn pull_all(arguments: &Pull, output: Output) -> Result<()> {
+    let trust = read_trust_root(&arguments.trust_root)?;
+    let mut mirror = Mirror::open(&arguments.to, &trust)?;
+    let tries = if arguments.every.is_some() { TRIES } else { 1 };
+    let site = Site::open(&arguments.from, "", PATIENCE)?.trying(tries);
+    loop {
+        match mirror.pull(&site) {
+            // A source that is away for a while is asked again; what it says wrongly is said.
+            Err(error) if arguments.every.is_some() => {
+                tracing::warn!(error = format!("{error:#}"), from = arguments.from, "nothing new");
+            }
+            Err(error) => return Err(error),
+            Ok(pulled) => say(&mirror, pulled, &trust, output)?,
+        }
+        let Some(seconds) = arguments.every else { return Ok(()) };
+        std::thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
+}
+
+/// Says what was taken; a source that rewrote something is an answer of no.
+fn say(mirror: &Mirror, pulled: Pulled, trust: &TrustRoot, output: Output) -> Result<()> {
+    match pulled {
+        Pulled::Grown { height, headers, entries, files, bytes } => {
+            let json = serde_json::json!({
+                "height": height, "headers": headers, "entries": entries, "files": files,
+                "bytes": bytes,
+            });
+            output.print(&json, || {
+                format!("block {height}: {headers} new headers, {entries} new entries")
+            })
+        }
+        Pulled::Split(evidence) => {
+            let verdict = evidence.verify(trust)?;
+            let path = mirror.keep(&evidence)?;
+            let json = serde_json::json!({
+                "split": true, "kind": verdict.kind, "what": verdict.what, "evidence": path,
+            });
+            output.print(&json, || format!("SPLIT VIEW: {}", verdict.what))?;
+            let why = format!("nothing of it is handed out; the evidence is in {}", path.display());
+            Err(No(why).into())
+        }
+        Pulled::Rewritten(rewritten) => {
+            let json = serde_json::json!({
+                "rewritten": true, "what": rewritten.what, "heads": rewritten.heads,
+            });
+            output.print(&json, || format!("REWRITTEN LOG: {}", rewritten.what))?;
+            let [kept, other] = rewritten.heads.map(|path| path.display().to_string());
+            Err(No(format!("nothing of it is handed out; both heads are kept: {kept}, {other}"))
+                .into())
+        }
+    }
+}
+
+fn check_all(dir: &Path, trust: &TrustRoot, output: Output) -> Result<()> {
+    match check(dir, trust) {
+        Ok(checked) => {
+            let (height, entries, tiles) = (checked.height, checked.entries, checked.tiles);
+            let json = serde_json::json!({
+                "clean": true, "height": height, "headers": checked.headers, "entries": entries,
+                "tiles": tiles,
+            });
+            output.print(&json, || {
+                format!("block {height} and all before it: {entries} entries, {tiles} tiles, right")
+            })
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            let json = serde_json::json!({ "clean": false, "what": why });
+            output.print(&json, || format!("NOT RIGHT: {why}"))?;
+            Err(No("the mirror is not what its head says".into()).into())
+        }
+    }
+}
+
+fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
+    let prover = TileProver::open(&arguments.dir)?;
+    let which = &arguments.which;
+    if let Some(height) = which.consistency {
+        let proof = prover.consistency(height)?;
+        let bytes = match arguments.compact {
+            true => proof.encode(),
+            false => proof.to_json().into_bytes(),
+        };
+        return put(arguments.out.as_deref(), bytes);
+    }
+    let receipt = if let Some(path) = &which.renew {
+        let mut receipt = read_receipt(path)??;
+        prover.renew(&mut receipt)?;
+        receipt
+    } else {
+        let (shard, index) = place(arguments, &prover)?;
+        prover.receipt(shard, index)?
+    };
+    write(&receipt, arguments.out.as_deref(), arguments.compact, output)
+}
+
+fn place(arguments: &Prove, prover: &TileProver) -> Result<(u32, u64)> {
+    if let Some(at) = &arguments.which.at {
+        let (partition, offset) = stream_place(at)?;
+        let none = || format!("no record at partition {partition} offset {offset}");
+        return Ok((partition, prover.at(partition, offset)?.with_context(none)?));
+    }
+    let Some(number) = &arguments.which.number else { bail!("which record?") };
+    let seller = arguments.seller.as_deref().map(str::as_bytes);
+    let subject = record::subject(arguments.scheme.as_bytes(), seller, number.as_bytes());
+    let none = || format!("{} {number} was not accepted up to the mirror's head", arguments.scheme);
+    prover.find(&subject)?.with_context(none)
+}
