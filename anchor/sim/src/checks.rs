@@ -7,6 +7,7 @@
 use crate::dice::Dice;
 use crate::ledger::{Ledger, held};
 use crate::machine::Machine;
+use crate::plan::Role;
 use crate::replica::Inner;
 use crate::state::State;
 use crate::stream::Feed;
@@ -49,7 +50,12 @@ pub(crate) fn check(world: &World, seed: u64) {
         receipts(world, &inner, &mut dice, &mut found);
         earlier_receipts(world, &inner, &mut dice, &mut found);
         history(world, &inner, (&mut dice, &mut seen), &mut found);
-        regained(machine, &mut found);
+    }
+    for (who, machine) in world.machines.iter().enumerate() {
+        if world.plan.roles[who] != Role::Honest {
+            continue;
+        }
+        regained(machine, &mut Found { who, ledger: &world.shared.ledger });
     }
 }
 
@@ -261,8 +267,9 @@ fn epochs(world: &World, inner: &Inner, found: &mut Found<'_>) {
 
 /// Who lost its folder has everything again.
 fn regained(machine: &Machine, found: &mut Found<'_>) {
-    if let Some(height) = machine.wiped {
-        found.wrong(format!("P7: of {height} blocks some are missing after a loss"));
+    let has = held(&machine.replica.inner).blocks.len() as u64;
+    if let Some(height) = machine.wiped.filter(|lost| has + LATE_MAX < *lost) {
+        found.wrong(format!("P7: of {height} blocks {has} are there after a loss"));
     }
 }
 

@@ -176,7 +176,7 @@ impl World {
     fn restore_tail(&mut self, whom: usize, now: u64, said: &mut Said) {
         let machine = &mut self.machines[whom];
         machine.selves().for_each(|replica| held(&replica.inner).feed.restore_tail());
-        let halted = held(&machine.replica.inner).halted.is_some();
+        let halted = machine.selves().any(|one| held(&one.inner).halted.is_some());
         if machine.is_running() && halted {
             machine.stop(now + AGAIN_MS, &self.shared.ledger, said);
         } else if machine.phase == Phase::Down(NEVER) {
