@@ -6,15 +6,10 @@
 mod common;
 
 use common::{Set, generator, send_all, send_registrations};
-<<<<<<< ours
-use piaogen_node::sinks::fetch;
-=======
-use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_node::history::{Followed, open_source};
 use piaogen_node::setup;
-use piaogen_node::sinks::{HttpReceipts, fetch};
+use piaogen_node::sinks::fetch;
 use piaogen_node::witness::Witness;
->>>>>>> theirs
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::merkle;
 use piaogen_verify::tiles::{Head, Log, Part, Tile};
@@ -177,10 +172,7 @@ fn an_observer_of_a_lone_validator_follows_live() {
     set.grow(&[0, 1], 2);
     settle(&set, &[0, 1]);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
-<<<<<<< ours
     set.receipt(1, 0, 1).verify(&trust).unwrap();
-=======
-    receipt(&set, 1).verify(&trust).unwrap();
     // A witness asks the observer, who voted for nothing, and signs what the validator made final.
     let from = format!("http://{}", set.members[1].http);
     let mut witness = Witness::open(&root.path().join("witness"), &trust).unwrap();
@@ -188,7 +180,6 @@ fn an_observer_of_a_lone_validator_follows_live() {
     assert!(matches!(followed, Followed::Extended(6..)), "{followed:?}");
     let key = setup::random_key().unwrap();
     assert_eq!(witness.cosign("w.example", &key, 100).unwrap().size, witness.size());
->>>>>>> theirs
     for index in [0, 1] {
         assert_eq!(set.end(index), Some(0), "{}", set.log(index));
     }
