@@ -115,7 +115,7 @@ fn abreast(set: &Set) {
 fn one_joins_one_leaves_every_key_changes_and_receipts_of_any_time_verify() {
     let root = tempfile::tempdir().unwrap();
     // Longer than it takes to connect with all who are there, of nine who may be.
-    let mut set = five_with(root.path(), 40);
+    let mut set = five_with(root.path(), 80);
     let new: Vec<(SecretKey, String)> =
         free(4).into_iter().map(|address| (setup::random_key().unwrap(), address)).collect();
     // Everybody knows the keys to come, each at an address of its own.

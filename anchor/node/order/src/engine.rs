@@ -57,7 +57,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 /// at once.
 const SILENCE: u32 = 2;
 /// How long a peer may take to answer, and the pause before another is asked.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 /// Longest body in a set of one, where none is ever sent.
 const BODY_ALONE: usize = 1 << 20;
