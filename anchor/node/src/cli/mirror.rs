@@ -1,12 +1,11 @@
 //! `piaogen mirror`: keeps the logs of a chain as files, checks such a folder, and proves from it.
 
-use super::receipt::{put, stream_place, write};
+use super::receipt::{Wanted, stream_place};
 use super::verify::read_receipt;
 use super::{No, Output, read_trust_root};
 use crate::mirror::{Mirror, Pulled, TileProver, check};
 use crate::site::Site;
 use anyhow::{Context, Result, bail};
-use piaogen_verify::record;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,7 +51,8 @@ enum What {
         #[arg(long, value_name = "FILE")]
         trust_root: PathBuf,
     },
-    /// Make a receipt or a consistency proof from the files of a mirror alone.
+    /// Make a receipt or a consistency proof from the files of a mirror alone. By number, every entry
+    /// of its shard is read.
     Prove(Prove),
 }
 
@@ -61,36 +61,7 @@ struct Prove {
     /// The mirror's folder.
     dir: PathBuf,
     #[command(flatten)]
-    which: Which,
-    /// The scheme of the number.
-    #[arg(long, default_value = "CN-EINV")]
-    scheme: String,
-    /// The seller, where the scheme numbers per seller.
-    #[arg(long)]
-    seller: Option<String>,
-    /// Where it goes; standard output without it.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Write the compact form instead of JSON.
-    #[arg(long)]
-    compact: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-struct Which {
-    /// The first accepted record with this number; every entry of its shard is read.
-    #[arg(long)]
-    number: Option<String>,
-    /// The record at this place of the stream.
-    #[arg(long, value_name = "PARTITION:OFFSET")]
-    at: Option<String>,
-    /// Lead this receipt to the mirror's head.
-    #[arg(long, value_name = "RECEIPT")]
-    renew: Option<PathBuf>,
-    /// Not a receipt: that the mirror's head extends the block of this height.
-    #[arg(long, value_name = "HEIGHT")]
-    consistency: Option<u64>,
+    wanted: Wanted,
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
@@ -180,35 +151,28 @@ fn check_all(dir: &Path, trust: &TrustRoot, output: Output) -> Result<()> {
 
 fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
     let prover = TileProver::open(&arguments.dir)?;
-    let which = &arguments.which;
+    let (wanted, which) = (&arguments.wanted, &arguments.wanted.which);
     if let Some(height) = which.consistency {
-        let proof = prover.consistency(height)?;
-        let bytes = match arguments.compact {
-            true => proof.encode(),
-            false => proof.to_json().into_bytes(),
-        };
-        return put(arguments.out.as_deref(), bytes);
+        return wanted.write_consistency(&prover.consistency(height)?);
     }
     let receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt
     } else {
-        let (shard, index) = place(arguments, &prover)?;
+        let (shard, index) = place(wanted, &prover)?;
         prover.receipt(shard, index)?
     };
-    write(&receipt, arguments.out.as_deref(), arguments.compact, output)
+    wanted.write(&receipt, output)
 }
 
-fn place(arguments: &Prove, prover: &TileProver) -> Result<(u32, u64)> {
-    if let Some(at) = &arguments.which.at {
+fn place(wanted: &Wanted, prover: &TileProver) -> Result<(u32, u64)> {
+    if let Some(at) = &wanted.which.at {
         let (partition, offset) = stream_place(at)?;
         let none = || format!("no record at partition {partition} offset {offset}");
         return Ok((partition, prover.at(partition, offset)?.with_context(none)?));
     }
-    let Some(number) = &arguments.which.number else { bail!("which record?") };
-    let seller = arguments.seller.as_deref().map(str::as_bytes);
-    let subject = record::subject(arguments.scheme.as_bytes(), seller, number.as_bytes());
-    let none = || format!("{} {number} was not accepted up to the mirror's head", arguments.scheme);
+    let (number, subject) = wanted.named()?;
+    let none = || format!("{} {number} was not accepted up to the mirror's head", wanted.scheme);
     prover.find(&subject)?.with_context(none)
 }

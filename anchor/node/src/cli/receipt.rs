@@ -27,21 +27,28 @@ use std::path::{Path, PathBuf};
 pub(super) struct Arguments {
     #[command(flatten)]
     origin: Origin,
-    /// The record: by number, by place in the stream, or an old receipt.
     #[command(flatten)]
-    which: Which,
-    /// The scheme of the number.
-    #[arg(long, default_value = "CN-EINV")]
-    scheme: String,
-    /// The seller, where the scheme numbers per seller.
-    #[arg(long)]
-    seller: Option<String>,
+    wanted: Wanted,
     /// Fields to show, comma-separated; `all` shows all, nothing hides all.
     #[arg(long, value_delimiter = ',')]
     show: Vec<String>,
     /// Carry the cosignatures of this checkpoint; the receipt's newest header must be in its log.
     #[arg(long, value_name = "FILE")]
     cosigned: Option<PathBuf>,
+}
+
+/// A receipt or a consistency proof, and where it goes: of a data folder as of a mirror.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// The record: by number, by place in the stream, or an old receipt.
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// The scheme of the number.
+    #[arg(long, default_value = "CN-EINV")]
+    pub(super) scheme: String,
+    /// The seller, where the scheme numbers per seller.
+    #[arg(long)]
+    seller: Option<String>,
     /// Where it goes; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -52,20 +59,40 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+pub(super) struct Which {
     /// The first accepted record with this number.
     #[arg(long)]
-    number: Option<String>,
+    pub(super) number: Option<String>,
     /// The record at this place of the stream.
     #[arg(long, value_name = "PARTITION:OFFSET")]
-    at: Option<String>,
+    pub(super) at: Option<String>,
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
-    renew: Option<PathBuf>,
-    /// Not a receipt: that the newest header extends the one of this height. The only one that a
-    /// node is asked for with --from.
+    pub(super) renew: Option<PathBuf>,
+    /// Not a receipt: that the newest header extends the one of this height. Of `receipt`, the only
+    /// one that a node is asked for with --from.
     #[arg(long, value_name = "HEIGHT")]
-    consistency: Option<u64>,
+    pub(super) consistency: Option<u64>,
+}
+
+impl Wanted {
+    /// The number, where it is by number, and its subject.
+    pub(super) fn named(&self) -> Result<(&str, Vec<u8>)> {
+        let Some(number) = self.which.number.as_deref() else { bail!("which record?") };
+        let seller = self.seller.as_deref().map(str::as_bytes);
+        Ok((number, record::subject(self.scheme.as_bytes(), seller, number.as_bytes())))
+    }
+
+    /// Writes a receipt to where it goes.
+    pub(super) fn write(&self, receipt: &Receipt, output: Output) -> Result<()> {
+        write(receipt, self.out.as_deref(), self.compact, output)
+    }
+
+    /// Writes a consistency proof to where it goes.
+    pub(super) fn write_consistency(&self, proof: &Consistency) -> Result<()> {
+        let bytes = if self.compact { proof.encode() } else { proof.to_json().into_bytes() };
+        put(self.out.as_deref(), bytes)
+    }
 }
 
 /// An invoice, by number.
@@ -169,10 +196,11 @@ pub(super) fn shown(names: &[String]) -> Result<Show> {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
-    let which = &arguments.which;
+    let wanted = &arguments.wanted;
+    let which = &wanted.which;
     if let Some(node) = arguments.origin.node()? {
         let only = "--from is for --consistency; receipts are made from --dir or --config";
-        return write_consistency(arguments, &ask(&node, which.consistency.context(only)?)?);
+        return wanted.write_consistency(&ask(&node, which.consistency.context(only)?)?);
     }
     let folder = Folder::open(&arguments.origin.config()?)?;
     let prover = folder.prover()?;
@@ -180,14 +208,14 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let newest = prover.provable.header.height;
         let none = || format!("the newest header is {newest}: it extends only those below");
         let proof = prover.consistency(height, newest)?.with_context(none)?;
-        return write_consistency(arguments, &proof);
+        return wanted.write_consistency(&proof);
     }
     let mut receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt
     } else {
-        let (shard, index) = place(arguments, &folder, &prover)?;
+        let (shard, index) = place(wanted, &folder, &prover)?;
         let row = prover.row(shard, index)?.context("the record is not provable yet")?;
         prover.receipt(shard, &row, &shown(&arguments.show)?)?
     };
@@ -196,26 +224,20 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let checkpoint = Checkpoint::parse(&note)?;
         prover.cosigned(&mut receipt, &checkpoint).with_context(|| path.display().to_string())?;
     }
-    write(&receipt, arguments.out.as_deref(), arguments.compact, output)
+    wanted.write(&receipt, output)
 }
 
-fn place(
-    arguments: &Arguments,
-    folder: &Folder,
-    prover: &Prover<'_, StoreReader>,
-) -> Result<(u32, u64)> {
-    if let Some(at) = &arguments.which.at {
+fn place(wanted: &Wanted, folder: &Folder, prover: &Prover<'_, StoreReader>) -> Result<(u32, u64)> {
+    if let Some(at) = &wanted.which.at {
         let (partition, offset) = stream_place(at)?;
         let index = prover.index_of_offset(partition, offset)?;
         let none = || format!("no provable record at partition {partition} offset {offset}");
         return Ok((partition, index.with_context(none)?));
     }
-    let Some(number) = &arguments.which.number else { bail!("which record?") };
-    let seller = arguments.seller.as_deref().map(str::as_bytes);
-    let subject = record::subject(arguments.scheme.as_bytes(), seller, number.as_bytes());
+    let (number, subject) = wanted.named()?;
     let shard = record::partition(&subject, folder.genesis.file.partitions);
     let place = folder.reader.find(shard, &subject)?;
-    let none = || format!("{} {number} was not accepted (or is not flushed yet)", arguments.scheme);
+    let none = || format!("{} {number} was not accepted (or is not flushed yet)", wanted.scheme);
     Ok((shard, place.with_context(none)?.log_index))
 }
 
@@ -228,11 +250,6 @@ fn ask(node: &Site, height: u64) -> Result<Consistency> {
     let own = (proof.older.height, proof.newer.height) == (height, newest);
     ensure!(own, No("the node answered with a proof of other heights".into()));
     Ok(proof)
-}
-
-fn write_consistency(arguments: &Arguments, proof: &Consistency) -> Result<()> {
-    let bytes = if arguments.compact { proof.encode() } else { proof.to_json().into_bytes() };
-    put(arguments.out.as_deref(), bytes)
 }
 
 /// Writes a receipt, and says what it is where it went to a file.

@@ -7,6 +7,7 @@
 //! Invariants
 //! - What a node says it does not need, it does not need after a crash either.
 
+use crate::site::Site;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_storage::FlushPoint;
@@ -39,23 +40,15 @@ impl Stand {
 
     /// Asks a node of this chain with so many shards.
     pub(crate) fn ask(node: &str, chain: &Digest, shards: usize) -> Result<Stand> {
-        ensure!(
-            node.starts_with("http://"),
-            "{node}: only http:// is spoken; put a proxy before the node for anything else"
-        );
-        let url = format!("{}/v1/flushed", node.trim_end_matches('/'));
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-        let ask = || -> Result<Vec<u8>> {
-            let mut response = ureq::Agent::from(agent).get(&url).call()?;
-            Ok(response.body_mut().with_config().limit(BYTES).read_to_vec()?)
-        };
-        let bytes = ask().with_context(|| {
+        let site = Site::node(node, PATIENCE)?;
+        let site = site.with_context(|| format!("--ask {node}: a node is http://HOST:PORT"))?;
+        let bytes = site.ask("flushed", BYTES).with_context(|| {
             format!(
-                "nothing is pruned: {url} does not say what it needs; start that node, or leave it \
+                "nothing is pruned: {node} does not say what it needs; start that node, or leave it \
                  out, and it comes back with the snapshot"
             )
         })?;
-        let wrong = |what: &str| format!("nothing is pruned: {url} {what}");
+        let wrong = |what: &str| format!("nothing is pruned: {node} {what}");
         let stand: Stand = serde_json::from_slice(&bytes)
             .with_context(|| wrong("answers something that is no flush point"))?;
         ensure!(stand.chain == hex::encode(chain), wrong("is a node of another chain"));
