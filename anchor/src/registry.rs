@@ -213,7 +213,7 @@ impl Registry {
         if blocks.is_some_and(|blocks| !(1..=EPOCH_BLOCKS_MAX).contains(&blocks)) {
             return Err(range(tag::EPOCH_BLOCKS));
         }
-        let stands = self.governance.base();
+        let stands = self.governance.planned().digest();
         if base != stands {
             return Err(Outcome::StaleSet { set: stands });
         }

@@ -30,6 +30,7 @@ mod snapshot;
 mod status;
 mod submit;
 mod trust;
+mod unused;
 mod verify;
 mod witness;
 
@@ -84,6 +85,8 @@ enum Command {
     Node(node::Arguments),
     /// Make a secret key.
     Keygen(keygen::Arguments),
+    /// State that a node's keys have voted nowhere, so that they may in an epoch that has begun.
+    Unused(unused::Arguments),
     /// Make a new chain: genesis, keys, trust root, configuration.
     Genesis(genesis::Arguments),
     /// Show whom certificates name, and check who issued them.
@@ -335,6 +338,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Devnet(arguments) => devnet::run(&arguments, output),
         Command::Node(arguments) => node::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments, output),
+        Command::Unused(arguments) => unused::run(&arguments, output),
         Command::Genesis(arguments) => genesis::run(&arguments, output),
         Command::Identity(arguments) => identity::run(&arguments, output),
         Command::Import(arguments) => import::run(&arguments, output),

@@ -10,7 +10,8 @@ use crate::keys::KeySource;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::PublicKey;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub struct Config {
     pub genesis: PathBuf,
     /// Where the node's secret key is: a validator's vote, an observer's name among its peers.
     pub key: KeySource,
+    /// Where the key is that votes in its place from the first epoch on whose set has it.
+    #[serde(default, deserialize_with = "key_or_none")]
+    pub next_key: Option<KeySource>,
     /// Whether it votes.
     #[serde(default)]
     pub role: Role,
@@ -294,6 +298,13 @@ impl Default for ArchiveConfig {
     }
 }
 
+/// What stands in a file as an empty text where there is none.
+fn key_or_none<'de, D: Deserializer<'de>>(file: D) -> Result<Option<KeySource>, D::Error> {
+    let text = String::deserialize(file)?;
+    let named = Some(text).filter(|text| !text.is_empty());
+    named.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+}
+
 impl Config {
     /// A configuration for a folder with the files that `piaogen genesis` makes, all else default.
     pub fn of_dir(dir: &Path) -> Config {
@@ -301,6 +312,7 @@ impl Config {
             dir: dir.join("data"),
             genesis: dir.join("genesis.json"),
             key: dir.join("validator.pem").into(),
+            next_key: None,
             role: Role::Validator,
             signed: String::new(),
             listen: String::new(),
@@ -333,6 +345,7 @@ impl Config {
             *path = base.join(&*path);
         }
         config.key = config.key.beside(base);
+        config.next_key = config.next_key.map(|key| key.beside(base));
         if !config.signed.is_empty() {
             config.signed = base.join(&config.signed).display().to_string();
         }
@@ -384,6 +397,10 @@ impl Config {
         self.address()?;
         self.backend()?;
         let peers = self.peers()?;
+        ensure!(
+            self.role == Role::Validator || self.next_key.is_none(),
+            "role = \"observer\" never votes, so it has no next_key; remove it"
+        );
         ensure!(
             self.role == Role::Validator || peers.is_some_and(|peers| !peers.peers.is_empty()),
             "role = \"observer\" follows its peers, and there are none: say in [peers] where this \
@@ -522,6 +539,8 @@ mod tests {
         assert!(with(named).contains("02ab"));
         assert!(with("[peers]\nleader_timeout_ms = 1").contains("100 to 600000"));
         assert!(with("role = \"observer\"").contains("follows its peers"));
+        assert!(with("role = \"observer\"\nnext_key = \"n\"").contains("has no next_key"));
+        assert!(with("next_key = \"env:\"").contains("names no variable"));
         assert!(with("role = \"voter\"").contains("voter"));
     }
 }

@@ -69,6 +69,8 @@ pub struct NodeParts {
     pub genesis: Genesis,
     /// The key with which this node votes, where it does, and which its peers know.
     pub key: Arc<dyn Signer>,
+    /// The key that takes its place from the first epoch on whose set has it and not the other.
+    pub next_key: Option<Arc<dyn Signer>>,
     /// Whether it may vote.
     pub role: Role,
     /// The folder that says how far each key has voted.
@@ -101,6 +103,13 @@ pub struct NodeParts {
     pub archive_policy: ArchivePolicy,
     /// Whether signatures are checked; only benchmarks of the other stages leave it out.
     pub signatures: bool,
+}
+
+impl NodeParts {
+    /// The keys that are this node's.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<dyn Signer>> {
+        [Some(&self.key), self.next_key.as_ref()].into_iter().flatten()
+    }
 }
 
 /// How the validators of a set reach each other, and how patient they are.
@@ -324,7 +333,7 @@ impl Node {
             && start.tip.header.next_epoch().0 == epoch
         {
             ensure!(
-                start.set.contains(&parts.key.public_key()),
+                parts.keys().any(|key| start.set.contains(&key.public_key())),
                 "the key of this node is not among the validators of epoch {epoch}: give it the \
                  key of one of them (`key` in its configuration), or have it voted in"
             );
@@ -360,6 +369,7 @@ impl Node {
             &rows,
             metrics.clone(),
         )?;
+        metrics.registry(&opened.registry, opened.start.tip.header.height);
         let executor = Executor::new(ExecutorParts {
             chain: genesis.chain,
             schemes: genesis.file.schemes.clone(),

@@ -208,6 +208,11 @@ fn block_policy(config: &Config, genesis: &Genesis, peers: Option<&PeersPolicy>)
 pub fn node_parts(config: &Config) -> Result<NodeParts> {
     let genesis = genesis(&config.genesis)?;
     let key = config.key.open()?;
+    let next_key = config.next_key.as_ref().map(|next| next.open()).transpose()?;
+    if let (Some(source), Some(next)) = (&config.next_key, &next_key) {
+        let same = next.public_key() == key.public_key();
+        ensure!(!same, "next_key = \"{source}\" is the same key as `key`; name another, or none");
+    }
     std::fs::create_dir_all(&config.dir)
         .with_context(|| format!("creating {}", config.dir.display()))?;
     let (records, registry) = streams(config, &genesis)?;
@@ -217,6 +222,7 @@ pub fn node_parts(config: &Config) -> Result<NodeParts> {
         dir: config.dir.clone(),
         signed: config.signed_dir(),
         key,
+        next_key,
         role: config.role,
         records,
         registry,

@@ -103,6 +103,24 @@ impl Governance {
         last - blocks
     }
 
+    /// The last height of the epoch of the block after this one.
+    pub fn epoch_end(&self, height: u64) -> u64 {
+        self.span(height).1
+    }
+
+    /// The set of the next epoch that is not fixed, as things stand: what a change is based on.
+    pub fn planned(&self) -> &ValidatorSet {
+        &self.planned
+    }
+
+    /// The proposals that wait for more authorities: the digest, and who has signed so far. Of them
+    /// some may not count any longer, which is found when one is signed next.
+    pub fn proposals(&self) -> impl ExactSizeIterator<Item = (&Digest, Vec<&str>)> {
+        self.proposals.iter().map(|(digest, approvals)| {
+            (digest, approvals.iter().map(|approval| approval.party.as_str()).collect())
+        })
+    }
+
     /// The newest epoch whose set is fixed when the records of this height are executed: number,
     /// last height, length.
     fn span(&self, height: u64) -> (u64, u64, u64) {
@@ -128,11 +146,6 @@ impl Governance {
         let fixed = self.fixed_at(height);
         self.sets.extend(fixed);
         (self.epoch, self.last, self.blocks) = self.span(height);
-    }
-
-    /// The digest of the set that a change must name as its base.
-    pub(super) fn base(&self) -> Digest {
-        self.planned.digest()
     }
 
     /// Plans a set and an epoch length for the next epoch that is not fixed.
@@ -172,12 +185,6 @@ impl Governance {
         let approval = Approval { party: party.into(), key, epoch };
         self.proposals.entry(proposal).or_default().push(approval);
         Ok(false)
-    }
-
-    /// How many proposals wait for more authorities.
-    #[cfg(test)]
-    pub(super) fn open(&self) -> usize {
-        self.proposals.len()
     }
 }
 

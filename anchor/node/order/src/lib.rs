@@ -255,6 +255,15 @@ pub fn is_new_key(signed: &Path, key: &PublicKey) -> bool {
     signed::is_new(signed, &key.clone().into())
 }
 
+/// Begins the record of a key that has voted nowhere, so that it may vote in an epoch that has begun;
+/// whether there was none before. Who calls this for a key that has voted lets it vote twice.
+///
+/// # Errors
+/// `Refused` where the folder cannot be written, or another process votes with the key.
+pub fn begin_record(signed: &Path, key: &PublicKey) -> Result<bool, Refused> {
+    Ok(signed::Kept::open(signed, &key.clone().into())?.fresh)
+}
+
 /// Whether a folder has votes of an epoch.
 pub fn has_votes(directory: &Path, epoch: u64) -> bool {
     directory.join(engine::VOTES).join(journal::partition(epoch)).exists()

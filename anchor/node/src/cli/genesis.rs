@@ -45,6 +45,16 @@ pub(super) struct Arguments {
     /// Party id of the first authority.
     #[arg(long, default_value = "AUTHORITY")]
     authority: String,
+    /// Another authority and its public key, SPKI PEM; once for each.
+    #[arg(long, value_name = "PARTY=FILE", value_parser = party_and_file)]
+    co_authority: Vec<(String, PathBuf)>,
+    /// How many authorities must sign who validates and who is an authority; more than half without
+    /// it. For ever.
+    #[arg(long, value_name = "COUNT")]
+    authority_quorum: Option<u32>,
+    /// Blocks of an epoch: how often the set may become another.
+    #[arg(long, value_name = "BLOCKS", default_value_t = EPOCH_BLOCKS)]
+    epoch_blocks: u64,
     /// Kafka brokers; without them the embedded log carries the stream.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
@@ -120,6 +130,26 @@ fn made(count: u32) -> Result<Vec<(PublicKey, Option<SecretKey>)>> {
     (0..count).map(made).collect()
 }
 
+fn party_and_file(text: &str) -> Result<(String, PathBuf), &'static str> {
+    let (party, file) = text.split_once('=').ok_or("write PARTY=FILE")?;
+    Ok((party.into(), file.into()))
+}
+
+/// The authorities of the beginning.
+fn authorities(arguments: &Arguments, first: &SecretKey) -> Result<Vec<Founder>> {
+    let founder = |party: &str, key: PublicKey| Founder {
+        party: party.into(),
+        name: party.into(),
+        roles: vec!["authority".into()],
+        public_key: hex::encode(key.to_compressed()),
+    };
+    let mut all = vec![founder(&arguments.authority, first.public_key())];
+    for (party, path) in &arguments.co_authority {
+        all.push(founder(party, setup::public_key(path)?));
+    }
+    Ok(all)
+}
+
 fn genesis_file(
     arguments: &Arguments,
     validators: &[PublicKey],
@@ -132,16 +162,11 @@ fn genesis_file(
         time_ms: clock_ms(),
         partitions: arguments.partitions,
         validators: validators.iter().map(public).collect(),
-        participants: vec![Founder {
-            party: arguments.authority.clone(),
-            name: arguments.authority.clone(),
-            roles: vec!["authority".into()],
-            public_key: public(&authority.public_key()),
-        }],
+        participants: authorities(arguments, authority)?,
         schemes: usual::all(),
         clock_skew_ms: 600_000,
-        epoch_blocks: EPOCH_BLOCKS,
-        authority_quorum: None,
+        epoch_blocks: arguments.epoch_blocks,
+        authority_quorum: arguments.authority_quorum,
     };
     let mut bytes = serde_json::to_vec_pretty(&file)?;
     bytes.push(b'\n');

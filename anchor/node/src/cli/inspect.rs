@@ -9,7 +9,7 @@ use piaogen_crypto::Digest;
 use piaogen_order::Finalized;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::entry::Entry;
-use piaogen_verify::header::Header;
+use piaogen_verify::header::{Header, ValidatorSet};
 use piaogen_verify::json::record_to_json;
 use piaogen_verify::merkle::{self, Hashes};
 use piaogen_verify::record;
@@ -31,6 +31,8 @@ pub(super) struct Arguments {
 enum What {
     /// The chain: heights, shards, participants' log, sizes.
     Chain,
+    /// The epoch, its validators, those planned for the next, and what waits for more authorities.
+    Validators,
     /// A block: header, cut, certificate.
     Block {
         /// Its height.
@@ -97,6 +99,7 @@ fn in_folder(arguments: &Arguments, output: Output) -> Result<()> {
     let folder = Folder::open(&config)?;
     match &arguments.what {
         What::Chain => chain(&folder, output),
+        What::Validators => validators(&folder, output),
         What::Block { height } => block(&folder, *height, output),
         What::Leaf { shard, index } => leaf(&folder, *shard, *index, output),
         What::Checkpoint => {
@@ -165,6 +168,34 @@ fn chain(folder: &Folder, output: Output) -> Result<()> {
         }
         text
     })
+}
+
+/// The present epoch, the set that is planned for the next, and what waits for more authorities.
+fn validators(folder: &Folder, output: Output) -> Result<()> {
+    let height = folder.reader.flushed().height;
+    let registry = folder.registry()?;
+    let governance = registry.governance();
+    let header = match folder.reader.block(height)? {
+        Some(block) => parse_block(&block)?.0,
+        None => folder.genesis.header(),
+    };
+    let (epoch, digest) = header.next_epoch();
+    let set = governance.set(&digest).context("the present set is unknown to the registry")?;
+    let keys = |set: &ValidatorSet| -> Vec<String> {
+        set.keys().iter().map(|key| hex::encode(key.to_compressed())).collect()
+    };
+    let planned = governance.planned();
+    let proposals: Vec<_> = governance
+        .proposals()
+        .map(|(digest, by)| serde_json::json!({ "digest": hex::encode(digest), "signed_by": by }))
+        .collect();
+    let json = serde_json::json!({
+        "height": height, "epoch": epoch, "epoch_end_height": governance.epoch_end(height),
+        "set": hex::encode(digest), "keys": keys(set),
+        "planned_set": hex::encode(planned.digest()), "planned_keys": keys(planned),
+        "proposals": proposals,
+    });
+    output.print(&json, || format!("{json:#}"))
 }
 
 fn block(folder: &Folder, height: u64, output: Output) -> Result<()> {

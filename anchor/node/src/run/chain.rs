@@ -394,9 +394,10 @@ impl Chain {
         links(&*self.store, &sets, height..end.min(height.saturating_add(count)))
     }
 
-    /// Says that the engine of this epoch runs from now on, and no other.
-    pub fn begin_epoch(&self, epoch: u64) {
+    /// Says that the engine of this epoch runs from now on, and no other; with a vote or without.
+    pub fn begin_epoch(&self, epoch: u64, votes: bool) {
         lock(&self.state).engine = epoch;
+        self.metrics.epoch(epoch, votes);
     }
 
     /// Whether the block after this one is for the engine that runs.

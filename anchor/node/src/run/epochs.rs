@@ -7,6 +7,9 @@
 //! set must be among them. A node that is not of the set follows until it is (`piaogen_order`); an
 //! observer always does, and ends where its key is voted in.
 //!
+//! A node may have a second key, which shall replace the first: each epoch has the one that is of its
+//! set, so a key changes where an epoch does, without a restart that could come too early or too late.
+//!
 //! Invariants
 //! - Two engines never run at once: they would vote with one key.
 //! - The engine of an epoch begins on a block that is final and executed here.
@@ -89,6 +92,7 @@ pub struct Engines {
     directory: PathBuf,
     signed: PathBuf,
     key: Arc<dyn Signer>,
+    next_key: Option<Arc<dyn Signer>>,
     peers: Option<PeersPolicy>,
     votes: bool,
     /// The epoch in which this node, restored from a snapshot, may have voted and not know it.
@@ -103,50 +107,83 @@ impl Engines {
             directory: parts.dir.join("order"),
             signed: parts.signed.clone(),
             key: parts.key.clone(),
+            next_key: parts.next_key.clone(),
             peers: parts.peers.clone(),
             votes: parts.role == Role::Validator,
             restored: restored_epoch(&parts.dir)?,
         })
     }
 
+    /// The key of this node in an epoch with this set.
+    fn key(&self, set: &ValidatorSet) -> &Arc<dyn Signer> {
+        let of_set = |key: &Arc<dyn Signer>| set.contains(&key.public_key());
+        match &self.next_key {
+            Some(next) if of_set(next) && of_set(&self.key) => {
+                tracing::warn!("`key` and `next_key` are both in the set: only `key` votes here");
+                &self.key
+            }
+            Some(next) if of_set(next) => next,
+            _ => &self.key,
+        }
+    }
+
+    /// Begins the record of the next key, so that it may vote whenever its epoch begins. Where it has
+    /// begun already, nobody knows what the key said before this node had it.
+    fn expect_next(&self, turn: &Turn) -> Result<()> {
+        let Some(next) = &self.next_key else { return Ok(()) };
+        let next = next.public_key();
+        if !turn.set.contains(&next) {
+            piaogen_order::begin_record(&self.signed, &next)?;
+        }
+        Ok(())
+    }
+
     fn start(&self, chain: &Arc<Chain>, turn: Turn) -> Result<Handle> {
         let keys: Vec<PublicKey> = turn.set.keys().to_vec();
         let directory = self.directory.clone();
         let mut config = OrderConfig::new(self.namespace.clone(), keys, directory, turn.ground);
+        let signer = self.key(&turn.set);
+        let key = signer.public_key();
         config.epoch = turn.epoch;
         config.votes = self.votes;
         config.signed = self.signed.clone();
-        let unsaid = self.unsaid(&turn);
+        let unsaid = self.unsaid(&turn, &key);
         config.abstains = unsaid.is_some();
         config.finalized = turn.finalized;
-        if let Some(why) = unsaid.filter(|_| turn.set.contains(&self.key.public_key())) {
+        if let Some(why) = unsaid.filter(|_| turn.set.contains(&key)) {
             let alone = match turn.set.keys().len() {
                 1 => "; this is its only validator: no block is made until its votes are put back",
                 _ => "",
             };
             tracing::warn!(epoch = turn.epoch, "{why}: it is followed without a vote{alone}");
         }
-        if let Some(PeersPolicy { network, leader_timeout }) = self.peers.clone() {
+        if let Some(PeersPolicy { mut network, leader_timeout }) = self.peers.clone() {
+            // Nobody answers for the key that does not count in this epoch.
+            let idle = [Some(&self.key), self.next_key.as_ref()].into_iter().flatten();
+            let idle: Vec<PublicKey> = idle.map(|own| own.public_key()).collect();
+            network.peers.retain(|(peer, _)| {
+                *peer == key || !idle.contains(peer) || turn.set.contains(peer)
+            });
             config.leader_timeout = leader_timeout;
             config.certification_timeout = leader_timeout + leader_timeout / 2;
             config.network = Some(network);
         }
-        chain.begin_epoch(turn.epoch);
-        piaogen_order::start(config, self.key.clone(), chain.clone())
+        chain.begin_epoch(turn.epoch, turn.set.contains(&key) && !config.abstains);
+        piaogen_order::start(config, signer.clone(), chain.clone())
             .with_context(|| format!("ordering of epoch {} does not start", turn.epoch))
     }
 }
 
 impl Engines {
     /// Why it is not known what this key has said in an epoch of which blocks are final here.
-    fn unsaid(&self, turn: &Turn) -> Option<&'static str> {
+    fn unsaid(&self, turn: &Turn, key: &PublicKey) -> Option<&'static str> {
         if piaogen_order::has_votes(&self.directory, turn.epoch) {
             return None;
         }
         if self.restored == Some(turn.epoch) {
             return Some("restored from a snapshot, without the votes of this epoch");
         }
-        let new = piaogen_order::is_new_key(&self.signed, &self.key.public_key());
+        let new = piaogen_order::is_new_key(&self.signed, key);
         let begun = turn.finalized.is_some();
         (new && begun).then_some("this node was given another key after this epoch had begun")
     }
@@ -200,6 +237,7 @@ impl Epochs {
     /// Starts the engine of the present epoch, and a thread that follows the epochs.
     pub fn start(engines: Engines, chain: &Arc<Chain>, turn: Turn) -> Result<Epochs> {
         let epoch = turn.epoch;
+        engines.expect_next(&turn)?;
         let running: Running = Arc::new(Mutex::new(Some(engines.start(chain, turn)?)));
         let stopping = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(Mutex::new(None));

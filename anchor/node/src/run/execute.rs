@@ -209,7 +209,6 @@ impl Executor {
     /// An executor with these parts.
     pub fn new(parts: ExecutorParts) -> Executor {
         parts.keys.add(parts.registry.keys().map(|key| key.public_key.clone()));
-        parts.metrics.participants(parts.registry.len());
         Executor {
             chain: parts.chain,
             schemes: parts.schemes,
@@ -259,8 +258,8 @@ impl Executor {
         if let Some(after) = after {
             self.keys.add(fresh_keys(batch));
             self.registry = after;
-            self.metrics.participants(self.registry.len());
         }
+        self.metrics.registry(&self.registry, header.height);
         Ok(Executed {
             shards: self.shards.iter().map(|shard| lock(shard).entry()).collect(),
             next_set: self.registry.governance().next_set(header.height + 1),

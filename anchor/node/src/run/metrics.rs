@@ -3,8 +3,10 @@
 //! Invariants
 //! - Every series exists from the start, so that "none yet" and "not measured" differ.
 
+use super::lock;
 use crate::config::Role;
 use piaogen_anchor::alert::AlertKind;
+use piaogen_anchor::registry::Registry as Participants;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::CacheStats;
 use piaogen_order::Peer;
@@ -14,6 +16,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 /// All series of a node.
 #[derive(Debug)]
@@ -51,11 +55,17 @@ struct SetSeries {
     disagreements: IntCounter,
     executed_height: IntGauge,
     executed_root: IntGauge,
+    epoch: IntGauge,
+    epoch_end: IntGauge,
+    proposals: IntGauge,
+    votes: IntGauge,
     view: IntGauge,
     peer_connected: IntGaugeVec,
     peer_blocked: IntGaugeVec,
     peer_votes: IntCounterVec,
     peer_view: IntGaugeVec,
+    /// Who has a series.
+    named: Mutex<BTreeSet<String>>,
 }
 
 impl SetSeries {
@@ -76,6 +86,10 @@ impl SetSeries {
                 "piaogen_executed_root",
                 "First 48 bits of shards_root after that block: the same on all validators",
             )?,
+            epoch: gauge("piaogen_epoch", "The epoch whose blocks this node takes part in")?,
+            epoch_end: gauge("piaogen_epoch_end_height", "Height of the last block of the epoch")?,
+            proposals: gauge("piaogen_proposals", "Changes that wait for more authorities")?,
+            votes: gauge("piaogen_votes", "1: this node votes in this epoch; 0: it follows")?,
             view: gauge("piaogen_view", "The highest view that this validator has seen")?,
             peer_connected: of_peer("piaogen_peer_connected", "1: there is a connection")?,
             peer_blocked: of_peer(
@@ -84,7 +98,17 @@ impl SetSeries {
             )?,
             peer_votes: registered(r, IntCounterVec::new(votes, &["peer"]))?,
             peer_view: of_peer("piaogen_peer_view", "The highest view it voted in")?,
+            named: Mutex::default(),
         })
+    }
+
+    /// Ends the series of a peer.
+    fn forget(&self, peer: &str) {
+        // An error says that there was none.
+        for series in [&self.peer_connected, &self.peer_blocked, &self.peer_view] {
+            let _ = series.remove_label_values(&[peer]);
+        }
+        let _ = self.peer_votes.remove_label_values(&[peer]);
     }
 }
 
@@ -211,11 +235,23 @@ impl Metrics {
         self.set.executed_height.set(height as i64);
     }
 
-    /// The validators of the set, as this one sees them.
+    /// An epoch begins, in which this node votes or follows.
+    pub fn epoch(&self, epoch: u64, votes: bool) {
+        self.set.epoch.set(epoch as i64);
+        self.set.votes.set(i64::from(votes));
+    }
+
+    /// The validators of the set, as this one sees them; whoever is not of it any longer has no
+    /// series, lest a watcher thinks that it is away.
     pub fn peers(&self, view: u64, peers: &[Peer]) {
         self.set.view.set(view as i64);
-        for peer in peers {
-            let name = hex::encode(peer.key.to_compressed());
+        let names: BTreeSet<String> =
+            peers.iter().map(|peer| hex::encode(peer.key.to_compressed())).collect();
+        let before = std::mem::replace(&mut *lock(&self.set.named), names.clone());
+        for gone in before.difference(&names) {
+            self.set.forget(gone);
+        }
+        for (peer, name) in peers.iter().map(|peer| (peer, hex::encode(peer.key.to_compressed()))) {
             let set = |series: &IntGaugeVec, value: u64| {
                 series.with_label_values(&[&name]).set(value as i64);
             };
@@ -314,9 +350,12 @@ impl Metrics {
         self.store.with_label_values(&[name]).set(bytes as i64);
     }
 
-    /// Participants in the registry.
-    pub fn participants(&self, count: usize) {
-        self.participants.set(count as i64);
+    /// What the registry says after the block of this height.
+    pub fn registry(&self, registry: &Participants, height: u64) {
+        self.participants.set(registry.len() as i64);
+        let governance = registry.governance();
+        self.set.epoch_end.set(governance.epoch_end(height) as i64);
+        self.set.proposals.set(governance.proposals().len() as i64);
     }
 
     /// How many records were checked, executed and archived since the start.

@@ -40,11 +40,6 @@ pub fn configure(set: &Set, index: usize, table: &str, more: &str) {
 
 /// Makes the nodes, with epochs of [`EPOCH_BLOCKS`]; none runs yet.
 pub fn five(dir: &Path) -> Set {
-    five_with(dir, EPOCH_BLOCKS)
-}
-
-/// The same with other epochs.
-pub fn five_with(dir: &Path, epoch_blocks: u64) -> Set {
     let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
         flush_interval_ms = 300\nsnapshot = \"offered\"\n[limits]\nkey_tables_mib = 16\n\
         queue_mib = 32\n";
@@ -52,7 +47,7 @@ pub fn five_with(dir: &Path, epoch_blocks: u64) -> Set {
     let mut file = set.keys.genesis.file.clone();
     let key = |index: usize| hex::encode(set.members[index].key.to_compressed());
     file.validators = (0..4).map(key).collect();
-    file.epoch_blocks = epoch_blocks;
+    file.epoch_blocks = EPOCH_BLOCKS;
     file.participants.extend([2, 3].map(|number| Founder {
         party: format!("A-{number}"),
         name: "authority".into(),

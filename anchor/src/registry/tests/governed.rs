@@ -52,9 +52,9 @@ fn the_signature_that_completes_the_quorum_takes_effect_at_the_next_boundary() {
     let sets: [&[u8]; 2] = [GENESIS, &[101, 103, 104]];
     assert_eq!(run_at(&mut registry, 3, KIND, 1, &change), Ok(()));
     assert_eq!(named(&registry, &sets), [(10, 0), (20, 0), (30, 0), (40, 0)]);
-    assert_eq!(registry.governance.open(), 1);
+    assert_eq!(registry.governance.proposals().len(), 1);
     assert_eq!(run_at(&mut registry, 9, KIND, 4, &change), Ok(()));
-    assert_eq!(registry.governance.open(), 0);
+    assert_eq!(registry.governance.proposals().len(), 0);
     assert_eq!(named(&registry, &sets), [(10, 1), (20, 1), (30, 1), (40, 1)]);
     let found = registry.governance().sets(10);
     assert_eq!(found.len(), 2);
@@ -127,7 +127,7 @@ fn each_refusal_is_typed_and_plans_nothing() {
     for (i, (signer, fields, outcome)) in cases.into_iter().enumerate() {
         let mut registry = three();
         assert_eq!(run_at(&mut registry, 3, KIND, signer, &fields), outcome, "case {i}");
-        assert_eq!(registry.governance.open(), 0, "case {i}");
+        assert_eq!(registry.governance.proposals().len(), 0, "case {i}");
         assert_eq!(registry.governance().next_set(10), Some(set(GENESIS)), "case {i}");
         assert_eq!(registry.governance().next_set(9), None, "case {i}");
     }
@@ -143,7 +143,7 @@ fn an_authority_counts_once_and_only_while_its_key_is_valid() {
     let again = Err(Outcome::AlreadySigned);
     assert_eq!(run_at(&mut registry, 3, KIND, 1, &change), Ok(()));
     assert_eq!(run_at(&mut registry, 4, KIND, 1, &change), again);
-    assert_eq!(registry.governance.open(), 1);
+    assert_eq!(registry.governance.proposals().len(), 1);
     // T's key was stolen, and T takes a new one: what the old one signed counts no longer.
     assert_eq!(run_at(&mut registry, 5, RecordKind::Rotate, 1, &fields("T", Some(5))), Ok(()));
     assert_eq!(run_at(&mut registry, 5, KIND, 1, &change), Err(Outcome::KeyRevoked));
@@ -159,7 +159,7 @@ fn of_two_proposals_the_first_complete_one_holds_and_the_other_is_stale() {
     let (one, two) = (proposal(&[103], GENESIS), proposal(&[104], GENESIS));
     assert_eq!(run_at(&mut registry, 3, KIND, 1, &one), Ok(()));
     assert_eq!(run_at(&mut registry, 3, KIND, 3, &two), Ok(()));
-    assert_eq!(registry.governance.open(), 2);
+    assert_eq!(registry.governance.proposals().len(), 2);
     assert_eq!(run_at(&mut registry, 4, KIND, 4, &two), Ok(()));
     let stale = Outcome::StaleSet { set: set(&[104]).digest() };
     assert_eq!(run_at(&mut registry, 4, KIND, 4, &one), Err(stale));
@@ -186,7 +186,7 @@ fn approvals_lapse_and_open_proposals_are_bounded() {
         assert_eq!(run_at(&mut registry, height, KIND, 3, &change), Ok(()));
         let next = registry.governance().next_set(last + 10).unwrap();
         assert_eq!(next == set(&[103]), effect, "height {height}");
-        assert_eq!(registry.governance.open(), usize::from(!effect), "height {height}");
+        assert_eq!(registry.governance.proposals().len(), usize::from(!effect), "height {height}");
     }
     let mut registry = three();
     let numbered = |n: usize| {
@@ -206,7 +206,7 @@ fn approvals_lapse_and_open_proposals_are_bounded() {
     assert_eq!(run_at(&mut registry, 2, KIND, 3, &numbered(5)), Ok(()));
     assert_eq!(registry.governance().next_set(10), Some(set(&[103])));
     assert_eq!(run_at(&mut later, last, KIND, 3, &change), Ok(()));
-    assert_eq!(later.governance.open(), 1);
+    assert_eq!(later.governance.proposals().len(), 1);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn whatever_authorities_sign_is_answered_and_the_sets_stay_sets() {
             let draft = Draft { kind: *kind, signed_at: 0, secret: [0; 16], fields: &spoiled };
             let signer = [1, 3, 4, 2][below(4)];
             let bytes = draft.sign(&[0; 32], &key(signer));
-            let before = (registry.len(), registry.governance.open());
+            let before = (registry.len(), registry.governance.proposals().len());
             let done = match decode(&bytes) {
                 Ok(record) => registry.execute(&record, height).is_ok(),
                 Err(_) => false,
@@ -352,7 +352,7 @@ fn whatever_authorities_sign_is_answered_and_the_sets_stay_sets() {
                 refused += 1
             }
             // What is refused adds nothing; a proposal may have become too old meanwhile.
-            let after = (registry.len(), registry.governance.open());
+            let after = (registry.len(), registry.governance.proposals().len());
             assert!(done || (after.0 == before.0 && after.1 <= before.1));
             let next = registry.governance().next_set(10 * (height / 10 + 1));
             assert!(next.is_none_or(|set| (1..=100).contains(&set.keys().len())));
