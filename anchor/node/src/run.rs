@@ -33,7 +33,7 @@ use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
 use piaogen_anchor::registry::Registry;
 use piaogen_anchor::shard::Shard;
-use piaogen_crypto::sm2::Signer;
+use piaogen_crypto::sm2::{PublicKey, Signer};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
@@ -109,6 +109,12 @@ impl NodeParts {
     /// The keys that are this node's.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<dyn Signer>> {
         [Some(&self.key), self.next_key.as_ref()].into_iter().flatten()
+    }
+
+    /// Of whom this node has an address, and itself; nothing where it has no peers.
+    fn reachable(&self) -> Option<Vec<PublicKey>> {
+        let peers = self.peers.as_ref()?.network.peers.iter().map(|(key, _)| key.clone());
+        Some(peers.chain(self.keys().map(|key| key.public_key())).collect())
     }
 }
 
@@ -384,6 +390,7 @@ impl Node {
             metrics: metrics.clone(),
             alerts,
             pool: Arc::new(pool),
+            peers: parts.reachable(),
         });
         let engines = Engines::new(&parts)?;
         let (last, finalized) = (opened.start.last, opened.finalization.clone());

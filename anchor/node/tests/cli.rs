@@ -204,6 +204,15 @@ fn a_set_is_made_from_keys_that_others_hold_or_all_at_once() {
         let said = run(dir, 2, &["node", "--dir", &folder]);
         assert!(said.contains("reading set"), "{said}");
     }
+    let others = ["--co-authority", "TAX-2=a.pub.pem", "--co-authority", "TAX-3=b.pub.pem"];
+    let rules = ["--authority-quorum", "3", "--epoch-blocks", "7"];
+    run(dir, 0, &[&genesis[..], &["three"], &others[..], &rules[..]].concat());
+    let file = std::fs::read_to_string(dir.join("three/genesis.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(file["participants"][2]["party"], "TAX-3");
+    assert_eq!((&file["authority_quorum"], &file["epoch_blocks"]), (&3.into(), &7.into()));
+    let more = run(dir, 2, &[&genesis[..], &["more"], &others[..2], &rules[..2]].concat());
+    assert!(more.contains("authority_quorum must be within 1 and 2"), "{more}");
     run(dir, 0, &[&genesis[..], &["four", "--validators", "4"]].concat());
     assert!(dir.join("four/validator-4/validator.pem").exists());
     assert!(!dir.join("four/validator.pem").exists());

@@ -72,7 +72,7 @@ fn height(chain: &Chain) -> (u64, u64) {
 
 /// Runs the node until blocks of a later epoch than now are made, or it ends by itself.
 fn run_into_next_epoch(chain: &Chain) -> Option<String> {
-    let node = piaogen_node::run::Node::start(setup::node_parts(&chain.config()).unwrap());
+    let node = setup::node_parts(&chain.config()).and_then(piaogen_node::run::Node::start);
     let node = match node {
         Ok(node) => node,
         Err(error) => return Some(format!("{error:#}")),
@@ -112,6 +112,36 @@ fn a_node_goes_through_epochs_and_restarts_in_any() {
     let receipt = receipt(&chain, 0);
     assert!(receipt.changes.is_empty() && receipt.header.epoch >= 4);
     assert!(receipt.verify(&TrustRoot::of_genesis(&chain.genesis())).is_ok());
+}
+
+#[test]
+fn a_lone_validator_that_has_its_next_key_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = chain(dir.path());
+    let (old, new) = (chain.keys.validators[0].clone(), key(77));
+    let (path, config) = (dir.path().join("next.pem"), dir.path().join("node.toml"));
+    setup::write_new(&path, new.to_pkcs8_pem().as_bytes(), true).unwrap();
+    let toml = std::fs::read_to_string(&config).unwrap();
+    let with = |keys: &str| {
+        std::fs::write(&config, toml.replace("key = \"validator.pem\"", keys)).unwrap();
+    };
+    with("key = \"validator.pem\"\nnext_key = \"validator.pem\"");
+    let same = run_into_next_epoch(&chain).unwrap();
+    assert!(same.contains("is the same key as `key`"), "{same}");
+    with("key = \"validator.pem\"\nnext_key = \"next.pem\"");
+    assert_eq!(run_into_next_epoch(&chain), None);
+    send_registrations(&chain, &[rotation(&chain, &old, &new)]);
+    for _ in 0..2 {
+        assert_eq!(run_into_next_epoch(&chain), None);
+    }
+    let seen = chain.json(&["inspect", "validators"]);
+    assert_eq!(seen["keys"], serde_json::json!([hex::encode(new.public_key().to_compressed())]));
+    assert_eq!(seen["set"], seen["planned_set"]);
+    assert!(seen["epoch_end_height"].as_u64() >= seen["height"].as_u64(), "{seen}");
+    with("key = \"next.pem\"");
+    assert_eq!(run_into_next_epoch(&chain), None);
+    chain.drain();
+    assert_eq!(chain.check(), 1);
 }
 
 #[test]

@@ -7,9 +7,9 @@
 mod common;
 
 use common::five::{
-    EPOCH_BLOCKS, begin, change, configure, fetched, five, keys, load, offer, prune,
+    EPOCH_BLOCKS, begin, change, configure, fetched, five, five_over, keys, load, offer, prune,
 };
-use common::{Chain, Set, copy};
+use common::{Carrier, Chain, Set, copy, kafka};
 use piaogen_crypto::sm2::PublicKey;
 use piaogen_node::setup;
 use piaogen_node::snapshot::read_manifest;
@@ -136,6 +136,8 @@ fn rotate(set: &mut Set, rotation: &mut Rotation) {
         abreast(set);
     }
     rotation.change(set, new.clone());
+    let seen = set.chain(2).json(&["inspect", "validators"]);
+    assert_eq!((&seen["set"], seen["keys"].as_array().unwrap().len()), (&seen["planned_set"], 4));
     let votes = |set: &Set| LAST.map(|node| set.series(node, "piaogen_votes").unwrap());
     set.wait("three vote, with other keys", |set| votes(set) == [0, 1, 1, 1]);
     for (node, key) in LAST.into_iter().zip(new) {
@@ -164,7 +166,18 @@ fn rotate(set: &mut Set, rotation: &mut Rotation) {
 #[test]
 fn one_joins_one_leaves_every_key_changes_and_receipts_of_any_time_verify() {
     let root = tempfile::tempdir().unwrap();
-    let mut set = five(root.path());
+    nobody_stays(five(root.path()));
+}
+
+#[test]
+fn so_they_do_over_kafka() {
+    let Some(broker) = kafka("so_they_do_over_kafka") else { return };
+    let root = tempfile::tempdir().unwrap();
+    let prefix = format!("joins-{}", std::process::id());
+    nobody_stays(five_over(root.path(), Carrier::Kafka(&broker, &prefix)));
+}
+
+fn nobody_stays(mut set: Set) {
     let (mut sink, registered) = begin(&mut set);
     let (registry, records) = channel();
     let chain = set.chain(0);

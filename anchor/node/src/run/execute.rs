@@ -104,6 +104,7 @@ pub struct Executor {
     metrics: Arc<Metrics>,
     alerts: Alerts,
     pool: Arc<rayon::ThreadPool>,
+    peers: Option<Vec<PublicKey>>,
 }
 
 /// What an executor works with.
@@ -132,6 +133,8 @@ pub struct ExecutorParts {
     pub metrics: Arc<Metrics>,
     /// Who tells what they concern.
     pub alerts: Alerts,
+    /// Of whom this node has an address, where it has peers, and itself.
+    pub peers: Option<Vec<PublicKey>>,
     /// The threads that run shards.
     pub pool: Arc<rayon::ThreadPool>,
 }
@@ -209,7 +212,7 @@ impl Executor {
     /// An executor with these parts.
     pub fn new(parts: ExecutorParts) -> Executor {
         parts.keys.add(parts.registry.keys().map(|key| key.public_key.clone()));
-        Executor {
+        let executor = Executor {
             chain: parts.chain,
             schemes: parts.schemes,
             clock_skew_ms: parts.clock_skew_ms,
@@ -223,6 +226,27 @@ impl Executor {
             metrics: parts.metrics,
             alerts: parts.alerts,
             pool: parts.pool,
+            peers: parts.peers,
+        };
+        executor.look_ahead(true);
+        executor
+    }
+
+    /// Says in time of whom of the planned set this node has no address.
+    fn look_ahead(&self, news: bool) {
+        let Some(peers) = &self.peers else { return };
+        let planned = self.registry.governance().planned();
+        let missing: Vec<String> = planned
+            .keys()
+            .iter()
+            .filter(|key| !peers.contains(key))
+            .map(|key| hex::encode(key.to_compressed()))
+            .collect();
+        self.metrics.unreachable(missing.len());
+        if news && !missing.is_empty() {
+            let keys = missing.join(", ");
+            tracing::warn!(%keys, "no address in peers.addresses of validators of the next epoch: \
+                this node will end when it begins");
         }
     }
 
@@ -257,7 +281,9 @@ impl Executor {
         let (batch, _) = &taken[taken.len() - 1];
         if let Some(after) = after {
             self.keys.add(fresh_keys(batch));
+            let news = after.governance().planned() != self.registry.governance().planned();
             self.registry = after;
+            self.look_ahead(news);
         }
         self.metrics.registry(&self.registry, header.height);
         Ok(Executed {

@@ -58,6 +58,7 @@ struct SetSeries {
     epoch: IntGauge,
     epoch_end: IntGauge,
     proposals: IntGauge,
+    unreachable: IntGauge,
     votes: IntGauge,
     view: IntGauge,
     peer_connected: IntGaugeVec,
@@ -89,6 +90,10 @@ impl SetSeries {
             epoch: gauge("piaogen_epoch", "The epoch whose blocks this node takes part in")?,
             epoch_end: gauge("piaogen_epoch_end_height", "Height of the last block of the epoch")?,
             proposals: gauge("piaogen_proposals", "Changes that wait for more authorities")?,
+            unreachable: gauge(
+                "piaogen_planned_unreachable",
+                "Planned validators of whom this node has no address",
+            )?,
             votes: gauge("piaogen_votes", "1: this node votes in this epoch; 0: it follows")?,
             view: gauge("piaogen_view", "The highest view that this validator has seen")?,
             peer_connected: of_peer("piaogen_peer_connected", "1: there is a connection")?,
@@ -239,6 +244,11 @@ impl Metrics {
     pub fn epoch(&self, epoch: u64, votes: bool) {
         self.set.epoch.set(epoch as i64);
         self.set.votes.set(i64::from(votes));
+    }
+
+    /// Of so many validators of the planned set this node has no address.
+    pub fn unreachable(&self, count: usize) {
+        self.set.unreachable.set(count as i64);
     }
 
     /// The validators of the set, as this one sees them; whoever is not of it any longer has no

@@ -1,13 +1,14 @@
 //! Five nodes that know each other, of which the first four are the validators of the genesis: short
 //! epochs, three authorities, snapshots that are offered, and a load that goes on meanwhile.
 
-use super::{Chain, Set, TIME_MS, generator, send};
+use super::{Carrier, Chain, Set, TIME_MS, generator, send};
 use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_loadgen::send::Sink;
 use piaogen_loadgen::source::Source;
-use piaogen_node::members;
+use piaogen_node::config::Carrier as Stream;
 use piaogen_node::sinks::StreamSink;
+use piaogen_node::{members, setup};
 use piaogen_verify::document::Fields;
 use piaogen_verify::fields::tag;
 use piaogen_verify::genesis::{Founder, Genesis};
@@ -40,6 +41,11 @@ pub fn configure(set: &Set, index: usize, table: &str, more: &str) {
 
 /// Makes the nodes, with epochs of [`EPOCH_BLOCKS`]; none runs yet.
 pub fn five(dir: &Path) -> Set {
+    five_over(dir, Carrier::Shared(&dir.join("stream")))
+}
+
+/// The same over this stream, which all share.
+pub fn five_over(dir: &Path, carrier: Carrier<'_>) -> Set {
     let frequent = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 100\n[store]\n\
         flush_interval_ms = 300\nsnapshot = \"offered\"\n[limits]\nkey_tables_mib = 16\n\
         queue_mib = 32\n";
@@ -61,10 +67,16 @@ pub fn five(dir: &Path) -> Set {
         std::fs::write(folder.join("genesis.json"), &bytes).unwrap();
         let trust = TrustRoot::of_genesis(&genesis).to_json();
         std::fs::write(folder.join("trust-root.json"), trust).unwrap();
+        let toml = std::fs::read_to_string(folder.join("node.toml")).unwrap();
+        let toml = toml.replace("embedded_dir = \"../stream\"", &carrier.toml());
+        std::fs::write(folder.join("node.toml"), toml).unwrap();
         configure(&set, index, "[peers]\n", "leader_timeout_ms = 1000\n");
         configure(&set, index, "[archive]\n", "segment_age_ms = 1000\n");
     }
     (set.keys.bytes, set.keys.genesis) = (bytes, genesis);
+    if let Carrier::Kafka(..) = carrier {
+        setup::create_topics(&set.chain(0).config(), &set.keys.genesis, 1).unwrap();
+    }
     set
 }
 
@@ -90,11 +102,14 @@ pub fn keys(set: &Set, who: &[usize]) -> Vec<PublicKey> {
     who.iter().map(|index| set.members[*index].key.clone()).collect()
 }
 
-/// Sends registrations into a stream of small files, and starts the four; how many records.
+/// Sends registrations into the stream, an embedded one of small files, and starts the four; how many records.
 pub fn begin(set: &mut Set) -> (StreamSink, u64) {
     let chain = set.chain(0);
     let registrations = generator(&chain, 20).registrations(&chain.keys.authority);
-    let mut sink = chain.small_sink();
+    let mut sink = match chain.config().stream.carrier {
+        Stream::Embedded => chain.small_sink(),
+        Stream::Kafka => chain.sink(),
+    };
     registrations.iter().for_each(|record| send(&mut sink, PARTITIONS, record, 0));
     sink.flush().unwrap();
     (0..4).for_each(|index| set.start(index));

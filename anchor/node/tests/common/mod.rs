@@ -49,6 +49,20 @@ pub enum Carrier<'a> {
     Kafka(&'a str, &'a str),
 }
 
+impl Carrier<'_> {
+    /// What a configuration says of it.
+    pub fn toml(&self) -> String {
+        match self {
+            Carrier::Embedded => "embedded_dir = \"stream\"".to_string(),
+            Carrier::Shared(dir) => format!("embedded_dir = {dir:?}"),
+            Carrier::Kafka(broker, prefix) => format!(
+                "carrier = \"kafka\"\nbrokers = {broker:?}\nrecords_topic = \"{prefix}-records\"\n\
+                 registry_topic = \"{prefix}-registry\"\nalerts_topic = \"{prefix}-alerts\""
+            ),
+        }
+    }
+}
+
 /// The broker of `PIAOGEN_KAFKA`; says loudly that a test is skipped where there is none.
 pub fn kafka(test: &str) -> Option<String> {
     let broker = std::env::var("PIAOGEN_KAFKA").ok().filter(|broker| !broker.is_empty());
@@ -78,14 +92,7 @@ impl Chain {
         std::fs::create_dir_all(dir).unwrap();
         let keys = demo_chain(1, partitions, 1, TIME_MS);
         setup::write_chain(dir, &keys.bytes, &keys.validators[0], &keys.authority).unwrap();
-        let stream = match carrier {
-            Carrier::Embedded => "embedded_dir = \"stream\"".to_string(),
-            Carrier::Shared(dir) => format!("embedded_dir = {dir:?}"),
-            Carrier::Kafka(broker, prefix) => format!(
-                "carrier = \"kafka\"\nbrokers = {broker:?}\nrecords_topic = \"{prefix}-records\"\n\
-                 registry_topic = \"{prefix}-registry\""
-            ),
-        };
+        let stream = carrier.toml();
         let toml =
             format!("listen = \"\"\n{}\n[stream]\n{stream}\n{more_toml}\n", setup::BASE_TOML);
         std::fs::write(dir.join("node.toml"), toml).unwrap();
