@@ -155,6 +155,15 @@ fn who_is_shown_another_stream_stops_and_says_where() {
     let last = log.lines().last().unwrap();
     assert!(last.contains("1 of 3 shards differ: shard 1 here next offset"), "{log}");
     assert!(last.contains("shards_root") && last.contains("fsck"), "{log}");
+    // What it has stays as it is, and whoever starts it again learns the same.
+    let kept = set.chain(3).shards();
+    set.start(3);
+    assert_eq!(set.ended(3), Some(4), "{}", set.log(3));
+    let again = set.log(3);
+    let roots = last.split("; ").next().unwrap();
+    assert_eq!(again.lines().last().unwrap().split("; ").next(), Some(roots), "{again}");
+    assert!(again.len() > log.len());
+    assert_eq!(set.chain(3).shards(), kept);
     // The others go on without it.
     set.grow(&[0, 1, 2], 3);
     for index in [0, 1, 2] {

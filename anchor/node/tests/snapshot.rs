@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod common;
+#[path = "common/web.rs"]
+mod web;
 
 use common::{Carrier, Chain, copy, forge, generator, send, send_all};
 use piaogen_crypto::Lanes;
@@ -203,12 +205,16 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
         child.wait().unwrap().success()
     };
     let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let site = root.path().join("site");
+    std::fs::create_dir_all(site.join("v1")).unwrap();
+    std::os::unix::fs::symlink(&snapshot, site.join("v1/snapshot")).unwrap();
+    let (url, asked) = web::serve(&site, Duration::from_millis(5));
     let make = ["snapshot", "make", "--dir", &text(&chain.dir), "--to", &text(&again)];
     let fetch = [
         "snapshot",
         "fetch",
         "--from",
-        &text(&snapshot),
+        &url,
         "--to",
         &text(&fetched),
         "--trust-root",
@@ -229,6 +235,7 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
         (&fetch, fetched.join(MANIFEST)),
         (&restore, twin.config().dir.join("FORMAT")),
     ];
+    let mut fetches = 0;
     for (arguments, whole) in done {
         let (mut kills, mut ms) = (0, 1);
         while !whole.exists() {
@@ -237,9 +244,14 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
             assert!(ms < 60_000);
         }
         assert!(kills > 1, "{arguments:?} was never killed");
+        fetches += if arguments[1] == "fetch" { kills + 1 } else { 0 };
     }
-    // A part that is torn is fetched again, and named; all others stay.
+    // What had come whole was never asked for again.
     let manifest = read_manifest(&fetched).unwrap();
+    let parts = asked.lock().unwrap().iter().filter(|path| path.ends_with(".part")).count();
+    let most = manifest.parts.len() + fetches as usize;
+    assert!((manifest.parts.len()..=most).contains(&parts), "{parts} of {most}");
+    // A part that is torn is fetched again, and named; all others stay.
     let torn = &manifest.parts[0];
     std::fs::write(fetched.join(&torn.name), b"torn").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_piaogen")).args(fetch).arg("--json").output();
