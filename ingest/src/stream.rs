@@ -148,9 +148,16 @@ impl Batch {
     }
 
     /// Takes the payloads out, end to end; the batch is empty then.
+    ///
+    /// What is taken has no more than twice the room that it needs: it may wait for long, and the
+    /// room of the longest batch would wait with each short one.
     pub fn take_arena(&mut self) -> Vec<u8> {
         let room = self.arena.capacity();
-        let taken = std::mem::replace(&mut self.arena, Vec::with_capacity(room));
+        let taken = if self.arena.len() < room / 2 {
+            self.arena.clone()
+        } else {
+            std::mem::replace(&mut self.arena, Vec::with_capacity(room))
+        };
         self.clear();
         taken
     }
@@ -321,6 +328,20 @@ mod tests {
         batch.clear();
         assert!(batch.push(1, 0, b"12345") && !batch.push(2, 0, b"123456"));
         assert!(!batch.is_full() && batch.push(2, 0, b"12345") && batch.is_full());
+    }
+
+    #[test]
+    fn what_is_taken_out_of_a_batch_has_no_room_to_spare() {
+        let mut batch = Batch::new(usize::MAX, 1 << 20);
+        for bytes in [1, 1 << 20, 5, 1 << 19, (1 << 19) - 1, 0, 1 << 20] {
+            assert!(batch.push(0, 0, &vec![7; bytes]));
+            let taken = batch.take_arena();
+            assert_eq!(taken, vec![7; bytes]);
+            assert!(taken.capacity() <= 2 * bytes + 8, "{} for {bytes}", taken.capacity());
+            assert!(batch.is_empty() && batch.bytes() == 0);
+        }
+        // The batch itself keeps its room.
+        assert!(batch.arena.capacity() >= 1 << 20);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - A partition is with one worker at a time, so its queue is in stream order.
-//! - A queue holds at most its limit, one batch over it, or as much as the next block wants.
+//! - A queue holds at most its limit, one batch over it, or as much as the next block wants; what
+//!   counts is the memory that is taken, not the part of it that is used.
 
 use piaogen_crypto::Lanes;
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory, Signatures};
@@ -50,7 +51,6 @@ struct Queue {
 
 struct Source {
     reader: Box<dyn Reader>,
-    batch: Batch,
     /// Not polled before then: nothing was there.
     rest_until: Option<Instant>,
 }
@@ -82,10 +82,7 @@ impl Intake {
     ) -> Intake {
         let queue = |end| Mutex::new(Queue { end, ..Queue::default() });
         let queues = readers.iter().map(|reader| queue(reader.next_offset())).collect();
-        let source = |reader| {
-            let batch = Batch::new(limits.batch_records, limits.batch_bytes);
-            Mutex::new(Source { reader, batch, rest_until: None })
-        };
+        let source = |reader| Mutex::new(Source { reader, rest_until: None });
         Intake {
             queues,
             sources: readers.into_iter().map(source).collect(),
@@ -115,11 +112,12 @@ impl Intake {
     /// Runs one worker until [`Intake::stop`].
     pub fn work(&self, context: CheckContext, lanes: Lanes, signatures: Arc<Signatures>) {
         let mut checker = Checker::new(context, lanes, signatures);
+        let mut batch = Batch::new(self.limits.batch_records, self.limits.batch_bytes);
         while !self.stopping.load(Ordering::Relaxed) {
             let mut found = false;
             for _ in 0..self.sources.len() {
                 let shard = self.next_source.fetch_add(1, Ordering::Relaxed) % self.sources.len();
-                match self.fill(shard, &mut checker) {
+                match self.fill(shard, &mut batch, &mut checker) {
                     Ok(some) => found |= some,
                     Err(error) => return self.fail(error),
                 }
@@ -140,28 +138,31 @@ impl Intake {
         lock(&self.failure).as_ref().map(ToString::to_string)
     }
 
-    fn fill(&self, shard: usize, checker: &mut Checker) -> Result<bool, StreamError> {
+    fn fill(
+        &self,
+        shard: usize,
+        batch: &mut Batch,
+        checker: &mut Checker,
+    ) -> Result<bool, StreamError> {
         let Ok(mut source) = self.sources[shard].try_lock() else { return Ok(false) };
         if source.rest_until.is_some_and(|until| Instant::now() < until) || !self.has_room(shard) {
             return Ok(false);
         }
-        let source = &mut *source;
-        source.batch.clear();
-        source.reader.poll(&mut source.batch, Duration::ZERO)?;
+        batch.clear();
+        source.reader.poll(batch, Duration::ZERO)?;
         let end = source.reader.next_offset();
-        if source.batch.is_empty() {
+        if batch.is_empty() {
             source.rest_until = Some(Instant::now() + REST);
             return Ok(false);
         }
         source.rest_until = None;
-        let places: Vec<(u64, Range<u32>)> = source
-            .batch
+        let places: Vec<(u64, Range<u32>)> = batch
             .iter()
-            .zip(source.batch.ranges())
+            .zip(batch.ranges())
             .map(|(entry, range)| (entry.offset, range.clone()))
             .collect();
-        let taken_at = source.batch.get(0).map_or(0, |entry| entry.timestamp);
-        let arena = source.batch.take_arena();
+        let taken_at = batch.get(0).map_or(0, |entry| entry.timestamp);
+        let arena = batch.take_arena();
         let keys = self.keys.current();
         let checked = checker.check(shard as u32, arena, &places, &keys);
         self.metrics.checked(checked.records.len(), checked.arena.len());
@@ -262,7 +263,7 @@ impl Intake {
 
 /// What a batch costs in memory, about.
 fn weight(batch: &CheckedBatch) -> usize {
-    batch.arena.len() + batch.records.len() * 256
+    batch.arena.capacity() + batch.records.len() * 256
 }
 
 fn take_below(queue: &mut Queue, cut: u64) -> (CheckedBatch, Vec<i64>) {
@@ -324,4 +325,65 @@ fn append(whole: &mut CheckedBatch, batch: CheckedBatch) {
         record.subject = record.subject.start + subjects..record.subject.end + subjects;
         record
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piaogen_verify::scheme::Scheme;
+
+    /// A partition whose first records fill a batch, and in which the others come one at a time.
+    struct Trickle {
+        next: u64,
+        burst: u64,
+    }
+
+    impl Reader for Trickle {
+        fn poll(&mut self, batch: &mut Batch, _: Duration) -> Result<(), StreamError> {
+            while batch.push(self.next, 0, &[0; 1000]) {
+                self.next += 1;
+                if self.next > self.burst {
+                    break;
+                }
+            }
+            Ok(())
+        }
+
+        fn next_offset(&self) -> u64 {
+            self.next
+        }
+    }
+
+    #[test]
+    fn what_waits_takes_no_more_memory_than_is_counted() {
+        let (batch_bytes, queue_bytes) = (1 << 20, 4 << 20);
+        let limits = IntakeLimits {
+            workers: 1,
+            pinned: false,
+            batch_records: 1 << 20,
+            batch_bytes,
+            queue_bytes,
+        };
+        let reader = Box::new(Trickle { next: 0, burst: 1000 });
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let intake = Intake::new(vec![reader], limits, Arc::default(), metrics);
+        let context = CheckContext {
+            chain: [0; 32],
+            schemes: Arc::new(Vec::<Scheme>::new()),
+            partitions: 1,
+            signatures: false,
+            fingerprints: false,
+        };
+        let signatures = Arc::new(Signatures::new(Lanes::detect(), 0));
+        let mut checker = Checker::new(context, Lanes::detect(), signatures);
+        let mut batch = Batch::new(limits.batch_records, limits.batch_bytes);
+        let mut fills = 0;
+        while intake.fill(0, &mut batch, &mut checker).unwrap() {
+            fills += 1;
+        }
+        let queue = lock(&intake.queues[0]);
+        let taken: usize = queue.batches.iter().map(|batch| batch.arena.capacity()).sum();
+        assert!(fills > 1000, "{fills}");
+        assert!(taken <= queue_bytes + batch_bytes, "{taken} bytes of {fills} batches");
+    }
 }
