@@ -228,7 +228,7 @@ fn freeze_steadily(chain: &Chain, invoices: &[Document], stop: &AtomicBool) {
     let mut sink = chain.sink();
     for order in 0.. {
         let at = if order % 8 == 0 { 0 } else { order % invoices.len() };
-        let Document { secret, fields } = &invoices[at];
+        let Document { secret, fields, .. } = &invoices[at];
         let mut event = Fields::new();
         event.set_text(tag::SCHEME, fields.text(tag::SCHEME));
         event.set_text(tag::NUMBER, fields.text(tag::NUMBER));
@@ -275,11 +275,12 @@ fn a_status_is_proved_whenever_it_is_asked_for_however_steadily_its_shard_change
     let mut world = World::create(root.path());
     let (chain, first) = (world.set.chain(0), world.invoices[0].clone());
     let genesis = chain.genesis();
+    let shard = shard_of(&first, &genesis);
     let source = generator(&chain, 20);
     let good = source.batch(0..RECORDS, Lanes::detect()).unwrap().into_iter();
     let good = good.filter(|one| one.kind == Kind::Blue).map(|one| one.index);
     let beside = good.map(|index| source.document(index).unwrap());
-    let beside = beside.filter(|one| shard_of(one, &genesis) == shard_of(&first, &genesis));
+    let beside = beside.filter(|one| shard_of(one, &genesis) == shard);
     let invoices: Vec<Document> = [first].into_iter().chain(beside.skip(1)).collect();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
