@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `store.rs`, `store/flush.rs` | the store: apply, flush, recover |
 //! | `shard.rs` | one shard of it; `levels.rs`, `tiles.rs`, `undo.rs`, `tail.rs` are its files |
-//! | `status.rs` | look-ups in the status tree |
+//! | `status.rs` | look-ups in the status tree; `past.rs` has what it was a few blocks ago |
 //! | `index.rs` | RocksDB |
 //! | `waits.rs` | deadlines whose parties are to be told |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
@@ -34,6 +34,7 @@ mod frame;
 mod index;
 mod levels;
 mod overlay;
+mod past;
 mod reader;
 mod shard;
 pub mod snapshot;

@@ -30,6 +30,15 @@ impl<K: Hash + Eq, V> Overlay<K, V> {
         self.active.insert(key, value);
     }
 
+    /// Inserts, and says what was here before.
+    pub(crate) fn replace(&mut self, key: K, value: V) -> Option<V>
+    where
+        K: Copy,
+        V: Clone,
+    {
+        self.active.insert(key, value).or_else(|| self.frozen.get(&key).cloned())
+    }
+
     pub(crate) fn reserve(&mut self, more: usize) {
         self.active.reserve(more);
     }
@@ -69,7 +78,8 @@ mod tests {
         map.insert("a", 1);
         map.insert("b", 1);
         let frozen = map.freeze();
-        map.insert("b", 2);
+        assert_eq!(map.replace("b", 3), Some(1));
+        assert_eq!((map.replace("b", 2), map.replace("d", 1)), (Some(3), None));
         assert_eq!((map.get("a"), map.get("b"), map.get("c")), (Some(&1), Some(&2), None));
         assert_eq!(frozen["b"], 1);
         map.thaw();

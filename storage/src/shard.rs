@@ -2,7 +2,8 @@
 //!
 //! Shards share nothing but the file cache and RocksDB, so blocks are applied to them in parallel.
 //! Reads take the shard's lock for memory only and read files after letting go; a status path alone
-//! is read under the lock, since its hashes must be of one moment.
+//! is read under the lock, since its hashes must be of one tree: that of now, or one of the past
+//! (`past`).
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,18 +16,18 @@ use crate::files::{Files, Place};
 use crate::index::{Documents, Index};
 use crate::levels::{self, Found, LevelWrite, Levels, LogOf};
 use crate::overlay::{Map, Overlay};
+use crate::past::{Above, Layer, Past, Was};
 use crate::status::{self, Upper};
 use crate::tail::{self, Encoded, Rows, Tail};
+use crate::tiles::{self, Spot};
 use crate::waits::{FrozenWaits, Wait, Waits};
 
 /// Longest subject in bytes.
 pub const SUBJECT_BYTES: usize = 1024;
 
-/// An invoice's status and the hashes that prove it, all of one moment.
+/// An invoice's status and the hashes that prove it, all of one tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatusPath {
-    /// The shard's state that the path belongs to.
-    pub state: ShardState,
     /// The status record; zeros: untouched.
     pub record: Digest,
     /// The sibling on each level, from the record upwards.
@@ -43,6 +44,7 @@ struct Inner {
     status: Overlay<(u8, u64), Digest>,
     upper: Mutex<Upper>,
     documents: Overlay<u64, Vec<u8>>,
+    past: Past,
     waits: Waits,
 }
 
@@ -98,6 +100,7 @@ impl Shard {
             status: Overlay::default(),
             upper: Mutex::default(),
             documents: Overlay::default(),
+            past: Past::default(),
             waits: Waits::default(),
         };
         let tail = Tail::open(number, state.log_size, chunk_bytes, files, cut)?;
@@ -134,29 +137,36 @@ impl Shard {
         Ok(())
     }
 
-    /// Applies effects that [`Shard::check`] found right.
-    pub(crate) fn apply(&self, effects: ShardEffects, rows: &Encoded, files: &Files) -> Result<()> {
+    /// Applies the effects of the block of a height, which [`Shard::check`] found right.
+    pub(crate) fn apply(
+        &self,
+        height: u64,
+        effects: ShardEffects,
+        rows: &Encoded,
+        files: &Files,
+    ) -> Result<()> {
         lock(&self.tail)?.append(rows, &effects.rows.bytes, files)?;
         let mut inner = write(&self.inner)?;
         inner.levels.append(&effects.levels, effects.state.log_size);
         inner.ids.reserve(effects.ids.len());
         effects.ids.into_iter().for_each(|(subject, place)| inner.ids.insert(subject, place));
         lock(&inner.upper)?.set(&effects.status_nodes);
-        for (level, index, hash) in effects.status_nodes {
-            inner.status.insert((level, index), hash);
-        }
-        for (issue, document) in effects.status_documents {
-            inner.documents.insert(issue, document);
-        }
+        let layer = inner.set_statuses(height, effects.status_nodes, effects.status_documents);
+        inner.past.push(layer);
+        let old = inner.past.forget(height);
         inner.waits.apply(effects.waits_done, effects.waits);
         inner.state = effects.state;
+        drop(inner);
+        drop(old);
         Ok(())
     }
 
-    /// Freezes what was applied since the last flush.
-    pub(crate) fn freeze(&self) -> Result<Frozen> {
+    /// Freezes what was applied since the last flush, up to a height.
+    pub(crate) fn freeze(&self, height: u64) -> Result<Frozen> {
         let rows = lock(&self.tail)?.take_dirty();
         let mut inner = write(&self.inner)?;
+        // A shard in which nothing happens any longer lets go of its past here.
+        inner.past.forget(height);
         Ok(Frozen {
             shard: self.number,
             state: inner.state,
@@ -167,6 +177,17 @@ impl Shard {
             waits: inner.waits.freeze(),
             rows,
         })
+    }
+
+    /// Reads what the past up to a height still has in the files, which a flush is to overwrite.
+    pub(crate) fn settle(&self, height: u64, files: &Files, index: &Index) -> Result<()> {
+        let wanted = read(&self.inner)?.past.in_files(height);
+        let (places, issues) = &wanted;
+        let mut nodes = vec![[0; 32]; places.len()];
+        tiles::read(files, self.number, spots(places), &mut nodes)?;
+        let documents = index.documents_of(self.number, issues)?;
+        write(&self.inner)?.past.settle(height, &wanted, &nodes, &documents);
+        Ok(())
     }
 
     /// Forgets what a flush has written.
@@ -239,32 +260,35 @@ impl Shard {
         Ok(())
     }
 
+    /// The path of an invoice in the tree with this root; nothing where that is neither the tree of
+    /// now nor kept.
     pub(crate) fn status_path(
         &self,
         issue: u64,
+        root: &Digest,
         files: &Files,
         database: &Index,
-    ) -> Result<StatusPath> {
+    ) -> Result<Option<StatusPath>> {
         let inner = read(&self.inner)?;
-        let document = match inner.documents.get(&issue) {
-            Some(document) => Some(document.clone()),
-            None => database.document(self.number, issue)?,
+        let Some(above) = inner.past.above(root, &inner.state.status_root) else {
+            return Ok(None);
+        };
+        let document = match above.document(issue) {
+            Some(Was::This(document)) => document.clone(),
+            Some(Was::InFiles) => database.document(self.number, issue)?,
+            None => inner.document(self.number, issue, database)?,
         };
         let places = status::path_of(issue);
-        let found = match inner.state.status_root == [0; 32] {
+        let found = match *root == [0; 32] {
             true => vec![[0; 32]; places.len()],
-            false => inner.nodes(self.number, &places, files)?,
+            false => inner.nodes_below(&above, self.number, &places, files)?,
         };
         let (record, siblings) = status::split_path(issue, found);
-        Ok(StatusPath { state: inner.state, record, siblings, document })
+        Ok(Some(StatusPath { record, siblings, document }))
     }
 
     pub(crate) fn document(&self, issue: u64, index: &Index) -> Result<Option<Vec<u8>>> {
-        let inner = read(&self.inner)?;
-        match inner.documents.get(&issue) {
-            Some(document) => Ok(Some(document.clone())),
-            None => index.document(self.number, issue),
-        }
+        read(&self.inner)?.document(self.number, issue, index)
     }
 
     pub(crate) fn statuses(&self, issues: &[u64], index: &Index) -> Result<Vec<Option<Vec<u8>>>> {
@@ -352,10 +376,68 @@ impl Shard {
 }
 
 impl Inner {
+    /// Sets hashes and documents; what they were.
+    fn set_statuses(
+        &mut self,
+        height: u64,
+        nodes: Vec<(u8, u64, Digest)>,
+        documents: Vec<(u64, Vec<u8>)>,
+    ) -> Layer {
+        let node = |(level, index, hash)| {
+            let place = (level, index);
+            (place, self.status.replace(place, hash).map_or(Was::InFiles, Was::This))
+        };
+        let nodes = nodes.into_iter().map(node).collect();
+        let document = |(issue, document)| {
+            let old = self.documents.replace(issue, document);
+            (issue, old.map_or(Was::InFiles, |old| Was::This(Some(old))))
+        };
+        let documents = documents.into_iter().map(document).collect();
+        Layer::new(height, self.state.status_root, nodes, documents)
+    }
+
+    fn document(&self, shard: u32, issue: u64, index: &Index) -> Result<Option<Vec<u8>>> {
+        match self.documents.get(&issue) {
+            Some(document) => Ok(Some(document.clone())),
+            None => index.document(shard, issue),
+        }
+    }
+
+    /// Hashes of a tree that layers lie above.
+    fn nodes_below(
+        &self,
+        above: &Above<'_>,
+        shard: u32,
+        places: &[(u8, u64)],
+        files: &Files,
+    ) -> Result<Vec<Digest>> {
+        let mut out = vec![[0; 32]; places.len()];
+        let (mut in_files, mut same) = (Vec::new(), (Vec::new(), Vec::new()));
+        for (to, place) in places.iter().copied().enumerate() {
+            match above.node(place) {
+                Some(Was::This(hash)) => out[to] = *hash,
+                Some(Was::InFiles) => in_files.push((Spot::of(place.0, place.1), to)),
+                None => {
+                    same.0.push(place);
+                    same.1.push(to);
+                }
+            }
+        }
+        tiles::read(files, shard, in_files, &mut out)?;
+        let found = self.nodes(shard, &same.0, files)?;
+        same.1.into_iter().zip(found).for_each(|(to, hash)| out[to] = hash);
+        Ok(out)
+    }
+
     fn nodes(&self, shard: u32, places: &[(u8, u64)], files: &Files) -> Result<Vec<Digest>> {
         let changed = |level: u8, index: u64| self.status.get(&(level, index));
         status::nodes(places, changed, &mut *lock(&self.upper)?, files, shard)
     }
+}
+
+/// Where these places lie, each with its number.
+fn spots(places: &[(u8, u64)]) -> Vec<(Spot, usize)> {
+    places.iter().map(|(level, index)| Spot::of(*level, *index)).zip(0..).collect()
 }
 
 /// Reads a hash that is not in memory.

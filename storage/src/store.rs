@@ -156,8 +156,9 @@ impl Store {
         applied.rows += effects.iter().map(|one| u64::from(one.rows.count)).sum::<u64>();
         applied.bytes += effects.iter().map(memory_of).sum::<u64>();
         let pairs = effects.into_par_iter().zip(&rows);
-        let done =
-            pairs.try_for_each(|(one, rows)| self.shard(one.shard)?.apply(one, rows, &self.files));
+        let done = pairs.try_for_each(|(one, rows)| {
+            self.shard(one.shard)?.apply(height, one, rows, &self.files)
+        });
         applied.height = height;
         self.poison_if_failed(done)
     }

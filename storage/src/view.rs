@@ -91,9 +91,11 @@ impl View {
         self.shard(shard)?.statuses(issues, &self.index)
     }
 
-    /// An invoice's status with the hashes that prove it, all of one moment.
-    pub fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath> {
-        self.shard(shard)?.status_path(issue, &self.files, &self.index)
+    /// An invoice's status with the hashes that prove it under this status root of its shard. A
+    /// running store answers for the trees of the last four heights, a reader for the one that it
+    /// sees; for others there is nothing.
+    pub fn status_path(&self, shard: u32, issue: u64, root: &Digest) -> Result<Option<StatusPath>> {
+        self.shard(shard)?.status_path(issue, root, &self.files, &self.index)
     }
 
     /// An invoice's status document.

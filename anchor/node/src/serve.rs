@@ -87,25 +87,34 @@ impl Answers {
         Ok(Some(prover.status_beside(receipt, &Right::Public.parts())?.proof.encode()))
     }
 
-    /// The proof of a status under the newest header, or the one that comes next.
+    /// The proof of a status under the newest header. The store remembers the state under it; only
+    /// where blocks without certificates of their own lie above is the next header waited for.
     fn status_of(&self, subject: &[u8]) -> Result<Option<Vec<u8>>, Unanswered> {
         let until = Instant::now() + PATIENCE;
         let busy = || Unanswered::Busy(Ahead.to_string());
-        let (mut provable, mut turn) = (self.provable()?, None);
+        // Not 404: who asks while the node starts is not to take it for an answer about the invoice.
+        let mut provable = self.node.chain.provable().ok_or_else(busy)?;
+        let mut turn = None;
         loop {
             let height = provable.header.height;
             match self.status_under(provable, subject) {
                 Err(error) if error.is::<Ahead>() => {}
                 other => return found("a status", other),
             }
-            if turn.is_none() {
-                turn = Some(self.waiting.try_acquire().map_err(|_| busy())?);
-            }
             let rest = until.saturating_duration_since(Instant::now());
             if rest.is_zero() {
                 return Err(busy());
             }
-            provable = self.node.chain.provable_after(height, rest).ok_or_else(busy)?;
+            // Who was slow and is asking of an older header than the newest waits for nobody.
+            provable = match self.node.chain.provable_after(height, Duration::ZERO) {
+                Some(newer) => newer,
+                None => {
+                    if turn.is_none() {
+                        turn = Some(self.waiting.try_acquire().map_err(|_| busy())?);
+                    }
+                    self.node.chain.provable_after(height, rest).ok_or_else(busy)?
+                }
+            };
         }
     }
 

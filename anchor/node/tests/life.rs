@@ -305,9 +305,9 @@ fn proved(chain: &Chain, number: &str) -> Option<Status> {
     let subject = subject(number);
     let shard = record::partition(&subject, PARTITIONS);
     let issue = reader.find(shard, &subject).unwrap().unwrap().issue_index;
-    let path = reader.status_path(shard, issue).unwrap();
-    let proof = StatusProof { siblings: path.siblings.try_into().unwrap() };
     let root = provable.shards[shard as usize].status_root;
+    let path = reader.status_path(shard, issue, &root).unwrap().unwrap();
+    let proof = StatusProof { siblings: path.siblings.try_into().unwrap() };
     assert_eq!(proof.root(&path.record, issue), Some(root));
     let status = path.document.map(|bytes| Status::decode(&bytes).unwrap());
     assert_eq!(status.as_ref().map_or(ZERO, Status::digest), path.record);
@@ -546,8 +546,10 @@ fn same_answers(original: &Chain, restored: &Chain, story: &Story<'_>) {
         let place = a.find(*partition, &subject).unwrap();
         assert_eq!(b.find(*partition, &subject).unwrap(), place);
         let Some(place) = place else { continue };
-        let path =
-            |reader: &StoreReader| reader.status_path(*partition, place.issue_index).unwrap();
+        let path = |reader: &StoreReader| {
+            let root = reader.flushed().shards[*partition as usize].status_root;
+            reader.status_path(*partition, place.issue_index, &root).unwrap().unwrap()
+        };
         assert_eq!(path(&a), path(&b));
     }
 }

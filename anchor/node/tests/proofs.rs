@@ -5,20 +5,26 @@
 
 mod common;
 
-use common::{Set, generator, send_all, send_registrations};
+use common::{Chain, Set, TIME_MS, generator, send, send_all, send_registrations};
 use piaogen_crypto::Lanes;
+use piaogen_loadgen::send::Sink;
 use piaogen_loadgen::source::{Kind, Source};
 use piaogen_node::site::{Site, encoded};
 use piaogen_verify::consistency::Consistency;
-use piaogen_verify::document::Document;
+use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::fields::tag;
+use piaogen_verify::genesis::Genesis;
 use piaogen_verify::json;
-use piaogen_verify::status::{Right, StatusReceipt};
+use piaogen_verify::opening;
+use piaogen_verify::record::{self, Draft, RecordKind};
+use piaogen_verify::scheme::usual;
+use piaogen_verify::status::{FACTS_SHOWN, Right, StatusReceipt};
 use piaogen_verify::tiles::Head;
 use piaogen_verify::trust_root::TrustRoot;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const FREQUENT: &str = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 200\n[store]\n\
@@ -206,41 +212,99 @@ fn what_became_of_an_invoice_is_proved_to_whoever_asks() {
     }
 }
 
+/// Says that it is enough, also where a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Freezes invoices of one shard, one each few milliseconds and again and again, until it is told to
+/// stop; every eighth time the first of them.
+fn freeze_steadily(chain: &Chain, invoices: &[Document], stop: &AtomicBool) {
+    let genesis = chain.genesis();
+    let mut sink = chain.sink();
+    for order in 0.. {
+        let at = if order % 8 == 0 { 0 } else { order % invoices.len() };
+        let Document { secret, fields, .. } = &invoices[at];
+        let mut event = Fields::new();
+        event.set_text(tag::SCHEME, fields.text(tag::SCHEME));
+        event.set_text(tag::NUMBER, fields.text(tag::NUMBER));
+        event.set_text(tag::REFERENCE, &format!("order-{order}"));
+        let opened = opening::open(*secret, fields, |tag| FACTS_SHOWN.contains(&tag));
+        event.set(tag::OPENING, opening::encode(&opened));
+        let secret = (order as u128).to_be_bytes();
+        let draft =
+            Draft { kind: RecordKind::Freeze, signed_at: TIME_MS, secret, fields: event.pairs() };
+        let record = draft.sign(&genesis.chain, &chain.keys.authority);
+        send(&mut sink, shard_of(&invoices[at], &genesis), &record, order as u64);
+        sink.poll_acks(&mut Vec::new()).unwrap();
+        if stop.load(Ordering::Acquire) {
+            return sink.flush().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+fn shard_of(document: &Document, genesis: &Genesis) -> u32 {
+    let subject = record::subject(usual::CN_EINV.as_bytes(), None, number(document).as_bytes());
+    record::partition(&subject, genesis.file.partitions)
+}
+
+/// Asks for a status until it was proved by so many headers. Every answer is one that holds, and none
+/// is of an older header than the one before. The version of the last.
+fn ask_steadily(world: &World, node: usize, headers: usize) -> u64 {
+    let (site, path, trust) = (asked(&world.set, node), path(&world.invoices[0]), world.trust());
+    let (mut last, mut seen) = ((0, 0), 0);
+    while seen < headers {
+        let proof = StatusReceipt::decode(&site.ask(&path, 1 << 20).unwrap()).unwrap();
+        let verified = proof.verify(&trust).unwrap();
+        let now = (verified.block.height, verified.face.unwrap().version);
+        assert!(last.0 <= now.0 && last.1 <= now.1, "node {node}: {now:?} after {last:?}");
+        seen += usize::from(now.0 > last.0);
+        last = now;
+    }
+    last.1
+}
+
 #[test]
-fn a_status_that_moves_is_proved_as_of_a_final_header_or_not_at_all() {
+fn a_status_is_proved_whenever_it_is_asked_for_however_steadily_its_shard_changes() {
     let root = tempfile::tempdir().unwrap();
     let mut world = World::create(root.path());
-    let trust = world.trust();
-    let asking = std::thread::scope(|scope| {
-        let asking = [0, 1].map(|node| {
-            let (world, trust) = (&world, &trust);
-            scope.spawn(move || {
-                let (asked, path) = (asked(&world.set, node), path(&world.invoices[0]));
-                let mut versions = Vec::new();
-                let mut highest = 0;
-                while highest < 11 {
-                    match asked.ask(&path, 1 << 20) {
-                        Err(error) => assert!(format!("{error:#}").contains("503"), "{error:#}"),
-                        Ok(bytes) => {
-                            let proof = StatusReceipt::decode(&bytes).unwrap();
-                            let verified = proof.verify(trust).unwrap();
-                            highest = verified.face.unwrap().version;
-                            versions.push((verified.block.height, highest));
-                        }
-                    }
-                }
-                versions
-            })
+    let (chain, first) = (world.set.chain(0), world.invoices[0].clone());
+    let genesis = chain.genesis();
+    let shard = shard_of(&first, &genesis);
+    let source = generator(&chain, 20);
+    let good = source.batch(0..RECORDS, Lanes::detect()).unwrap().into_iter();
+    let good = good.filter(|one| one.kind == Kind::Blue).map(|one| one.index);
+    let beside = good.map(|index| source.document(index).unwrap());
+    let beside = beside.filter(|one| shard_of(one, &genesis) == shard);
+    let invoices: Vec<Document> = [first].into_iter().chain(beside.skip(1)).collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| freeze_steadily(&chain, &invoices, &stop));
+        let _stopping = Stop(&stop);
+        let versions = std::thread::scope(|scope| {
+            let world = &world;
+            let asking = [0, 1].map(|node| scope.spawn(move || ask_steadily(world, node, 40)));
+            asking.map(|thread| thread.join().unwrap())
         });
-        for order in 2..12 {
-            world.event("freeze", &format!("order-{order}"));
+        // A node that dies under it remembers nothing of the past, and answers again from the first
+        // header that it can prove on; until then it is busy, and says of no invoice that it is not.
+        world.set.kill(0);
+        world.set.start(0);
+        let (site, path) = (asked(&world.set, 0), path(&world.invoices[0]));
+        let mut refused = Vec::new();
+        while let Err(error) = site.ask(&path, 1 << 20) {
+            refused.push(format!("{error:#}"));
+            std::thread::sleep(Duration::from_millis(1));
         }
-        asking.map(|thread| thread.join().unwrap())
+        let again = ask_steadily(&world, 0, 10);
+        assert!(refused.iter().all(|error| !error.contains("404")), "{refused:#?}");
+        assert!(versions.into_iter().chain([again]).all(|version| version > 3));
     });
-    for versions in asking {
-        // What is proved only grows, with the height of what proves it.
-        assert!(versions.is_sorted() && versions.is_sorted_by_key(|(_, version)| version));
-    }
     assert_eq!(world.set.end(1), Some(0));
     assert_eq!(world.set.end(0), Some(0));
 }

@@ -71,7 +71,8 @@ impl Store {
         if applied.height == flushed.height && history.size() == flushed.history_size {
             return Ok(None);
         }
-        let shards: Vec<Frozen> = self.shards.iter().map(Shard::freeze).collect::<Result<_>>()?;
+        let freeze = |shard: &Shard| shard.freeze(applied.height);
+        let shards: Vec<Frozen> = self.shards.iter().map(freeze).collect::<Result<_>>()?;
         (applied.rows, applied.bytes) = (0, 0);
         let point = FlushPoint {
             height: applied.height,
@@ -91,6 +92,7 @@ impl Store {
         };
         let overwrites = changed().next().is_some();
         self.step(Step::Append, || self.append(freeze))?;
+        self.shards.iter().try_for_each(|one| one.settle(height, &self.files, &self.index))?;
         if overwrites {
             let places = changed().map(|(place, _)| place);
             self.step(Step::Undo, || Undo::note(&self.root, &self.files, height, places))?;

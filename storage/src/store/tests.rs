@@ -1,11 +1,14 @@
 //! Tests of the store as a whole: against a model, with faults at every step of a flush.
 
 use super::*;
-use crate::store::tests::common::{Model, block, compare, compare_reader, config};
+use crate::past::KEPT;
+use crate::store::tests::common::{Model, block, compare, compare_past, compare_reader, config};
 use crate::undo::write_nodes;
 use crate::{RowChunk, StoreReader};
 use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -34,11 +37,16 @@ fn any_order_of_blocks_flushes_and_restarts_agrees_with_the_model() {
         let mut store = open(dir.path());
         let mut model = Model::new(seed);
         let mut flushed = 0;
+        let mut past = vec![model.clone()];
+        // How many of them the store can still answer for.
+        let mut readable = 1;
         for _ in 0..60 {
             match rng.random_range(0..10) {
                 0..6 => {
                     let to = model.height + 1;
                     run(&store, &mut model, to);
+                    past.push(model.clone());
+                    readable = 5.min(readable + 1);
                 }
                 6..8 => {
                     assert_eq!(store.flush().unwrap(), model.height);
@@ -57,14 +65,108 @@ fn any_order_of_blocks_flushes_and_restarts_agrees_with_the_model() {
                     store = open(dir.path());
                     assert_eq!(store.recovered().height, flushed);
                     model = Model::at(seed, flushed);
+                    past.truncate(flushed as usize + 1);
+                    readable = 1;
                 }
             }
             compare(&store, &model);
+            compare_past(&store, &past, readable);
         }
         let tip = store.tip().unwrap();
         let heights: Vec<_> = store.blocks_from(0).map(|b| b.unwrap()).collect();
         assert_eq!(heights, (0..=tip).map(block).collect::<Vec<_>>());
     }
+}
+
+/// Reads statuses as of heights that were given out before, until it has read enough of them.
+fn read_past(store: &Store, past: &Mutex<Vec<Arc<Model>>>, seed: u64, reads: &AtomicU64) {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let (mut below, mut heights) = (0, 0);
+    while below < 3_000 || heights < 150 {
+        let model = {
+            let past = past.lock().unwrap();
+            heights = past.len();
+            past[heights - 1 - rng.random_range(0..heights.min(3))].clone()
+        };
+        let number = rng.random_range(0..4);
+        let shard = &model.shards[number];
+        let newest = shard.state.invoices + 2;
+        let issue = rng.random_range(newest.saturating_sub(60)..newest);
+        let path = store.status_path(number as u32, issue, &shard.state.status_root).unwrap();
+        match path {
+            Some(path) => {
+                assert_eq!(path, shard.path(issue), "{issue} of {number} as of {}", model.height);
+                let moved = store.state(number as u32).unwrap() != shard.state;
+                below += u64::from(moved);
+                reads.fetch_add(u64::from(moved), Ordering::Relaxed);
+            }
+            // The block that is being applied may have dropped it already.
+            None => assert!(store.height().unwrap() >= model.height + KEPT, "{}", model.height),
+        }
+    }
+}
+
+#[test]
+fn the_past_is_read_while_blocks_are_applied_and_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut model = Model::new(3);
+    run(&store, &mut model, 1);
+    let past = Mutex::new(vec![Arc::new(model.clone())]);
+    let (reads, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let readers = [1, 2].map(|seed| {
+            let (store, past, reads) = (&store, &past, &reads);
+            scope.spawn(move || read_past(store, past, seed, reads))
+        });
+        let flusher = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                store.flush().unwrap();
+            }
+        });
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            // A block for some reads, so that readers find it in its first moments.
+            let before = reads.load(Ordering::Relaxed);
+            let to = model.height + 1;
+            run(&store, &mut model, to);
+            past.lock().unwrap().push(Arc::new(model.clone()));
+            while reads.load(Ordering::Relaxed) < before + 20
+                && readers.iter().any(|reader| !reader.is_finished())
+                && past.lock().unwrap().len() > 2
+            {
+                std::thread::yield_now();
+            }
+        }
+        done.store(true, Ordering::Release);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        flusher.join().unwrap();
+    });
+    compare(&store, &model);
+}
+
+#[test]
+fn a_quiet_shard_lets_go_of_its_past() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut model = Model::new(5);
+    run(&store, &mut model, 8);
+    let old = model.clone();
+    run(&store, &mut model, 9);
+    let moved =
+        (0..4).find(|i| old.shards[*i].state.status_root != model.shards[*i].state.status_root);
+    let (number, root) = moved.map(|i| (i as u32, old.shards[i].state.status_root)).unwrap();
+    let readable = || store.status_path(number, 0, &root).unwrap().is_some();
+    for height in 10..9 + KEPT {
+        store.append_block(&block(height)).unwrap();
+        store.apply(height, Vec::new()).unwrap();
+    }
+    store.flush().unwrap();
+    assert!(readable());
+    let last = 9 + KEPT;
+    store.append_block(&block(last)).unwrap();
+    store.apply(last, Vec::new()).unwrap();
+    store.flush().unwrap();
+    assert!(!readable());
 }
 
 const STEPS: [Step; 6] =
@@ -105,11 +207,18 @@ fn a_flush_that_fails_at_any_step_or_fails_after_it_took_effect_is_recovered() {
             run(&store, &mut model, 15);
             store.flush().unwrap();
             let old = model.clone();
-            run(&store, &mut model, 25);
+            run(&store, &mut model, 21);
+            let mut past = vec![model.clone()];
+            while model.height < 25 {
+                let to = model.height + 1;
+                run(&store, &mut model, to);
+                past.push(model.clone());
+            }
             *store.fault.lock().unwrap() = Some((step, after));
             assert!(store.flush().unwrap_err().is_fatal());
             // Reads go on, writes do not.
             compare(&store, &model);
+            compare_past(&store, &past, 5);
             assert!(store.flush().unwrap_err().is_fatal());
             assert!(store.apply(26, Vec::new()).unwrap_err().is_fatal());
             assert!(store.append_block(&block(26)).unwrap_err().is_fatal());

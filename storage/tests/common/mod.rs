@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use piaogen_storage::{
-    Block, Digest, HEADER_BYTES, IdPlace, RowChunk, STATUS_DEPTH, ShardEffects, ShardState, Store,
-    StoreConfig, StoreReader, Wait,
+    Block, Digest, HEADER_BYTES, IdPlace, RowChunk, STATUS_DEPTH, ShardEffects, ShardState,
+    StatusPath, Store, StoreConfig, StoreReader, Wait,
 };
 use piaogen_verify::status::Origin;
 use rand::{RngExt, SeedableRng};
@@ -194,6 +194,16 @@ impl ModelShard {
         effects.status_documents.push((issue, record[..7].to_vec()));
     }
 
+    /// What a store must answer of an invoice.
+    pub fn path(&self, issue: u64) -> StatusPath {
+        let sibling = |level| self.node(level, (issue >> level) ^ 1);
+        StatusPath {
+            record: self.node(0, issue),
+            siblings: (0..STATUS_DEPTH).map(sibling).collect(),
+            document: self.documents.get(&issue).cloned(),
+        }
+    }
+
     pub fn node(&self, level: u8, index: u64) -> Digest {
         self.status.get(&(level, index)).copied().unwrap_or_default()
     }
@@ -220,8 +230,8 @@ pub fn compare(store: &Store, model: &Model) {
             assert_eq!(&store.status_node(number, level, index).unwrap(), hash);
         }
         for &issue in shard.documents.keys().take(20) {
-            let path = store.status_path(number, issue).unwrap();
-            assert_eq!(path.state, shard.state);
+            let path = store.status_path(number, issue, &shard.state.status_root);
+            let path = path.unwrap().unwrap();
             let top =
                 path.siblings.iter().enumerate().fold(path.record, |hash, (level, sibling)| {
                     let left = issue >> level & 1 == 0;
@@ -242,6 +252,22 @@ pub fn compare(store: &Store, model: &Model) {
         if from < shard.state.log_size {
             let row = store.tail_find(number, shard.state.log_size - 1).unwrap().unwrap();
             assert_eq!(row.entry, shard.rows[row.log_index as usize].0);
+        }
+    }
+}
+
+/// Compares what a store answers of the trees of heights before the present one with the models of
+/// those heights, the newest of which comes last.
+pub fn compare_past(store: &Store, past: &[Model], readable: usize) {
+    for model in &past[past.len().saturating_sub(readable)..] {
+        for (number, shard) in model.shards.iter().enumerate() {
+            // What was touched since is what may be wrong.
+            let now = &past[past.len() - 1].shards[number];
+            for issue in now.documents.keys().copied().chain([0, 1, 5, (1 << 40) - 1]) {
+                let path = store.status_path(number as u32, issue, &shard.state.status_root);
+                let (path, height) = (path.unwrap(), model.height);
+                assert_eq!(path, Some(shard.path(issue)), "{issue} of {number} as of {height}");
+            }
         }
     }
 }

@@ -43,8 +43,9 @@ pub trait Reads {
     fn find(&self, shard: u32, subject: &[u8]) -> Result<Option<IdPlace>>;
     /// A block.
     fn block(&self, height: u64) -> Result<Option<Block>>;
-    /// The status of an invoice with the hashes that prove it, all of one moment.
-    fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath>;
+    /// The status of an invoice with the hashes that prove it under this status root; nothing where
+    /// that is no longer known.
+    fn status_path(&self, shard: u32, issue: u64, root: &Digest) -> Result<Option<StatusPath>>;
 }
 
 /// Most bytes of rows that are read at once.
@@ -72,8 +73,8 @@ impl<S: Deref<Target = View>> Reads for S {
     fn block(&self, height: u64) -> Result<Option<Block>> {
         Ok(View::block(self, height)?)
     }
-    fn status_path(&self, shard: u32, issue: u64) -> Result<StatusPath> {
-        Ok(View::status_path(self, shard, issue)?)
+    fn status_path(&self, shard: u32, issue: u64, root: &Digest) -> Result<Option<StatusPath>> {
+        Ok(View::status_path(self, shard, issue, root)?)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Makes proofs of what became of an invoice, of a running node or of a data folder at rest.
 //!
 //! Invariants
-//! - A proof is made against one provable header; where the status moved on meanwhile, none is made.
+//! - A proof is made against one provable header, of the status as it was under it; where that is no
+//!   longer known, none is made.
 
 use super::receipts::{Prover, Reads, Show};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use piaogen_storage::Row;
 use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::{Tag, tag};
@@ -12,7 +13,8 @@ use piaogen_verify::header::ShardEntry;
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::status::{History, HistoryRecord, Status, StatusProof, StatusReceipt, ZERO};
 
-/// The shard was executed further than the header that everything is proved against.
+/// The shard was executed further than the header that everything is proved against, by more than
+/// is remembered.
 #[derive(Debug, thiserror::Error)]
 #[error("the state is ahead of the last final header; ask again in a moment")]
 pub struct Ahead;
@@ -35,8 +37,8 @@ impl<R: Reads> Prover<'_, R> {
     /// The proof of the status of the invoice whose record has this receipt, made just now.
     pub fn status_beside(&self, receipt: Receipt, parts: &[Tag]) -> Result<Proved> {
         let issue = receipt.entry.issue.context("the record did not create an invoice")?;
-        let path = self.store.status_path(receipt.shard.shard, issue)?;
-        ensure!(path.state.status_root == receipt.shard.status_root, Ahead);
+        let ShardEntry { shard, status_root, .. } = receipt.shard;
+        let path = self.store.status_path(shard, issue, &status_root)?.ok_or(Ahead)?;
         let status = match path.document {
             Some(bytes) if path.record != ZERO => {
                 Some(Status::of_stored(&bytes).context("a stored status does not decode")?)
