@@ -18,6 +18,13 @@ def read_shard(r):
             "log_root": s.take(32), "invoices": s.uint(8), "status_root": s.take(32)}
 
 
+def shard_from_json(value):
+    keys_of(value, ["shard", "next_offset", "log_size", "log_root", "invoices", "status_root"])
+    return (u32(value["shard"]) + u64(value["next_offset"]) + u64(value["log_size"])
+            + unhex(value["log_root"], 32) + u64(value["invoices"])
+            + unhex(value["status_root"], 32))
+
+
 HASHES = ["parent", "cut", "shards_root", "history_root", "validators", "next_validators"]
 
 
