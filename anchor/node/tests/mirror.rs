@@ -369,6 +369,61 @@ fn a_rewritten_log_is_proved_as_far_as_its_tiles_are_there() {
     assert!(place.evidence("damaged").is_empty());
 }
 
+/// A node leaves the changes of the set out of its head where they are too many for a receipt.
+#[test]
+fn a_head_without_changes_is_proved_by_the_headers_beside_it() {
+    let chain = Chain::turning(35, [20, 1, 0], 3);
+    let place = Place::of(&chain);
+    let site = place.path("site");
+    let hand_out = |head: &Head| std::fs::write(site.join("v1/head"), head.encode()).unwrap();
+    for height in [5, 15, 35] {
+        let from = chain.publish(&site, height, NONE);
+        let whole = chain.head(height);
+        let turns = whole.changes.len();
+        assert_eq!(turns, (height / 10).min(2));
+        let bare = Head { changes: Vec::new(), ..whole.clone() };
+        assert_eq!(
+            bare.verify(&chain.trust()).is_ok(),
+            turns == 0,
+            "the genesis alone proves it not"
+        );
+        for (head, to) in [(&whole, "whole"), (&bare, "bare")] {
+            hand_out(head);
+            good(&place.mirror(&from, to));
+            assert_eq!(self::height(&place.path(to)), Some(height as u64));
+            assert_eq!(place.check(to), place.check("whole"), "{to} at {height}");
+        }
+    }
+    // What a mirror proves under such a head needs a trust root that was led to its set.
+    assert_eq!(files(&place.path("bare"))["v1/head"], {
+        Head { changes: Vec::new(), ..chain.head(35) }.encode()
+    });
+    // Neither without the changes nor with some of them is a head believed for its own sake.
+    let mut later = chain.clone();
+    later.grow(45, 0);
+    let from = later.publish(&site, 45, NONE);
+    let whole = later.head(45);
+    let mut forged = Chain { sets: vec![chain.sets[0].clone()], ..later.clone() }.head(45);
+    forged.changes.clear();
+    let some = Head { changes: whole.changes[..1].to_vec(), ..whole.clone() };
+    let wrong = [(&forged, "`signature`"), (&some, "`validators`")];
+    for (head, step) in wrong {
+        hand_out(head);
+        let output = place.mirror(&from, "bare");
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(step), "{}", said(&output));
+        assert_eq!(self::height(&place.path("bare")), Some(35));
+    }
+    // A log that was rewritten is proved with the changes that the headers have.
+    let mut other = Chain { rewritten: Some(1), ..chain.clone() };
+    other.grow(45, 0);
+    let from = other.publish(&site, 45, NONE);
+    hand_out(&Head { changes: Vec::new(), ..other.head(45) });
+    good(&place.mirror(&chain.publish(&place.path("first"), 35, NONE), "m"));
+    assert_eq!(place.mirror(&from, "m").status.code(), Some(1));
+    assert_eq!(place.proved(&place.evidence("m")[0]).kind(), "rewritten_log");
+}
+
 /// A real process that is killed after so many answers, again and again.
 #[test]
 fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
