@@ -8,11 +8,13 @@
 //! Invariants
 //! - Both statements are checked as a receipt's header is; a refusal names the step.
 //! - Only who signed both statements of one view, or both logs, is called a liar by name. Of two
-//!   certificates of different views it is known how many lied, not who.
+//!   certificates of different views over two histories it is known how many lied, not who.
 
+mod log;
 mod text;
+mod vote;
 
-use crate::certificate::{Certificate, FINALIZE, vote_message};
+use crate::certificate::Certificate;
 use crate::checkpoint::{CHECKPOINT_MAX, Checkpoint};
 use crate::consistency::check_chain;
 use crate::encoding::{DecodeError, Reader, put_bytes, put_digests, put_vint};
@@ -21,18 +23,19 @@ use crate::header::{Header, ValidatorSet};
 use crate::merkle::{self, PROOF_MAX, root_from_inclusion, verify_consistency};
 use crate::refusal::{Refusal, Step};
 use crate::trust_root::TrustRoot;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use piaogen_crypto::sm2::{PublicKey, Signature};
-use piaogen_crypto::{Digest, sm2};
+use piaogen_crypto::Digest;
+use piaogen_crypto::sm2::PublicKey;
 
+pub use log::{Difference, LogAt, RewrittenLog, Subtree};
 pub use text::FORMAT;
+pub use vote::{Said, Vote};
 
 /// Most bytes of a file of evidence.
 pub const EVIDENCE_MAX: usize = 1 << 21;
 const MAGIC: [u8; 3] = *b"PE\x01";
-const NOTARIZE: &[u8] = b"_NOTARIZE";
-const TIMEOUT: &[u8] = b"_NULLIFY";
 
 /// A header with what makes it final.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,102 +46,6 @@ pub struct Certified {
     pub certificate: Vec<u8>,
     /// How the verifier comes to the set that signed it.
     pub changes: Vec<Change>,
-}
-
-/// What a validator says with a vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// The proposal is good.
-    Notarize {
-        /// The view of the block before.
-        parent: u64,
-        /// The digest of the header.
-        payload: Digest,
-    },
-    /// The proposal is final, as far as this validator sees.
-    Finalize {
-        /// The view of the block before.
-        parent: u64,
-        /// The digest of the header.
-        payload: Digest,
-    },
-    /// The view has taken too long and is given up.
-    Timeout,
-}
-
-/// A vote, without the epoch and view that it is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vote {
-    /// What it says.
-    pub said: Said,
-    /// The validator's signature.
-    pub signature: Signature,
-}
-
-impl Said {
-    fn code(&self) -> u8 {
-        match self {
-            Said::Notarize { .. } => 1,
-            Said::Finalize { .. } => 2,
-            Said::Timeout => 3,
-        }
-    }
-
-    fn proposal(&self) -> Option<(u64, &Digest)> {
-        match self {
-            Said::Notarize { parent, payload } | Said::Finalize { parent, payload } => {
-                Some((*parent, payload))
-            }
-            Said::Timeout => None,
-        }
-    }
-
-    /// What is signed for it.
-    pub fn message(&self, chain: &Digest, epoch: u64, view: u64) -> Vec<u8> {
-        let mut about = Vec::with_capacity(64);
-        put_vint(&mut about, epoch);
-        put_vint(&mut about, view);
-        if let Some((parent, payload)) = self.proposal() {
-            put_vint(&mut about, parent);
-            about.extend_from_slice(payload);
-        }
-        let name = match self {
-            Said::Notarize { .. } => NOTARIZE,
-            Said::Finalize { .. } => FINALIZE,
-            Said::Timeout => TIMEOUT,
-        };
-        vote_message(chain, name, &about)
-    }
-
-    /// Whether an honest validator never says both in one view.
-    pub fn excludes(&self, other: &Said) -> bool {
-        match (self.code(), other.code()) {
-            (1, 1) | (2, 2) => self != other,
-            (2, 3) | (3, 2) => true,
-            _ => false,
-        }
-    }
-}
-
-impl Vote {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.push(self.said.code());
-        if let Some((parent, payload)) = self.said.proposal() {
-            put_vint(out, parent);
-            out.extend_from_slice(payload);
-        }
-        out.extend_from_slice(&self.signature.0);
-    }
-
-    fn take(r: &mut Reader<'_>) -> Result<Vote, DecodeError> {
-        let said = match r.u8()? {
-            1 => Said::Notarize { parent: r.vint()?, payload: r.array()? },
-            2 => Said::Finalize { parent: r.vint()?, payload: r.array()? },
-            3 => Said::Timeout,
-            _ => return Err(DecodeError::Fixed { what: "kind of a vote" }),
-        };
-        Ok(Vote { said, signature: Signature(r.array()?) })
-    }
 }
 
 impl Certified {
@@ -214,6 +121,8 @@ pub enum Evidence {
         /// the consistency proof from them.
         prefix: Option<(Digest, Vec<Digest>)>,
     },
+    /// The record log of a shard does not extend what it was.
+    RewrittenLog(Box<RewrittenLog>),
 }
 
 /// Who signed.
@@ -250,6 +159,7 @@ impl Evidence {
             Evidence::Fork { .. } => "fork",
             Evidence::Rewrite { .. } => "rewrite",
             Evidence::Cosigned { .. } => "cosigned",
+            Evidence::RewrittenLog(_) => "rewritten_log",
         }
     }
 
@@ -288,6 +198,10 @@ impl Evidence {
                     put_digests(&mut out, proof);
                 }
             }
+            Evidence::RewrittenLog(rewritten) => {
+                out.push(5);
+                rewritten.put(&mut out);
+            }
         }
         out
     }
@@ -301,7 +215,7 @@ impl Evidence {
         let mut r = Reader::new(bytes);
         r.fixed("magic of evidence", &MAGIC)?;
         let evidence = match r.u8()? {
-            1 => take_double_vote(&mut r)?,
+            1 => vote::take_double_vote(&mut r)?,
             2 => {
                 let first = Certified::take(&mut r)?;
                 Evidence::Fork { first, second: Certified::take(&mut r)? }
@@ -312,6 +226,7 @@ impl Evidence {
                 Evidence::Rewrite { older, newer, other, proof: r.digests("proof", PROOF_MAX)? }
             }
             4 => take_cosigned(&mut r)?,
+            5 => Evidence::RewrittenLog(Box::new(RewrittenLog::take(&mut r)?)),
             _ => return Err(DecodeError::Fixed { what: "kind of evidence" }),
         };
         r.end()?;
@@ -351,56 +266,13 @@ impl Evidence {
             Evidence::Cosigned { first, second, prefix } => {
                 verify_cosigned(trust, first, second, prefix.as_ref())
             }
+            Evidence::RewrittenLog(rewritten) => rewritten.verify(self.kind(), trust),
         }
-    }
-
-    fn verify_votes(&self, trust: &TrustRoot) -> Result<Verdict, Refusal> {
-        let Evidence::DoubleVote { changes, key, epoch, view, first, second } = self else {
-            return conflict("these are no votes");
-        };
-        check_chain(trust, headers(changes))?;
-        if !first.said.excludes(&second.said) {
-            return conflict("an honest validator may say both in one view");
-        }
-        let trust = trust.after(changes)?;
-        if *epoch < trust.epoch {
-            let from = trust.epoch;
-            let detail =
-                alloc::format!("epoch {epoch} is before {from}, from which sets are known");
-            return Err(Refusal::new(Step::Epoch, detail));
-        }
-        if !trust.validators.contains(key) {
-            return Err(Refusal::new(Step::Validators, "the key is no validator's"));
-        }
-        for vote in [first, second] {
-            let message = vote.said.message(&trust.chain, *epoch, *view);
-            if !sm2::verify(key, &message, &vote.signature) {
-                return Err(Refusal::new(Step::Signature, "a vote is not signed by this key"));
-            }
-        }
-        let signer = alloc::vec![Signer::Validator(key.to_compressed())];
-        Ok(Verdict {
-            kind: self.kind(),
-            what: alloc::format!("two votes of one validator in view {view} of epoch {epoch}"),
-            first: signer.clone(),
-            second: signer.clone(),
-            liars: signer,
-            liars_min: 1,
-        })
     }
 }
 
 fn conflict<T>(why: &str) -> Result<T, Refusal> {
     Err(Refusal::new(Step::Conflict, why))
-}
-
-fn take_double_vote(r: &mut Reader<'_>) -> Result<Evidence, DecodeError> {
-    let changes = take_changes(r)?;
-    let no_key = DecodeError::Fixed { what: "key of a validator" };
-    let key = PublicKey::from_compressed(&r.array()?).map_err(|_| no_key)?;
-    let (epoch, view) = (r.vint()?, r.vint()?);
-    let (first, second) = (Vote::take(r)?, Vote::take(r)?);
-    Ok(Evidence::DoubleVote { changes, key, epoch, view, first, second })
 }
 
 fn take_cosigned(r: &mut Reader<'_>) -> Result<Evidence, DecodeError> {
@@ -418,6 +290,24 @@ fn take_cosigned(r: &mut Reader<'_>) -> Result<Evidence, DecodeError> {
     Ok(Evidence::Cosigned { first, second, prefix })
 }
 
+/// A final header: its certificate, the set that signed it, and who of them did.
+struct Side {
+    certificate: Certificate,
+    set: ValidatorSet,
+    signers: Vec<Signer>,
+}
+
+/// Checks both certificates: steps `epoch` to `signature` of the first, then of the second.
+fn sides(first: &Certified, second: &Certified, trust: &TrustRoot) -> Result<[Side; 2], Refusal> {
+    let side = |header: &Certified| -> Result<Side, Refusal> {
+        let (certificate, set) = header.check(trust)?;
+        let key = |place: &u32| set.keys().get(*place as usize).map(PublicKey::to_compressed);
+        let signers = certificate.signers.iter().filter_map(key).map(Signer::Validator).collect();
+        Ok(Side { certificate, set, signers })
+    };
+    Ok([side(first)?, side(second)?])
+}
+
 /// Checks both certificates, and says who signed what.
 fn blame(
     kind: &'static str,
@@ -426,24 +316,19 @@ fn blame(
     second: &Certified,
     trust: &TrustRoot,
 ) -> Result<Verdict, Refusal> {
-    let (one, set) = first.check(trust)?;
-    let (other, other_set) = second.check(trust)?;
-    let signers = |certificate: &Certificate, set: &ValidatorSet| -> Vec<Signer> {
-        let key = |place: &u32| set.keys().get(*place as usize).map(PublicKey::to_compressed);
-        certificate.signers.iter().filter_map(key).map(Signer::Validator).collect()
-    };
-    let (first, second) = (signers(&one, &set), signers(&other, &other_set));
+    let [one, other] = sides(first, second, trust)?;
     let mut liars = Vec::new();
     let mut liars_min = 0;
-    if one.epoch == other.epoch && set == other_set {
+    if one.certificate.epoch == other.certificate.epoch && one.set == other.set {
         // Two quorums of one set share so many. In one view they signed both; else so many of those
         // who signed in the lower view must have let the chain go on without that block.
-        liars_min = (2 * set.quorum() - set.keys().len()) as u32;
-        if one.view == other.view {
-            liars = first.iter().filter(|signer| second.contains(signer)).cloned().collect();
+        liars_min = (2 * one.set.quorum() - one.set.keys().len()) as u32;
+        if one.certificate.view == other.certificate.view {
+            let both = |signer: &&Signer| other.signers.contains(signer);
+            liars = one.signers.iter().filter(both).cloned().collect();
         }
     }
-    Ok(Verdict { kind, what, first, second, liars, liars_min })
+    Ok(Verdict { kind, what, first: one.signers, second: other.signers, liars, liars_min })
 }
 
 fn verify_cosigned(

@@ -102,11 +102,23 @@ pub fn prove_inclusion<H: Hashes + ?Sized>(
     index: u64,
     size: u64,
 ) -> Result<Vec<Digest>, H::Error> {
+    prove_subtree(hashes, 0, index, size)
+}
+
+/// The inclusion proof of the complete subtree of leaves `index << level .. (index + 1) << level`;
+/// `index < size >> level`.
+pub fn prove_subtree<H: Hashes + ?Sized>(
+    hashes: &H,
+    level: u8,
+    index: u64,
+    size: u64,
+) -> Result<Vec<Digest>, H::Error> {
     let mut proof = Vec::new();
+    let (first, width) = (index << level, 1 << level);
     let (mut begin, mut end) = (0, size);
-    while end - begin > 1 {
+    while end - begin > width {
         let middle = begin + split(end - begin);
-        if index < middle {
+        if first < middle {
             proof.push(subtree(hashes, middle, end)?);
             end = middle;
         } else {
@@ -174,6 +186,22 @@ pub fn root_from_inclusion(
         last >>= 1;
     }
     (last == 0).then_some(root)
+}
+
+/// The root that the inclusion proof of a complete subtree leads to, or `None` if the proof does not
+/// fit, or the tree has not all leaves of the subtree. Above the subtree it is a leaf of a tree of
+/// such subtrees, the last of which may be smaller.
+pub fn root_from_subtree(
+    hash: &Digest,
+    level: u8,
+    index: u64,
+    size: u64,
+    proof: &[Digest],
+) -> Option<Digest> {
+    if index >= size.checked_shr(level.into())? {
+        return None;
+    }
+    root_from_inclusion(hash, index, ((size - 1) >> level) + 1, proof)
 }
 
 /// Whether the tree of `new` leaves with `new_root` extends that of `old` leaves with `old_root`
@@ -271,6 +299,41 @@ mod tests {
                 assert!(!verify_consistency(old, size, &old_root, &expected, &longer));
             }
         }
+    }
+
+    #[test]
+    fn complete_subtrees_are_proved_like_leaves_and_no_others_are() {
+        for size in 0..70u64 {
+            let all = leaves(size);
+            let root = root_of_leaves(&all);
+            for level in 0..8u8 {
+                for index in 0..size >> level {
+                    let (begin, end) = (index << level, (index + 1) << level);
+                    let hash = root_of_leaves(&all[begin as usize..end as usize]);
+                    let proof = prove_subtree(&all[..], level, index, size).unwrap();
+                    let found = |hash| root_from_subtree(hash, level, index, size, &proof);
+                    assert_eq!(found(&hash), Some(root));
+                    assert_ne!(found(&[7; 32]), Some(root));
+                    // It is the end of the proof of any of its leaves.
+                    let whole = prove_inclusion(&all[..], begin, size).unwrap();
+                    assert_eq!(whole[usize::from(level)..], proof);
+                    if let Some((_, shorter)) = proof.split_last() {
+                        assert_eq!(root_from_subtree(&hash, level, index, size, shorter), None);
+                    }
+                }
+                // The rest of the log, which is no complete subtree, though its hash leads to the root.
+                let index = size >> level;
+                let rest = root_of_leaves(&all[(index << level) as usize..]);
+                let proof = match size {
+                    0 => Vec::new(),
+                    _ => prove_inclusion(&all[..], size - 1, size).unwrap(),
+                };
+                for from in 0..=proof.len() {
+                    assert_eq!(root_from_subtree(&rest, level, index, size, &proof[from..]), None);
+                }
+            }
+        }
+        assert_eq!(root_from_subtree(&[0; 32], 64, 0, u64::MAX, &[]), None);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Receipt {
         let certificate = Certificate::decode(&self.certificate)?;
         self.check_document()?;
         self.check_inclusion()?;
-        self.check_shard()?;
+        check_shard(&self.header, &self.shard, &self.shard_proof)?;
         let newer = self.history.as_ref().map(|(newer, _)| newer);
         let own = core::iter::once(&self.header).chain(newer);
         check_chain(trust, own.chain(headers(&self.changes)))?;
@@ -209,18 +209,6 @@ impl Receipt {
         }
         let detail = alloc::format!("the leaf is not at index {index} of the {size} in the log");
         Err(Refusal::new(Step::Inclusion, detail))
-    }
-
-    fn check_shard(&self) -> Result<(), Refusal> {
-        let (shard, shards) = (self.shard.shard, self.header.shards);
-        let leaf = self.shard.leaf();
-        let root = root_from_inclusion(&leaf, shard.into(), shards.into(), &self.shard_proof);
-        if root == Some(self.header.shards_root) {
-            return Ok(());
-        }
-        let height = self.header.height;
-        let detail = alloc::format!("shard {shard} of {shards} is not so in block {height}");
-        Err(Refusal::new(Step::Shard, detail))
     }
 
     /// Makes fields visible, given the document. A receipt that says nothing of the document gets
@@ -364,6 +352,22 @@ impl fmt::Display for Difference {
             DifferenceKind::OnlyInDocument => write!(f, "{name} is not in the receipt"),
         }
     }
+}
+
+/// Step `shard`: the shard is so in the block.
+pub(crate) fn check_shard(
+    header: &Header,
+    entry: &ShardEntry,
+    proof: &[Digest],
+) -> Result<(), Refusal> {
+    let (shard, shards) = (entry.shard, header.shards);
+    let root = root_from_inclusion(&entry.leaf(), shard.into(), shards.into(), proof);
+    if root == Some(header.shards_root) {
+        return Ok(());
+    }
+    let height = header.height;
+    let detail = alloc::format!("shard {shard} of {shards} is not so in block {height}");
+    Err(Refusal::new(Step::Shard, detail))
 }
 
 #[cfg(test)]

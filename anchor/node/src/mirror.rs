@@ -21,18 +21,20 @@ mod grow;
 mod headers;
 mod prove;
 mod pull;
+mod rewritten;
 
 pub use check::{Checked, check};
 pub use prove::TileProver;
-pub use pull::{Pulled, Rewritten};
+pub use pull::Pulled;
 
 use crate::history;
 use crate::site::read_bounded;
 use anyhow::{Context, Result, ensure};
 use files::Files;
 use piaogen_verify::follow::{Follower, Link};
-use piaogen_verify::tiles::{Head, LEVELS, Log, Part};
+use piaogen_verify::tiles::{Head, LEVELS, Log, Part, TileError};
 use piaogen_verify::trust_root::TrustRoot;
+use std::fmt::Debug;
 use std::fs::File;
 use std::path::Path;
 
@@ -53,6 +55,11 @@ fn parts() -> impl Iterator<Item = Part> {
 /// All logs of a chain with so many shards.
 fn logs(shards: usize) -> impl Iterator<Item = Log> {
     (0..shards as u32).map(Log::Shard).chain([Log::History])
+}
+
+/// What was read from tiles, or why not.
+fn of_tiles<T, E: Debug>(read: Result<T, TileError<E>>) -> Result<T> {
+    read.map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// Whether a head is final, for who followed to its header. One that carries changes must be good by

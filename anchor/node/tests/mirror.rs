@@ -73,6 +73,22 @@ impl Place {
         let (dir, trust) = (self.text(dir), self.text("trust-root.json"));
         self.run(&["mirror", "check", &dir, "--trust-root", &trust])
     }
+
+    /// The files of evidence in a folder.
+    fn evidence(&self, dir: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path(dir)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.to_str().unwrap().contains("evidence-")).collect()
+    }
+
+    /// What a file proves to whoever has nothing but it and the trust root.
+    fn proved(&self, file: &Path) -> Evidence {
+        let (path, trust) = (file.to_str().unwrap(), self.text("trust-root.json"));
+        let (code, text) = self.run(&["evidence", "verify", path, "--trust-root", &trust]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("PROVED"), "{text}");
+        Evidence::from_json(&std::fs::read_to_string(file).unwrap()).unwrap()
+    }
 }
 
 fn said(output: &Output) -> String {
@@ -253,10 +269,9 @@ fn a_mirror_that_was_tampered_with_says_where() {
 }
 
 #[test]
-fn a_fork_a_rewritten_log_and_an_older_head_are_refused() {
+fn a_fork_and_an_older_head_are_refused() {
     let chain = Chain::growing(45, [20, 1, 0]);
     let place = Place::of(&chain);
-    let trust = place.text("trust-root.json");
     good(&place.mirror(&chain.publish(&place.path("site"), 35, NONE), "m"));
     let before = files(&place.path("m"));
     // Another history, which all validators signed, as long and longer.
@@ -266,54 +281,147 @@ fn a_fork_a_rewritten_log_and_an_older_head_are_refused() {
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains("SPLIT VIEW"), "{}", said(&output));
     }
-    let named = |prefix: &str| {
-        let entries = std::fs::read_dir(place.path("m")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let is = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
-        paths.filter(is).collect::<Vec<_>>()
-    };
-    let evidence = named("evidence-");
+    let evidence = place.evidence("m");
     assert_eq!(evidence.len(), 1, "both forks are one");
-    let (code, text) =
-        place.run(&["evidence", "verify", evidence[0].to_str().unwrap(), "--trust-root", &trust]);
-    assert_eq!(code, Some(0), "{text}");
-    let proved = Evidence::from_json(&std::fs::read_to_string(&evidence[0]).unwrap()).unwrap();
-    assert_eq!(proved.kind(), "fork");
+    assert_eq!(place.proved(&evidence[0]).kind(), "fork");
     // An older head, of this history.
     let output = place.mirror(&chain.publish(&place.path("older"), 30, NONE), "m");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("it is behind, or was cut short"), "{}", said(&output));
     // Nothing that is handed out was changed by any of this.
     assert!(before == files(&place.path("m")));
-    // Headers that go on, over a log in which an entry is another.
-    for from in [0, 300, 699] {
-        let (site, to) = (place.path("rewritten"), format!("m-{from}"));
+}
+
+/// Headers that go on, over a log of shard 0 that is another: in an entry, or shorter, or as long.
+#[test]
+fn a_rewritten_log_is_refused_and_proved() {
+    let chain = Chain::growing(35, [20, 1, 0]);
+    let place = Place::of(&chain);
+    good(&place.mirror(&chain.publish(&place.path("site"), 35, NONE), "honest"));
+    let before = files(&place.path("honest"));
+    // At height 35 the log has 700 entries.
+    let cases = [
+        ("an entry", 20, 45, Some(0), "entry 0 is another"),
+        ("an entry within", 20, 45, Some(300), "entry 300 is another"),
+        ("the last entry", 20, 45, Some(699), "entry 699 is another"),
+        ("many levels above", 2_000, 36, Some(255), "entry 255 is another"),
+        ("shorter", 10, 45, None, "700 entries in final block 35, and 450 in final block 45"),
+        ("gone", 0, 45, None, "700 entries in final block 35, and 0 in final block 45"),
+        ("as long", 10, 70, Some(699), "700 entries in final blocks 35 and 70, and not the same"),
+    ];
+    for (case, growth, height, rewritten, what) in cases {
+        let (site, to) = (place.path(&format!("site of {case}")), format!("m {case}"));
         good(&place.mirror(&place.text("site"), &to));
-        let mut rewritten = Chain { rewritten: Some(from), ..chain.up_to(36) };
-        rewritten.grow(45, 0);
-        let output = place.mirror(&rewritten.publish(&site, 45, NONE), &to);
-        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        assert!(said(&output).contains("REWRITTEN LOG: shard 0"), "{}", said(&output));
-        let heads: Vec<_> = ["rewritten-35.head", "rewritten-45.head"]
-            .map(|name| place.path(&to).join(name))
-            .into_iter()
-            .map(|path| Head::decode(&std::fs::read(path).unwrap()).unwrap())
-            .collect();
-        for head in heads {
-            head.verify(&chain.trust()).unwrap();
-        }
+        let mut other = Chain { rewritten, growth: [growth, 1, 0], ..chain.clone() };
+        other.grow(height, 0);
+        let output = place.mirror(&other.publish(&site, height, NONE), &to);
+        assert_eq!(output.status.code(), Some(1), "{case}: {}", said(&output));
+        assert!(said(&output).contains("REWRITTEN LOG: the log of shard 0"), "{}", said(&output));
+        let evidence = place.evidence(&to);
+        assert_eq!(evidence.len(), 1, "{case}");
+        let proved = place.proved(&evidence[0]);
+        assert_eq!(proved.kind(), "rewritten_log");
+        let verdict = proved.verify(&chain.trust()).unwrap();
+        assert!(verdict.what.contains(what), "{case}: {}", verdict.what);
+        assert_eq!((verdict.liars.len(), verdict.liars_min), (3, 3), "who signed both");
+        // Nothing that is handed out was changed, and the honest source is still followed.
         let after = files(&place.path(&to));
         let shards = before.iter().filter(|(path, _)| !path.contains("history"));
         assert!(shards.clone().all(|(path, bytes)| after.get(path) == Some(bytes)));
-        assert_eq!(height(&place.path(&to)), Some(35));
+        assert_eq!(self::height(&place.path(&to)), Some(35));
         assert_eq!(place.check(&to).0, Some(0));
-        std::fs::remove_dir_all(site).unwrap();
     }
     // An entry beyond what is kept is no concern of this mirror's.
-    let mut later = Chain { rewritten: Some(700), ..chain.up_to(36) };
+    let mut later = Chain { rewritten: Some(700), ..chain.clone() };
     later.grow(45, 0);
-    good(&place.mirror(&later.publish(&place.path("later"), 45, NONE), "m"));
-    assert_eq!(place.check("m").0, Some(0));
+    good(&place.mirror(&later.publish(&place.path("later"), 45, NONE), "honest"));
+    assert_eq!(place.check("honest").0, Some(0));
+}
+
+/// Whoever rewrote a log does not hand out what shows where, and whoever kept it may have lost a part.
+#[test]
+fn a_rewritten_log_is_proved_as_far_as_its_tiles_are_there() {
+    let chain = Chain::growing(35, [20, 1, 0]);
+    let place = Place::of(&chain);
+    let honest = chain.publish(&place.path("site"), 35, NONE);
+    let mut other = Chain { rewritten: Some(300), ..chain.clone() };
+    other.grow(45, 0);
+    let site = place.path("rewritten");
+    let from = other.publish(&site, 45, NONE);
+    std::fs::remove_file(site.join("v1/tiles/0/0/001")).unwrap();
+    good(&place.mirror(&honest, "m"));
+    let output = place.mirror(&from, "m");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("one of entries 256 to 511 is another"), "{}", said(&output));
+    let evidence = place.evidence("m");
+    place.proved(&evidence[0]);
+    // What was damaged here is not put before anybody as evidence.
+    good(&place.mirror(&honest, "damaged"));
+    let tile = place.path("damaged").join("v1/tiles/0/0/002.p/188");
+    std::fs::write(&tile, [7; 188 * 32]).unwrap();
+    let output = place.mirror(&from, "damaged");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let text = said(&output);
+    assert!(
+        text.contains("does not extend") && text.contains("run piaogen mirror check"),
+        "{text}"
+    );
+    assert!(place.evidence("damaged").is_empty());
+}
+
+/// A node leaves the changes of the set out of its head where they are too many for a receipt.
+#[test]
+fn a_head_without_changes_is_proved_by_the_headers_beside_it() {
+    let chain = Chain::turning(35, [20, 1, 0], 3);
+    let place = Place::of(&chain);
+    let site = place.path("site");
+    let hand_out = |head: &Head| std::fs::write(site.join("v1/head"), head.encode()).unwrap();
+    for height in [5, 15, 35] {
+        let from = chain.publish(&site, height, NONE);
+        let whole = chain.head(height);
+        let turns = whole.changes.len();
+        assert_eq!(turns, (height / 10).min(2));
+        let bare = Head { changes: Vec::new(), ..whole.clone() };
+        assert_eq!(
+            bare.verify(&chain.trust()).is_ok(),
+            turns == 0,
+            "the genesis alone proves it not"
+        );
+        for (head, to) in [(&whole, "whole"), (&bare, "bare")] {
+            hand_out(head);
+            good(&place.mirror(&from, to));
+            assert_eq!(self::height(&place.path(to)), Some(height as u64));
+            assert_eq!(place.check(to), place.check("whole"), "{to} at {height}");
+        }
+    }
+    // What a mirror proves under such a head needs a trust root that was led to its set.
+    assert_eq!(files(&place.path("bare"))["v1/head"], {
+        Head { changes: Vec::new(), ..chain.head(35) }.encode()
+    });
+    // Neither without the changes nor with some of them is a head believed for its own sake.
+    let mut later = chain.clone();
+    later.grow(45, 0);
+    let from = later.publish(&site, 45, NONE);
+    let whole = later.head(45);
+    let mut forged = Chain { sets: vec![chain.sets[0].clone()], ..later.clone() }.head(45);
+    forged.changes.clear();
+    let some = Head { changes: whole.changes[..1].to_vec(), ..whole.clone() };
+    let wrong = [(&forged, "`signature`"), (&some, "`validators`")];
+    for (head, step) in wrong {
+        hand_out(head);
+        let output = place.mirror(&from, "bare");
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(step), "{}", said(&output));
+        assert_eq!(self::height(&place.path("bare")), Some(35));
+    }
+    // A log that was rewritten is proved with the changes that the headers have.
+    let mut other = Chain { rewritten: Some(1), ..chain.clone() };
+    other.grow(45, 0);
+    let from = other.publish(&site, 45, NONE);
+    hand_out(&Head { changes: Vec::new(), ..other.head(45) });
+    good(&place.mirror(&chain.publish(&place.path("first"), 35, NONE), "m"));
+    assert_eq!(place.mirror(&from, "m").status.code(), Some(1));
+    assert_eq!(place.proved(&place.evidence("m")[0]).kind(), "rewritten_log");
 }
 
 /// A real process that is killed after so many answers, again and again.

@@ -3,13 +3,20 @@
 //! Invariants
 //! - From compact to JSON to compact nothing is lost.
 
-use super::{Certified, EVIDENCE_MAX, Evidence, Said, Vote};
+use super::log::LEVEL_MAX;
+use super::{
+    Certified, Difference, EVIDENCE_MAX, Evidence, LogAt, RewrittenLog, Said, Subtree, Vote,
+};
 use crate::checkpoint::Checkpoint;
 use crate::consistency::certificate_from_json;
 use crate::epoch::{changes_from_json, changes_to_json};
-use crate::json::chain::{digests, header_from_json, header_to_json};
+use crate::json::chain::{
+    digests, header_from_json, header_to_json, shard_from_json, shard_to_json,
+};
 use crate::json::{Json, JsonError, Object, Result, STATUS_JSON_MAX, object, parse, wrong};
 use crate::merkle::PROOF_MAX;
+use crate::receipt::SHARD_PROOF_MAX;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use piaogen_crypto::sm2::{PublicKey, Signature};
@@ -24,7 +31,7 @@ fn tree(members: Members) -> Json {
 }
 
 impl Certified {
-    fn to_json(&self) -> Json {
+    fn members(&self) -> Members {
         let mut members = alloc::vec![
             ("header", header_to_json(&self.header)),
             ("certificate", Json::hex(&self.certificate)),
@@ -32,15 +39,99 @@ impl Certified {
         if !self.changes.is_empty() {
             members.push(("changes", changes_to_json(&self.changes)));
         }
-        tree(members)
+        members
+    }
+
+    fn to_json(&self) -> Json {
+        tree(self.members())
     }
 
     fn from_json(json: &Json) -> Result<Certified> {
-        let o = json.object(&["header", "certificate", "changes"])?;
+        Certified::of(&json.object(&["header", "certificate", "changes"])?)
+    }
+
+    fn of(o: &Object<'_>) -> Result<Certified> {
         Ok(Certified {
             header: o.need("header", header_from_json)?,
             certificate: o.need("certificate", certificate_from_json)?,
             changes: o.maybe("changes", changes_from_json)?.unwrap_or_default(),
+        })
+    }
+}
+
+impl LogAt {
+    fn to_json(&self) -> Json {
+        let mut members = self.block.members();
+        members.push(("shard", shard_to_json(&self.shard)));
+        members.push(("shard_proof", Json::hexes(&self.shard_proof)));
+        tree(members)
+    }
+
+    fn from_json(json: &Json) -> Result<LogAt> {
+        let o = json.object(&["header", "certificate", "changes", "shard", "shard_proof"])?;
+        Ok(LogAt {
+            block: Certified::of(&o)?,
+            shard: o.need("shard", shard_from_json)?,
+            shard_proof: o.need("shard_proof", |json| digests(json, SHARD_PROOF_MAX))?,
+        })
+    }
+}
+
+impl Subtree {
+    fn to_json(&self) -> Json {
+        object([("hash", Json::hex(&self.hash)), ("proof", Json::hexes(&self.proof))])
+    }
+
+    fn from_json(json: &Json) -> Result<Subtree> {
+        let o = json.object(&["hash", "proof"])?;
+        let hash = o.need("hash", Json::array)?;
+        Ok(Subtree { hash, proof: o.need("proof", |json| digests(json, PROOF_MAX))? })
+    }
+}
+
+impl Difference {
+    fn to_json(&self) -> Json {
+        object([
+            ("level", Json::Int(self.level.into())),
+            ("index", Json::Int(self.index.into())),
+            ("older", self.older.to_json()),
+            ("newer", self.newer.to_json()),
+        ])
+    }
+
+    fn from_json(json: &Json) -> Result<Difference> {
+        let o = json.object(&["level", "index", "older", "newer"])?;
+        Ok(Difference {
+            level: o.need("level", |json| match json.int()? {
+                level @ 0..=LEVEL_MAX => Ok(level),
+                level => wrong(alloc::format!("is level {level}, above {LEVEL_MAX}")),
+            })?,
+            index: o.need("index", Json::int)?,
+            older: o.need("older", Subtree::from_json)?,
+            newer: o.need("newer", Subtree::from_json)?,
+        })
+    }
+}
+
+impl RewrittenLog {
+    fn members(&self) -> Members {
+        let mut members = alloc::vec![
+            ("older", self.older.to_json()),
+            ("newer", self.newer.to_json()),
+            ("history", Json::hexes(&self.history)),
+        ];
+        if let Some(difference) = &self.difference {
+            members.push(("difference", difference.to_json()));
+        }
+        members
+    }
+
+    fn of(o: &Object<'_>) -> Result<RewrittenLog> {
+        Ok(RewrittenLog {
+            older: o.need("older", LogAt::from_json)?,
+            newer: o.need("newer", LogAt::from_json)?,
+            history: o.need("history", |json| digests(json, PROOF_MAX))?,
+            difference: o.maybe("difference", Difference::from_json)?,
         })
     }
 }
@@ -123,6 +214,7 @@ impl Evidence {
                     members.push(("prefix", object(parts)));
                 }
             }
+            Evidence::RewrittenLog(rewritten) => members.extend(rewritten.members()),
         }
         tree(members).pretty()
     }
@@ -156,6 +248,10 @@ impl Evidence {
                 })?;
                 let first = o.need("first", note_from_json)?;
                 Evidence::Cosigned { first, second: o.need("second", note_from_json)?, prefix }
+            }
+            Some("rewritten_log") => {
+                let o = known(&json, &["older", "newer", "history", "difference"])?;
+                Evidence::RewrittenLog(Box::new(RewrittenLog::of(&o)?))
             }
             _ => return wrong("has no kind that is known"),
         };

@@ -78,11 +78,16 @@ impl Epochs {
 
     /// The same chain up to a height, and from there on another, which all its validators signed.
     pub(crate) fn forked(&self, at: usize) -> Epochs {
+        self.changed(at, |header| Header { time_ms: header.time_ms + 1, ..header })
+    }
+
+    /// The same with other headers from a height on.
+    pub(crate) fn changed(&self, at: usize, change: impl Fn(Header) -> Header) -> Epochs {
         let headers = self.headers[..at].to_vec();
         let (keys, witnesses) = (self.keys.clone(), self.witnesses.clone());
         let mut fork = Epochs { headers, keys, witnesses };
         while fork.headers.len() <= TIP {
-            let header = fork.next(|header| Header { time_ms: header.time_ms + 1, ..header });
+            let header = fork.next(&change);
             fork.headers.push(header);
         }
         fork

@@ -17,7 +17,9 @@ use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::epoch::Change;
-use piaogen_verify::evidence::{Certified, Evidence, Said, Vote};
+use piaogen_verify::evidence::{
+    Certified, Difference, Evidence, LogAt, RewrittenLog, Said, Subtree, Vote,
+};
 use piaogen_verify::fields::{DOCUMENT, Field, Kind, LINE, REGISTRY, Tag, tag};
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet};
@@ -390,7 +392,7 @@ fn vote_of(random: &mut Random) -> Vote {
 
 /// Random evidence, well formed but proving nothing.
 pub(crate) fn evidence_of(random: &mut Random) -> Evidence {
-    match random.below(4) {
+    match random.below(5) {
         0 => Evidence::DoubleVote {
             changes: changes_of(random),
             key: KEYS[random.below(24) as usize].clone(),
@@ -406,12 +408,31 @@ pub(crate) fn evidence_of(random: &mut Random) -> Evidence {
             other: random.array(),
             proof: random.digests(30),
         },
-        _ => Evidence::Cosigned {
+        3 => Evidence::Cosigned {
             first: checkpoint_of(random),
             second: checkpoint_of(random),
             prefix: (random.below(2) == 0).then(|| (random.array(), random.digests(30))),
         },
+        _ => Evidence::RewrittenLog(Box::new(RewrittenLog {
+            older: log_at_of(random),
+            newer: log_at_of(random),
+            history: random.digests(30),
+            difference: (random.below(4) > 0).then(|| Difference {
+                level: random.below(64) as u8,
+                index: random.wide(),
+                older: subtree_of(random),
+                newer: subtree_of(random),
+            }),
+        })),
     }
+}
+
+fn log_at_of(random: &mut Random) -> LogAt {
+    LogAt { block: certified_of(random), shard: shard_of(random), shard_proof: random.digests(12) }
+}
+
+fn subtree_of(random: &mut Random) -> Subtree {
+    Subtree { hash: random.array(), proof: random.digests(30) }
 }
 
 /// A random checkpoint.

@@ -1,12 +1,17 @@
 //! One hash for each encoded type, over many pseudo-random values.
 
+use crate::common::chain::Chain;
+use crate::common::epochs::{Epochs, TIP};
+use crate::common::life::Life;
 use crate::common::{self, Random, lives};
 use piaogen_crypto::sm3::Hasher;
 use piaogen_verify::encoding::put_bytes;
 use piaogen_verify::epoch::EpochProof;
 use piaogen_verify::fields::DOCUMENT;
+use piaogen_verify::follow::Follower;
 use piaogen_verify::{json, record};
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 const COUNT: u32 = 4_096;
 
@@ -24,9 +29,21 @@ fn hash(seed: u64, encode: impl Fn(&mut Random) -> Vec<u8>) -> Value {
 
 type Encode = fn(&mut Random) -> Vec<u8>;
 
+/// Followers of the example at rest at every height where they may: there are no random ones.
+static RESTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let chain = Chain::build();
+    let epochs = Epochs::build(&Life::build(&chain));
+    let mut follower = Follower::new(&chain.trust).unwrap();
+    let rest = |height| {
+        follower.take(&epochs.link(height)).unwrap();
+        follower.rest()
+    };
+    (0..=TIP).filter_map(rest).collect()
+});
+
 /// The hash of each type.
 pub(crate) fn all() -> Value {
-    let types: [(&str, Encode); 33] = [
+    let types: [(&str, Encode); 34] = [
         ("value", |r| {
             let field = &DOCUMENT[r.below(DOCUMENT.len() as u64) as usize];
             common::value_of(r, field.kind)
@@ -83,6 +100,7 @@ pub(crate) fn all() -> Value {
         ("evidence", |r| common::evidence_of(r).encode()),
         ("evidence.json", |r| common::evidence_of(r).to_json().into_bytes()),
         ("head", |r| common::head_of(r).encode()),
+        ("follower", |r| RESTS[r.below(RESTS.len() as u64) as usize].clone()),
     ];
     let hashes = (1u64..).zip(types);
     let hashes: Map<String, Value> =

@@ -1,6 +1,9 @@
 //! Vectors of what later epochs need: epoch proofs, receipts through changes of the validator set,
 //! and cosignatures.
 
+#[path = "vectors_followers.rs"]
+mod followers;
+
 use super::receipts::step_of;
 use super::{hexed, parsed};
 use crate::common::chain::Chain;
@@ -165,10 +168,11 @@ pub(super) fn links(chain: &Chain, epochs: &Epochs) -> Value {
         assert_eq!(follower.take(&good[at]), Ok(()), "{name}: the right one is still taken");
         cases.push(json!({"name": name, "at": at, "link": hexed(bytes), "step": step.name()}));
     }
+    let rested = followers::followers(chain, epochs, &good);
     let good: Vec<Value> = good.iter().map(|link| hexed(link.encode())).collect();
     json!({
         "trust_root": parsed(&chain.trust.to_json()), "links": good, "cases": cases,
-        "final": {"size": last.size, "root": hexed(last.root)},
+        "final": {"size": last.size, "root": hexed(last.root)}, "followers": rested,
     })
 }
 

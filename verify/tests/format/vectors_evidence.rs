@@ -1,5 +1,8 @@
 //! Vectors of evidence: of each kind some that prove something, and bad ones for each step.
 
+#[path = "vectors_logs.rs"]
+mod logs;
+
 use super::{hexed, parsed};
 use crate::common::chain::Chain;
 use crate::common::epochs::{Epochs, TIP};
@@ -37,7 +40,7 @@ pub(super) fn evidence(chain: &Chain, epochs: &Epochs) -> Value {
     }
     let mut missing = vec![Step::Decode, Step::Chain, Step::History, Step::Epoch];
     missing.extend([Step::Validators, Step::Quorum, Step::Signature, Step::Witness]);
-    missing.push(Step::Conflict);
+    missing.extend([Step::Conflict, Step::Inclusion, Step::Shard]);
     missing.retain(|step| !steps.contains(step));
     assert!(missing.is_empty(), "no bad evidence for {missing:?}");
     json!({"trust_root": parsed(&trust.to_json()), "cases": cases})
@@ -159,6 +162,9 @@ fn good(epochs: &Epochs) -> Vec<(&'static str, Evidence)> {
         ("a_witness_and_a_validator", signed),
         ("logs_of_two_sizes", longer(epochs)),
     ]
+    .into_iter()
+    .chain(logs::good(epochs))
+    .collect()
 }
 
 type Spoil = fn(&Epochs, &mut Evidence);
@@ -186,16 +192,20 @@ fn bad(epochs: &Epochs) -> Vec<(&'static str, Step, Vec<u8>)> {
     for (name, step, spoil) in spoils_of_logs() {
         add(longer, name, step, spoil);
     }
+    for (name, step, spoil) in logs::bad() {
+        add(|e| logs::good(e).swap_remove(0).1, name, step, spoil);
+    }
     let bytes = fork(epochs, 7, (14, 16)).encode();
     let kind = |kind: u8| [&bytes[..3], &[kind], &bytes[4..]].concat();
     out.extend([
         ("empty", Step::Decode, Vec::new()),
         ("magic", Step::Decode, bytes[1..].to_vec()),
-        ("kind", Step::Decode, kind(5)),
+        ("kind", Step::Decode, kind(6)),
         ("another_kind", Step::Decode, kind(3)),
         ("short", Step::Decode, bytes[..bytes.len() - 1].to_vec()),
         ("trailing", Step::Decode, [&bytes[..], &[0]].concat()),
         ("no_checkpoint", Step::Decode, [&bytes[..3], &[4, 1, b'x', 1, b'x', 0]].concat()),
+        ("level_of_a_subtree", Step::Decode, logs::of_level(epochs, 64)),
         ("key_off_the_curve", Step::Decode, {
             let mut voted = votes(epochs, 0, Said::Timeout, Said::Timeout).encode();
             voted[6..38].fill(0xff);

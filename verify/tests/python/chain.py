@@ -5,7 +5,7 @@ import re
 
 from sm import decompress, key_id, sm2_verify, sm3
 from values import (
-    Bad, blob, inclusion_root, is_int, keys_of, leaf, Reader, root_of, u32, u64, unhex, vint,
+    Bad, blob, inclusion_root, interior, is_int, keys_of, leaf, Reader, u32, u64, unhex, vint,
 )
 
 
@@ -16,6 +16,13 @@ def read_shard(r):
     s = Reader(raw)
     return {"raw": raw, "shard": s.uint(4), "next_offset": s.uint(8), "log_size": s.uint(8),
             "log_root": s.take(32), "invoices": s.uint(8), "status_root": s.take(32)}
+
+
+def shard_from_json(value):
+    keys_of(value, ["shard", "next_offset", "log_size", "log_root", "invoices", "status_root"])
+    return (u32(value["shard"]) + u64(value["next_offset"]) + u64(value["log_size"])
+            + unhex(value["log_root"], 32) + u64(value["invoices"])
+            + unhex(value["status_root"], 32))
 
 
 HASHES = ["parent", "cut", "shards_root", "history_root", "validators", "next_validators"]
@@ -146,9 +153,9 @@ def put_digests(items):
 
 # --- epochs (section 7.1) -----------------------------------------------------------------------
 
-def read_changes(r):
+def read_changes(r, most=64):
     changes = []
-    for _ in range(r.count(64)):
+    for _ in range(r.count(most)):
         header, certificate = read_header(r), read_certificate(r.bytes(6600))
         keys = [point(r.take(33)) for _ in range(r.count(100))]
         if not keys or any(a >= b for a, b in zip(keys, keys[1:])):
@@ -228,17 +235,40 @@ def read_link(data):
     return {"header": header, "certificate": certificate, "next": set_of(keys) if keys else None}
 
 
+class Log:
+    """The complete subtrees of a tree that only grows, the smallest first."""
+
+    def __init__(self, size=0, complete=()):
+        self.size, self.complete = size, list(complete)
+
+    def push(self, digest):
+        bit = 1
+        while self.size & bit:
+            digest = interior(self.complete.pop(0), digest)
+            bit <<= 1
+        self.complete.insert(0, digest)
+        self.size += 1
+
+    def root(self):
+        if not self.complete:
+            return sm3()
+        right, *rest = self.complete
+        for left in rest:
+            right = interior(left, right)
+        return right
+
+
 class Follower:
     def __init__(self, trust):
-        self.trust, self.last, self.leaves, self.final = trust, None, [], None
+        self.trust, self.last, self.log, self.final = trust, None, Log(), None
 
     def take(self, data):
         link = read_link(data)
-        header, last, after_it = link["header"], self.last, link["next"]
+        header, last = link["header"], self.last
         need("chain", header["chain"] == self.trust["chain"])
-        need("history", header["height"] == len(self.leaves))
+        need("history", header["height"] == self.log.size)
         need("history", header["parent"] == (last["digest"] if last else bytes(32)))
-        need("history", header["history_root"] == root_of(self.leaves))
+        need("history", header["history_root"] == self.log.root())
         need("history", last is None or last["time_ms"] < header["time_ms"])
         expected = (0, self.trust["digest"])
         if last and last["next_validators"] != bytes(32):
@@ -246,22 +276,67 @@ class Follower:
         elif last:
             expected = last["epoch"], last["validators"]
         need("epoch", (header["epoch"], header["validators"]) == expected)
-        digest = after_it["digest"] if after_it else bytes(32)
-        need("epoch", header["next_validators"] == digest)
-        need("epoch", after_it is None or link["certificate"])
+        self.check_next(link)
         if link["certificate"]:
             check_final(header, link["certificate"], self.trust)
-        self.leaves.append(leaf(header["digest"]))
+        self.push(link)
+
+    def check_next(self, link):
+        digest = link["next"]["digest"] if link["next"] else bytes(32)
+        need("epoch", link["header"]["next_validators"] == digest)
+        need("epoch", link["next"] is None or link["certificate"])
+
+    def push(self, link):
+        header = link["header"]
+        self.log.push(leaf(header["digest"]))
         self.last = header
         if link["certificate"]:
-            self.final = {"size": len(self.leaves), "root": root_of(self.leaves).hex()}
-        if after_it:
-            self.trust = {**self.trust, "epoch": header["epoch"] + 1, **after_it}
+            self.final = {"size": self.log.size, "root": self.log.root().hex()}
+        if link["next"]:
+            self.trust = {**self.trust, "epoch": header["epoch"] + 1, **link["next"]}
+
+
+def read_rest(data):
+    r = Reader(data)
+    if r.take(3) != b"PF\x01":
+        raise Bad("magic")
+    height = r.vint()
+    out = {"log": Log(height, [r.take(32) for _ in range(height.bit_count())])}
+    out["link"] = read_link(r.bytes(16384))
+    if not out["link"]["certificate"]:
+        raise Bad("certificate")
+    out["changes"] = read_changes(r, 65536)
+    r.end()
+    return out
+
+
+def resume(data, trust):
+    """The step that refuses a follower at rest, and the follower."""
+    try:
+        rest = read_rest(data)
+    except Bad:
+        return "decode", None
+    log, header, follower = rest["log"], rest["link"]["header"], Follower(trust)
+    try:
+        check_chain(trust, [header], rest["changes"])
+        need("history", header["height"] == log.size)
+        need("history", header["history_root"] == log.root())
+        follower.trust = after(trust, rest["changes"])
+        check_final(header, rest["link"]["certificate"], follower.trust)
+        follower.check_next(rest["link"])
+    except Refused as refusal:
+        return refusal.step, None
+    follower.log = log
+    follower.push(rest["link"])
+    return None, follower
 
 
 def follow(links, trust):
     """The step that refuses the last link, and what is final."""
-    follower = Follower(trust)
+    return go_on(Follower(trust), links)
+
+
+def go_on(follower, links):
     for i, data in enumerate(links):
         try:
             follower.take(data)

@@ -3,9 +3,9 @@
 import base64
 
 from chain import (
-    after, changes_from_json, check_chain, check_final, header_from_json, need, point,
-    put_digests, read_certificate, read_changes, read_header, Refused, sm2_verify_once,
-    vote_message, witnesses_of,
+    after, changes_from_json, check_chain, check_final, check_history, header_from_json, need,
+    point, put_digests, read_certificate, read_changes, read_header, read_shard, Refused,
+    shard_from_json, sm2_verify_once, vote_message, witnesses_of,
 )
 from piaogen import cosignatures_of, read_note, signers_of
 from values import (
@@ -38,6 +38,27 @@ def read_checkpoint(r):
             "signatures": signatures}
 
 
+def read_log(r):
+    return {"block": read_certified(r), "shard": read_shard(r), "proof": r.digests(32)}
+
+
+def read_subtree(r):
+    return r.take(32), r.digests(64)
+
+
+def read_rewritten(r):
+    out = {"older": read_log(r), "newer": read_log(r), "history": r.digests(64), "subtree": None}
+    mark = r.uint(1)
+    if mark > 1:
+        raise Bad("mark of a difference")
+    if mark:
+        level, index = r.uint(1), r.vint()
+        if level > 63:
+            raise Bad("level")
+        out["subtree"] = level, index, read_subtree(r), read_subtree(r)
+    return out
+
+
 def read_evidence(data):
     r = Reader(data)
     if len(data) > 2097152 or r.take(3) != b"PE\x01":
@@ -56,6 +77,8 @@ def read_evidence(data):
         if mark > 1:
             raise Bad("mark of the prefix")
         out["prefix"] = (r.take(32), r.digests(64)) if mark else None
+    elif kind == 5:
+        out = read_rewritten(r)
     else:
         raise Bad("kind")
     r.end()
@@ -83,14 +106,17 @@ def check_votes(e, trust):
     return {"kind": "double_vote", "first": who, "second": who, "liars": who, "liars_min": 1}
 
 
-def blame(kind, e, trust):
-    sides = []
-    for side in (e["first"], e["second"]):
+def sides(one, other, trust):
+    """Of two certified headers the certificate, the keys of the set, and who signed."""
+    for side in (one, other):
         own = after(trust, side["changes"])
         check_final(side["header"], side["certificate"], own)
         signers = [own["keys"][i].hex() for i in side["certificate"]["signers"]]
-        sides.append((side["certificate"], own["keys"], signers))
-    (one, keys, first), (other, other_keys, second) = sides
+        yield side["certificate"], own["keys"], signers
+
+
+def blame(kind, e, trust):
+    (one, keys, first), (other, other_keys, second) = sides(e["first"], e["second"], trust)
     liars, least = [], 0
     if one["epoch"] == other["epoch"] and keys == other_keys:
         n = len(keys)
@@ -111,6 +137,33 @@ def check_headers(kind, e, trust):
     need("history", root == high["history_root"])
     need("conflict", e["other"] != low["digest"])
     return blame("rewrite", e, trust)
+
+
+def check_rewritten(e, trust):
+    logs, subtree = (e["older"], e["newer"]), e["subtree"]
+    (low, old), (high, new) = [(log["block"]["header"], log["shard"]) for log in logs]
+    need("conflict", (subtree is not None) == (new["log_size"] > old["log_size"]))
+    if subtree:
+        level, index, *found = subtree
+        for shard, (digest, proof) in zip((old, new), found):
+            need("inclusion", (index + 1) << level <= shard["log_size"])
+            items = (shard["log_size"] - 1 >> level) + 1
+            need("inclusion", inclusion_root(digest, index, items, proof) == shard["log_root"])
+    for log, header in zip(logs, (low, high)):
+        root = inclusion_root(leaf(log["shard"]["raw"]), log["shard"]["shard"], header["shards"],
+                              log["proof"])
+        need("shard", root == header["shards_root"])
+    check_chain(trust, [low, high], [change for log in logs for change in log["block"]["changes"]])
+    check_history(low, high, e["history"])
+    need("conflict", old["shard"] == new["shard"])
+    if subtree:
+        need("conflict", found[0][0] != found[1][0])
+    else:
+        need("conflict", new["log_size"] < old["log_size"] or new["log_root"] != old["log_root"])
+    (_, _, first), (_, _, second) = sides(e["older"]["block"], e["newer"]["block"], trust)
+    liars = [signer for signer in first if signer in second]
+    return {"kind": "rewritten_log", "first": first, "second": second, "liars": liars,
+            "liars_min": len(liars)}
 
 
 def known(trust, log):
@@ -155,6 +208,8 @@ def verify_evidence(data, trust):
             return None, check_votes(evidence, trust)
         if kind == 4:
             return None, check_logs(evidence, trust)
+        if kind == 5:
+            return None, check_rewritten(evidence, trust)
         return None, check_headers(kind, evidence, trust)
     except Refused as refusal:
         return refusal.step, None
@@ -169,10 +224,26 @@ def vote_from_json(value):
     return bytes([kind]) + proposal + unhex(value["signature"], 64)
 
 
-def certified_from_json(value):
-    keys_of(value, ["header", "certificate", "changes"])
+def certified_from_json(value, more=()):
+    keys_of(value, ["header", "certificate", "changes", *more])
     return (changes_from_json(value.get("changes", [])) + header_from_json(value["header"])
             + blob(unhex(value["certificate"])))
+
+
+def log_from_json(value):
+    return (certified_from_json(value, ["shard", "shard_proof"]) + shard_from_json(value["shard"])
+            + put_digests(value["shard_proof"]))
+
+
+def subtree_from_json(value):
+    keys_of(value, ["hash", "proof"])
+    return unhex(value["hash"], 32) + put_digests(value["proof"])
+
+
+def difference_from_json(value):
+    keys_of(value, ["level", "index", "older", "newer"])
+    return (bytes([value["level"]]) + vint(value["index"]) + subtree_from_json(value["older"])
+            + subtree_from_json(value["newer"]))
 
 
 def evidence_from_json(value):
@@ -190,6 +261,14 @@ def evidence_from_json(value):
         keys_of(value, ["format", "kind", "older", "newer", "other", "proof"])
         out = b"\x03" + certified_from_json(value["older"]) + certified_from_json(value["newer"])
         out += unhex(value["other"], 32) + put_digests(value["proof"])
+    elif value["kind"] == "rewritten_log":
+        keys_of(value, ["format", "kind", "older", "newer", "history", "difference"])
+        out = b"\x05" + log_from_json(value["older"]) + log_from_json(value["newer"])
+        out += put_digests(value["history"])
+        if "difference" in value:
+            out += b"\x01" + difference_from_json(value["difference"])
+        else:
+            out += b"\x00"
     else:
         keys_of(value, ["format", "kind", "first", "second", "prefix"])
         out = b"\x04" + blob(value["first"].encode()) + blob(value["second"].encode())

@@ -6,7 +6,8 @@ import re
 from chain import (
     after, changes_from_json, check_chain, check_final, check_history, check_witnesses,
     cosigned_from_json, header_from_json, is_name, need, put_digests, read_certificate,
-    read_changes, read_cosigned, read_header, read_shard, Refused, sm2_verify_once,
+    read_changes, read_cosigned, read_header, read_shard, Refused, shard_from_json,
+    sm2_verify_once,
 )
 from sm import key_id, sm3
 from values import (
@@ -480,13 +481,10 @@ def receipt_from_json(value):
     if value["format"] != "piaogen/receipt/1":
         raise Bad("format")
     fields = opening_from_json("document", value["fields"])
-    s = value["shard"]
     out = b"PT\x01" + put_opening(fields)
     out += blob(entry_from_json(value["entry"])) + vint(value["log_index"])
     out += put_digests(value["inclusion"])
-    out += (u32(s["shard"]) + u64(s["next_offset"]) + u64(s["log_size"])
-            + unhex(s["log_root"], 32) + u64(s["invoices"]) + unhex(s["status_root"], 32))
-    out += put_digests(value["shard_proof"]) + header_from_json(value["header"])
+    out += shard_from_json(value["shard"]) + put_digests(value["shard_proof"]) + header_from_json(value["header"])
     if "history" in value:
         out += b"\x01" + header_from_json(value["history"]["header"])
         out += put_digests(value["history"]["proof"])

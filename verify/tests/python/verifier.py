@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from chain import (
-    advance, epochs_from_json, follow, read_certificate, read_trust_root, Refused, vote_message,
-    witnesses_of,
+    advance, epochs_from_json, follow, go_on, read_certificate, read_trust_root, Refused, resume,
+    vote_message, witnesses_of,
 )
 from evidence import evidence_from_json, verify_evidence
 from piaogen import (
@@ -246,7 +246,13 @@ def check_links(vectors):
     for case in vectors["cases"]:
         step, _ = follow(links[:case["at"]] + [unhex(case["link"])], trust)
         same(case["name"], step, case["step"])
-    return 1 + len(vectors["cases"])
+    for case in vectors["followers"]:
+        step, follower = resume(unhex(case["follower"]), trust)
+        same(case["name"], step, case["step"])
+        if follower:
+            found = go_on(follower, links[case["height"] + 1:])
+            same(case["name"], found, (None, case["final"]))
+    return 1 + len(vectors["cases"]) + len(vectors["followers"])
 
 
 def check_later_receipts(vectors):

@@ -6,6 +6,7 @@ use super::{No, Output, read_trust_root};
 use crate::mirror::{Mirror, Pulled, TileProver, check};
 use crate::site::Site;
 use anyhow::{Context, Result, bail};
+use piaogen_verify::evidence::Evidence;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,26 +107,30 @@ fn say(mirror: &Mirror, pulled: Pulled, trust: &TrustRoot, output: Output) -> Re
                 format!("block {height}: {headers} new headers, {entries} new entries")
             })
         }
-        Pulled::Split(evidence) => {
-            let verdict = evidence.verify(trust)?;
-            let path = mirror.keep(&evidence)?;
-            let json = serde_json::json!({
-                "split": true, "kind": verdict.kind, "what": verdict.what, "evidence": path,
-            });
-            output.print(&json, || format!("SPLIT VIEW: {}", verdict.what))?;
-            let why = format!("nothing of it is handed out; the evidence is in {}", path.display());
-            Err(No(why).into())
-        }
-        Pulled::Rewritten(rewritten) => {
-            let json = serde_json::json!({
-                "rewritten": true, "what": rewritten.what, "heads": rewritten.heads,
-            });
-            output.print(&json, || format!("REWRITTEN LOG: {}", rewritten.what))?;
-            let [kept, other] = rewritten.heads.map(|path| path.display().to_string());
-            Err(No(format!("nothing of it is handed out; both heads are kept: {kept}, {other}"))
-                .into())
+        Pulled::Split(evidence) => accuse(mirror, "split", "SPLIT VIEW", &evidence, trust, output),
+        Pulled::Rewritten(evidence) => {
+            accuse(mirror, "rewritten", "REWRITTEN LOG", &evidence, trust, output)
         }
     }
+}
+
+/// Keeps evidence, and says what it proves.
+fn accuse(
+    mirror: &Mirror,
+    key: &str,
+    title: &str,
+    evidence: &Evidence,
+    trust: &TrustRoot,
+    output: Output,
+) -> Result<()> {
+    let verdict = evidence.verify(trust)?;
+    let path = mirror.keep(evidence)?;
+    let json = serde_json::json!({
+        key: true, "kind": verdict.kind, "what": verdict.what, "evidence": path,
+    });
+    output.print(&json, || format!("{title}: {}", verdict.what))?;
+    let why = format!("nothing of it is handed out; the evidence is in {}", path.display());
+    Err(No(why).into())
 }
 
 fn check_all(dir: &Path, trust: &TrustRoot, output: Output) -> Result<()> {

@@ -9,7 +9,7 @@
 
 use super::files::{Files, HEAD};
 use super::grow::check_entries;
-use super::{logs, verify_head};
+use super::{logs, of_tiles, verify_head};
 use crate::history::decode_links;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
@@ -118,8 +118,7 @@ fn check_log(files: &Files, log: Log, size: u64) -> Result<(Digest, u64)> {
         tiles += 1;
     }
     let hashes = TileHashes { tiles: &rows, log, size };
-    let root = merkle::root(&hashes, size).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    Ok((root, tiles))
+    Ok((of_tiles(merkle::root(&hashes, size))?, tiles))
 }
 
 fn compare(files: &Files, tile: Tile, rows: &Rows, level: usize) -> Result<()> {

@@ -12,10 +12,13 @@
 //! - Nothing is written before step 2 held.
 
 use super::files::{Files, bytes_max};
+use super::of_tiles;
 use super::pull::{Counts, Gone};
+use super::rewritten::difference;
 use crate::site::Site;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_crypto::Digest;
+use piaogen_verify::evidence::Difference;
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::merkle::{self, root_of_leaves};
 use piaogen_verify::tiles::{LEVELS, Log, Part, Tile, TileHashes, Tiles, WIDTH};
@@ -27,8 +30,10 @@ use std::collections::HashMap;
 #[error("shard {shard}: a log of {new} leaves does not extend the {old} that are kept")]
 pub(super) struct NotExtended {
     pub(super) shard: u32,
-    pub(super) old: u64,
-    pub(super) new: u64,
+    old: u64,
+    new: u64,
+    /// What of the old log is another in the new one, where that is longer.
+    pub(super) difference: Option<Difference>,
 }
 
 /// What one shard's log grows by.
@@ -42,9 +47,9 @@ pub(super) struct Growth<'a> {
 }
 
 /// Tiles that lead to the root.
-type Known = HashMap<Tile, Vec<Digest>>;
+pub(super) type Known = HashMap<Tile, Vec<Digest>>;
 
-struct Held<'a>(&'a Known);
+pub(super) struct Held<'a>(pub(super) &'a Known);
 
 impl Tiles for Held<'_> {
     type Error = anyhow::Error;
@@ -59,7 +64,7 @@ impl Growth<'_> {
         Log::Shard(self.new.shard)
     }
 
-    fn old_size(&self) -> u64 {
+    pub(super) fn old_size(&self) -> u64 {
         self.old.map_or(0, |old| old.log_size)
     }
 
@@ -67,16 +72,19 @@ impl Growth<'_> {
     /// file is not there.
     pub(super) fn run(&self) -> Result<()> {
         let (old, new) = (self.old_size(), self.new.log_size);
-        let not_extended = || NotExtended { shard: self.new.shard, old, new };
-        if new == old {
+        let not_extended = |difference| NotExtended { shard: self.new.shard, old, new, difference };
+        if new <= old {
             let same = self.old.is_none_or(|old| old.log_root == self.new.log_root);
-            return if same { Ok(()) } else { Err(not_extended().into()) };
+            return if new == old && same { Ok(()) } else { Err(not_extended(None).into()) };
         }
-        ensure!(new > old, not_extended());
         let mut known = self.edge()?;
         if let Some(kept) = self.old.filter(|kept| kept.log_size > 0) {
             self.path(&mut known)?;
-            ensure!(self.root(&known, old)? == kept.log_root, not_extended());
+            if self.root(&known, old)? != kept.log_root {
+                let found = difference(self, known);
+                let found = found.with_context(|| not_extended(None).to_string())?;
+                return Err(not_extended(Some(found)).into());
+            }
         }
         self.descend(&known)?;
         self.counts.entries(new - old);
@@ -86,7 +94,7 @@ impl Growth<'_> {
     /// The root of the first leaves of the new log.
     fn root(&self, known: &Known, size: u64) -> Result<Digest> {
         let tiles = TileHashes { tiles: Held(known), log: self.log(), size: self.new.log_size };
-        merkle::root(&tiles, size).map_err(|error| anyhow::anyhow!("{error:?}"))
+        of_tiles(merkle::root(&tiles, size))
     }
 
     /// The partial tiles. Those that the old log has as well are read here, and fetched only where
@@ -145,7 +153,7 @@ impl Growth<'_> {
 
     /// The hashes of a full tile: those that are here, or fetched, that have the root which the tile
     /// above names.
-    fn full(&self, tile: &Tile, known: &Known) -> Result<Vec<Digest>> {
+    pub(super) fn full(&self, tile: &Tile, known: &Known) -> Result<Vec<Digest>> {
         let Part::Hashes(level) = tile.part else { bail!("{tile} has no hashes") };
         let (part, index) = (Part::Hashes(level + 1), tile.index / WIDTH);
         let above = Tile::of(tile.log, part, index, self.new.log_size);

@@ -7,7 +7,7 @@
 //! - A proof that does not lead to the head's root is an error here, and is not handed out.
 
 use super::files::{Files, HEAD};
-use super::headers;
+use super::{headers, of_tiles};
 use crate::run::chain::Provable;
 use crate::run::receipts::index_of_offset;
 use anyhow::{Context, Result, ensure};
@@ -127,8 +127,7 @@ impl TileProver {
             Log::History => size + 1,
         };
         let hashes = TileHashes { tiles: &self.files, log, size: all };
-        let proof = merkle::prove_inclusion(&hashes, index, size)
-            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let proof = of_tiles(merkle::prove_inclusion(&hashes, index, size))?;
         ensure!(
             root_from_inclusion(leaf, index, size, &proof) == Some(*root),
             "the tiles of log {log} do not lead from {index} to the head: run piaogen mirror check"

@@ -3,8 +3,8 @@
 //! ```text
 //! 1  head       the source's, with all shards under its header
 //! 2  headers    up to it, followed like a witness follows them
-//! 3  shards     what each log has grown by (`grow.rs`), side by side
-//! 4  history    the tiles of the log over the headers, computed
+//! 3  history    the tiles of the log over the headers, computed
+//! 4  shards     what each log has grown by (`grow.rs`), side by side
 //! 5  publish    names made durable, then v1/head
 //! 6  sweep      partial files that neither this head nor the one before names
 //! ```
@@ -77,17 +77,8 @@ pub enum Pulled {
     },
     /// The source shows another history, and this proves it.
     Split(Box<Evidence>),
-    /// A final header names a log that does not extend the one that is kept.
-    Rewritten(Rewritten),
-}
-
-/// Two heads of one history of which the later rewrote a log.
-#[derive(Debug)]
-pub struct Rewritten {
-    /// What is wrong.
-    pub what: String,
-    /// The head that is kept, and the source's.
-    pub heads: [PathBuf; 2],
+    /// A final header names a log that does not extend the one that is kept, and this proves it.
+    Rewritten(Box<Evidence>),
 }
 
 /// The headers up to one head.
@@ -169,16 +160,17 @@ impl Mirror {
             head.shards.len(),
             old.len()
         );
+        self.history_tiles(size_of(kept.as_ref(), Log::History), height + 1)?;
         if let Err(error) = self.grow(site, head, old, counts) {
-            return match (error.downcast_ref::<NotExtended>(), &kept) {
-                (Some(what), Some((kept, kept_bytes))) => {
-                    let what = what.to_string();
-                    Ok(Some(self.rewritten(what, [(kept, kept_bytes), (head, bytes)])?))
+            return match (error.downcast::<NotExtended>(), &kept) {
+                (Ok(what), Some((kept, _))) => {
+                    let evidence = self.rewritten(what, kept, head)?;
+                    Ok(Some(Pulled::Rewritten(Box::new(evidence))))
                 }
-                _ => Err(error),
+                (Ok(what), None) => Err(what.into()),
+                (Err(error), _) => Err(error),
             };
         }
-        self.history_tiles(size_of(kept.as_ref(), Log::History), height + 1)?;
         self.files.publish(bytes)?;
         self.sweep(head, kept.as_ref())?;
         Ok(None)
@@ -191,19 +183,6 @@ impl Mirror {
             Growth { site, files, counts, old, new }.run()
         };
         head.shards.par_iter().try_for_each(grow)
-    }
-
-    /// Keeps both heads, each with what certifies it.
-    fn rewritten(&self, what: String, heads: [(&Head, &[u8]); 2]) -> Result<Pulled> {
-        let mut paths = Vec::new();
-        for (head, bytes) in heads {
-            let name = format!("rewritten-{}.head", head.header.height);
-            let path = self.files.dir().join(name);
-            replace(&path, bytes)?;
-            paths.push(path);
-        }
-        let heads = paths.try_into().map_err(|_| anyhow::anyhow!("two heads are kept"))?;
-        Ok(Pulled::Rewritten(Rewritten { what, heads }))
     }
 
     /// Deletes the partial files that neither the head nor the one before it names, from where the
