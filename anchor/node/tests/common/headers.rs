@@ -3,10 +3,12 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part")]
 
+use piaogen_crypto::sm2::SecretKey;
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_verify::certificate::Certificate;
+use piaogen_verify::epoch::Change;
 use piaogen_verify::follow::Link;
-use piaogen_verify::header::{Header, NO_SET, ShardEntry, shards_root};
+use piaogen_verify::header::{Header, NO_SET, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
 use piaogen_verify::tiles::{Head, Log, Part, Tile, encode_bundle};
 use piaogen_verify::trust_root::TrustRoot;
@@ -16,10 +18,12 @@ const TIME_MS: i64 = 1_790_000_000_000;
 
 pub const NONE: fn(usize) -> bool = |_| false;
 
-/// Four validators; epochs of ten blocks in which the set stays; three shards.
+/// Four validators; epochs of ten blocks; three shards.
 #[derive(Clone)]
 pub struct Chain {
     pub keys: DemoChain,
+    /// The validators of each epoch; the last ones stay.
+    pub sets: Vec<Vec<SecretKey>>,
     pub headers: Vec<Header>,
     /// The shards under each header.
     pub shards: Vec<Vec<ShardEntry>>,
@@ -36,10 +40,16 @@ impl Chain {
 
     /// The same with logs that grow.
     pub fn growing(blocks: usize, growth: [u64; 3]) -> Chain {
+        Chain::turning(blocks, growth, 1)
+    }
+
+    /// The same with so many sets of validators, one an epoch.
+    pub fn turning(blocks: usize, growth: [u64; 3], sets: u64) -> Chain {
         let keys = demo_chain(7, 2, 4, TIME_MS);
+        let sets = (7..7 + sets).map(|seed| demo_chain(seed, 2, 4, TIME_MS).validators).collect();
         let headers = vec![keys.genesis.header()];
         let shards = vec![entries_of(&[Vec::new(), Vec::new(), Vec::new()])];
-        let mut chain = Chain { keys, headers, shards, growth, rewritten: None };
+        let mut chain = Chain { keys, sets, headers, shards, growth, rewritten: None };
         assert_eq!(chain.headers[0].shards_root, shards_root(&chain.shards[0]));
         chain.grow(blocks, 0);
         chain
@@ -70,6 +80,15 @@ impl Chain {
         (0..count).map(|index| self.entry(shard, index)).collect()
     }
 
+    fn keys_of(&self, epoch: u64) -> &[SecretKey] {
+        &self.sets[(epoch as usize).min(self.sets.len() - 1)]
+    }
+
+    fn set(&self, epoch: u64) -> ValidatorSet {
+        let keys = self.keys_of(epoch).iter().map(SecretKey::public_key);
+        ValidatorSet::new(keys.collect()).unwrap()
+    }
+
     pub fn grow(&mut self, to: usize, late_ms: i64) {
         while self.headers.len() <= to {
             let last = self.headers[self.headers.len() - 1];
@@ -88,7 +107,7 @@ impl Chain {
                 time_ms: last.time_ms + 1_000 + late_ms,
                 parent: last.digest(),
                 history_root: merkle::root_of_leaves(&leaves),
-                next_validators: if closes { validators } else { NO_SET },
+                next_validators: if closes { self.set(epoch + 1).digest() } else { NO_SET },
                 shards_root: shards_root(&shards),
                 records: shards.iter().map(|shard| shard.log_size).sum(),
                 ..last
@@ -105,7 +124,7 @@ impl Chain {
     /// The link of a height; `bare` of them have no certificate of their own.
     pub fn link(&self, height: usize, bare: fn(usize) -> bool) -> Link {
         let header = self.headers[height];
-        let next = header.closes_epoch().then(|| self.keys.genesis.validators.clone());
+        let next = header.closes_epoch().then(|| self.set(header.epoch + 1));
         if height == 0 || (bare(height) && next.is_none()) {
             return Link { header, certificate: Vec::new(), next };
         }
@@ -119,7 +138,7 @@ impl Chain {
             signatures: Vec::new(),
         };
         let message = certificate.signed(&header.chain);
-        let keys = &self.keys.validators[..3];
+        let keys = &self.keys_of(header.epoch)[..3];
         certificate.signatures = keys.iter().map(|key| key.sign(&message)).collect();
         Link { header, certificate: certificate.encode(), next }
     }
@@ -140,7 +159,12 @@ impl Chain {
     pub fn head(&self, height: usize) -> Head {
         let (link, shards) = (self.link(height, NONE), self.shards[height].clone());
         let (header, certificate) = (link.header, link.certificate);
-        Head { header, certificate, changes: Vec::new(), shards }
+        let turns = (1..self.sets.len() as u64).filter(|epoch| *epoch <= header.epoch);
+        let change = |epoch| {
+            let Link { header, certificate, next } = self.link(10 * epoch as usize, NONE);
+            Change { header, certificate, next: next.unwrap() }
+        };
+        Head { header, certificate, changes: turns.map(change).collect(), shards }
     }
 
     /// Writes all that a head names below a folder, as a web server would have it; the folder.
@@ -158,6 +182,11 @@ impl Chain {
 
     pub fn trust(&self) -> TrustRoot {
         TrustRoot::of_genesis(&self.keys.genesis)
+    }
+
+    /// The same, advanced to the set of an epoch.
+    pub fn led(&self, epoch: u64) -> TrustRoot {
+        TrustRoot { epoch, validators: self.set(epoch), ..self.trust() }
     }
 }
 
