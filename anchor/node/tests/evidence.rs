@@ -19,10 +19,12 @@ use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Blocks in an epoch: enough to connect in.
 const EPOCH_BLOCKS: u64 = 20;
+/// Longer than a test waits for anything.
+const LONGEST: Duration = Duration::from_secs(150);
 /// Those that run: a quorum of each set. The fifth is the liar.
 const HONEST: [usize; 3] = [0, 1, 2];
 const LIAR: usize = 4;
@@ -153,8 +155,10 @@ fn who_joined_later_and_votes_twice_is_named_to_everybody_for_good() {
     let (done, config) = (AtomicBool::new(false), disguise(&set, root.path().join("liar")));
     let secret = set.members[LIAR].secret.clone().unwrap();
     let lies = std::thread::scope(|scope| {
-        let told = || done.load(Ordering::SeqCst);
-        let liar = scope.spawn(|| vote_twice(&config, secret, told).unwrap());
+        let (told, config, begun) = (&done, &config, Instant::now());
+        // It ends, too, where what is waited for does not come.
+        let over = move || told.load(Ordering::SeqCst) || begun.elapsed() > LONGEST;
+        let liar = scope.spawn(move || vote_twice(config, secret, over).unwrap());
         set.wait("all have evidence", |set| {
             HONEST.iter().all(|node| !files(&set.chain(*node)).is_empty()) || liar.is_finished()
         });
