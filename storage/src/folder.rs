@@ -310,14 +310,15 @@ mod tests {
     fn a_restore_takes_a_new_folder_or_one_that_was_cut_short_and_leaves_the_rest_alone() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        std::fs::create_dir(at("order")).unwrap();
+        ["order", "evidence"].map(|name| std::fs::create_dir(at(name)).unwrap());
         drop(claim_restore(dir.path()).unwrap());
         std::fs::create_dir(at("blocks")).unwrap();
         std::fs::create_dir(at("shard-0001")).unwrap();
         // A node does not take it; another restore does, and begins anew.
         assert!(message(claim(dir.path(), OWNER)).contains("piaogen snapshot restore"));
         let lock = claim_restore(dir.path()).unwrap();
-        assert!(!at("blocks").exists() && !at("shard-0001").exists() && at("order").exists());
+        assert!(!at("blocks").exists() && !at("shard-0001").exists());
+        assert!(at("order").exists() && at("evidence").exists());
         let second = claim_restore(dir.path()).map(|lock| (lock, true));
         assert!(message(second).contains("in use by process"));
         created(dir.path(), OWNER).unwrap();
@@ -334,7 +335,7 @@ mod tests {
     }
     /// A folder of this chain with votes, and a whole one inside it.
     fn replaced(dir: &Path) -> (Lock, PathBuf) {
-        for name in ["order", "blocks", "shard-0000"] {
+        for name in ["order", "evidence", "blocks", "shard-0000"] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
         std::fs::write(dir.join("order/vote"), "old").unwrap();
@@ -364,7 +365,8 @@ mod tests {
         replace(dir.path(), OWNER).unwrap();
         drop(lock);
         assert!(at("blocks/new").exists() && !at("blocks/old").exists() && !inner.exists());
-        assert!(!at("shard-0000").exists() && at("restored").exists() && at("order/vote").exists());
+        assert!(!at("shard-0000").exists() && at("restored").exists());
+        assert!(at("order/vote").exists() && at("evidence").exists());
         assert!(!claim(dir.path(), OWNER).unwrap().1 && !at(RESTORING).exists());
     }
 

@@ -122,6 +122,12 @@ pub(crate) fn changes_from_json(json: &Json) -> JsonResult<Vec<Change>> {
     if changes.is_empty() { wrong("is left out where there are none") } else { Ok(changes) }
 }
 
+/// The changes that evidence carries, of all that lead from the genesis on: the last ones, where there
+/// are more than a proof may have.
+pub(crate) fn newest(all: &[Change]) -> &[Change] {
+    &all[all.len().saturating_sub(CHANGES_MAX as usize)..]
+}
+
 /// The headers of changes.
 pub(crate) fn headers(changes: &[Change]) -> impl Iterator<Item = &Header> {
     changes.iter().map(|change| &change.header)
@@ -166,8 +172,8 @@ impl TrustRoot {
     pub fn check_final(&self, header: &Header, certificate: &Certificate) -> Result<(), Refusal> {
         if header.epoch < self.epoch {
             let detail = alloc::format!(
-                "block {} is of epoch {}, and sets are trusted from epoch {} on; lead the receipt \
-                 to a newer header, or use an older trust root",
+                "block {} is of epoch {}, and sets are trusted from epoch {} on; use an older \
+                 trust root, or lead a receipt to a newer header",
                 header.height,
                 header.epoch,
                 self.epoch

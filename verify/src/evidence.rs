@@ -10,6 +10,7 @@
 //! - Only who signed both statements of one view, or both logs, is called a liar by name. Of two
 //!   certificates of different views over two histories it is known how many lied, not who.
 
+mod led;
 mod log;
 mod text;
 mod vote;

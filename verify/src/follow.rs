@@ -12,7 +12,7 @@
 use crate::certificate::Certificate;
 use crate::consistency::check_chain;
 use crate::encoding::{DecodeError, Reader, put_bytes, put_vint};
-use crate::epoch::{Change, headers, put_changes, take_changes_up_to};
+use crate::epoch::{Change, headers, newest, put_changes, take_changes_up_to};
 use crate::evidence::Certified;
 use crate::header::{Header, ValidatorSet};
 use crate::merkle::{empty_root, interior};
@@ -199,13 +199,21 @@ impl Follower {
         self.newest
     }
 
-    /// A link that was just taken, with what leads to the set that certified it.
+    /// A link that was just taken, with what leads to the set that certified it: from
+    /// [`Follower::leads_from`] on.
     pub fn certified(&self, link: &Link) -> Certified {
         Certified {
             header: link.header,
             certificate: link.certificate.clone(),
-            changes: self.changes_before(&link.header),
+            changes: newest(&self.changes_before(&link.header)).to_vec(),
         }
+    }
+
+    /// The trust root from which the changes of the next certified header lead on: that of the genesis,
+    /// or, where there were more changes than a proof has, one that was led past the first of them.
+    pub fn leads_from(&self, genesis: &TrustRoot) -> Result<TrustRoot, Refusal> {
+        let left_out = self.changes.len() - newest(&self.changes).len();
+        genesis.after(&self.changes[..left_out])
     }
 
     /// What leads to the set that certifies a header. The change that it is itself leads to the set

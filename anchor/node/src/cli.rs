@@ -111,7 +111,7 @@ enum Command {
     Witness(witness::Arguments),
     /// Keep the logs of a chain as files that any web server hands out; check them; prove from them.
     Mirror(mirror::Arguments),
-    /// Check that somebody signed two things that exclude each other.
+    /// Check that somebody signed two things that exclude each other; list what a node has of that.
     Evidence(evidence::Arguments),
     /// Execute the whole stream again and compare it with what is stored.
     Fsck(fsck::Arguments),

@@ -20,13 +20,14 @@ pub mod statuses;
 
 use alerts::again::Rows;
 use alerts::{Alerts, Courier};
-use chain::{BlockPolicy, Chain, Start};
+use chain::{BlockPolicy, Chain, Outlets, Start};
 use epochs::{Engines, Epochs};
 use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
 use metrics::Metrics;
 
 use crate::config::Role;
+use crate::evidence::Keeper as EvidenceKeeper;
 use anyhow::{Context, Result, bail, ensure};
 use archiver::{ArchivePolicy, Archiver};
 use piaogen_anchor::block::Tip;
@@ -137,6 +138,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// The archive.
     pub archiver: Arc<Archiver>,
+    /// What proves that validators voted twice.
+    pub evidence: Arc<EvidenceKeeper>,
     intake: Arc<Intake>,
     ordering: Option<Epochs>,
     executor: Option<JoinHandle<()>>,
@@ -412,6 +415,7 @@ impl Node {
             metrics.clone(),
             parts.archive_policy,
         )?);
+        let evidence = Arc::new(EvidenceKeeper::new(&parts.dir, metrics.clone()));
         let (finals, receiver) = std::sync::mpsc::channel();
         for block in &opened.again {
             // The receiver is in this function: sending cannot fail.
@@ -424,7 +428,7 @@ impl Node {
             parts.blocks,
             parts.lanes,
             opened.start,
-            finals,
+            Outlets { finals, evidence: evidence.clone() },
         )?);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
@@ -439,6 +443,8 @@ impl Node {
         for i in 0..parts.intake.workers {
             threads.push(lane(i, &intake, &context, parts.lanes, &signatures)?);
         }
+        let writer = evidence.clone();
+        threads.push(spawn("evidence", move || writer.run())?);
         let (executing, main) = (chain.clone(), chain.clone());
         let executor = spawn("execute", move || executing.execute(executor, &receiver))?;
         let keeper = Keeper {
@@ -457,6 +463,7 @@ impl Node {
             chain,
             metrics,
             archiver,
+            evidence,
             intake,
             ordering: None,
             executor: Some(executor),
@@ -544,6 +551,7 @@ impl Node {
             executor.join().map_err(|_| anyhow::anyhow!("execution panicked"))?;
         }
         self.intake.stop();
+        self.evidence.end();
         self.stopping.store(true, Ordering::SeqCst);
         for thread in std::mem::take(&mut self.threads) {
             thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;

@@ -187,6 +187,7 @@ impl Source for Answers {
 
     fn metrics(&self) -> String {
         self.node.peers();
+        self.node.evidence.measure();
         self.node.metrics.text()
     }
 
@@ -212,6 +213,17 @@ impl Source for Answers {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             other => found("a snapshot", other.map(Some).with_context(|| file.to_string())),
         }
+    }
+
+    fn evidence_files(&self) -> Result<String, Unanswered> {
+        let files = found("evidence", self.node.evidence.folder().files())?;
+        let file = |(name, bytes)| serde_json::json!({"file": name, "bytes": bytes});
+        let files: Vec<_> = files.into_iter().map(file).collect();
+        Ok(serde_json::json!({ "evidence": files }).to_string())
+    }
+
+    fn evidence(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
+        found("evidence", self.node.evidence.folder().read(file))
     }
 
     fn flushed(&self) -> Result<String, Unanswered> {

@@ -154,6 +154,43 @@ fn a_quorum_that_lies_is_proved_by_both_headers() {
     }
 }
 
+/// All keys are replaced at the end of each epoch, so nobody of the genesis signed what forked.
+#[test]
+fn a_later_set_that_lies_is_proved_to_who_trusts_the_genesis() {
+    let chain = Chain::turning(45, [0; 3], 5);
+    type Chosen = fn(usize) -> bool;
+    let cases: [(usize, Chosen, &str); 3] =
+        [(25, NONE, "fork"), (31, NONE, "fork"), (28, |height| height < 30, "rewrite")];
+    for (at, bare, kind) in cases {
+        let place = Place::new(&chain);
+        for to in [15, 35] {
+            // The second time it goes on from where it rested.
+            let from = chain.export(&place.path("links"), to, NONE);
+            assert!(place.witness(&from).status.success());
+        }
+        let fork = chain.fork(at, 45);
+        let output = place.witness(&fork.export(&place.path("fork"), 45, bare));
+        assert!(said(&output).contains("SPLIT VIEW: "), "{}", said(&output));
+        let file = place.evidence().remove(0);
+        let evidence = Evidence::from_json(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        assert_eq!(evidence.kind(), kind);
+        let (file, verify) = (file.to_str().unwrap(), ["evidence", "verify", "--trust-root"]);
+        let judge = |trust: &TrustRoot| {
+            std::fs::write(place.path("trust"), trust.to_json()).unwrap();
+            let output = piaogen(&[&verify[..], &[&place.text("trust"), file]].concat());
+            (output.status.success(), said(&output))
+        };
+        let epoch = (at as u64 - 1) / 10;
+        for led in 0..=epoch {
+            let (proved, text) = judge(&chain.led(led));
+            assert!(proved && text.contains("PROVED"), "{kind} from epoch {led}: {text}");
+        }
+        let (proved, text) = judge(&chain.led(epoch + 1));
+        assert!(!proved && text.contains("`epoch`"), "{text}");
+        assert!(text.contains(&format!("advanced to epoch {epoch} at most")), "{text}");
+    }
+}
+
 #[test]
 fn evidence_that_proves_nothing_is_refused_with_its_step() {
     let chain = Chain::new(12);

@@ -274,7 +274,7 @@ fn regained(machine: &Machine, found: &mut Found<'_>) {
 }
 
 /// What was sent over the network: honest validators vote once and in their epochs, and what they
-/// have against others is true.
+/// have against others is true and there.
 pub(crate) fn network(world: &World, trace: &Trace) {
     let mut ledger = held(&world.shared.ledger);
     for (key, view) in &trace.doubles {
@@ -309,32 +309,46 @@ pub(crate) fn network(world: &World, trace: &Trace) {
         let what = if both { "honest ones blocked by honest ones" } else { "liars blocked" };
         ledger.add(what, u64::from(honest.contains(by)));
     }
+    drop(ledger);
+    kept(world, trace, &honest);
+}
+
+/// What honest validators have against others on their disks names liars, to who trusts the genesis
+/// alone; and all that they caught is there.
+fn kept(world: &World, trace: &Trace, honest: &[usize]) {
+    let mut ledger = held(&world.shared.ledger);
+    let public = |key: &usize| world.governed.secrets[*key].public_key().to_compressed();
+    let honest: Vec<Signer> = honest.iter().map(|key| Signer::Validator(public(key))).collect();
+    let against = |evidence: &Evidence| match evidence {
+        Evidence::DoubleVote { key, epoch, .. } => Some((key.to_compressed(), *epoch)),
+        _ => None,
+    };
+    let mut all = BTreeSet::new();
+    for (who, machine) in world.machines.iter().enumerate() {
+        if world.plan.roles[who] != Role::Honest {
+            continue;
+        }
+        for bytes in held(&machine.replica.inner).folder.evidence() {
+            let read = Evidence::decode(&bytes).ok();
+            let verdict = read.as_ref().and_then(|read| read.verify(&world.trust).ok());
+            let liars = verdict.map(|verdict| verdict.liars).unwrap_or_default();
+            if liars.is_empty() || liars.iter().any(|liar| honest.contains(liar)) {
+                ledger.violation(format!("validator {who} has evidence of no lie: {read:?}"));
+            }
+            ledger.count("double votes proved");
+            let changes = matches!(&read, Some(Evidence::DoubleVote { changes, .. })
+                if !changes.is_empty());
+            ledger.add("double votes of later sets proved", changes.into());
+            all.extend(read.as_ref().and_then(against).map(|against| (who, against)));
+        }
+    }
     for (by, evidence) in &trace.evidence {
-        let named = match evidence.clone() {
-            Evidence::DoubleVote { key, epoch, view, first, second, .. } => {
-                let ground = blocks.iter().find(|block| block.header.epoch == epoch);
-                let height = ground.map_or(0, |block| block.header.height);
-                let changes = world.governed.changes(&blocks, height);
-                let whole = Evidence::DoubleVote { changes, key, epoch, view, first, second };
-                let read = Evidence::decode(&whole.encode()).ok();
-                read.and_then(|read| read.verify(&world.trust).ok()).map(|verdict| verdict.liars)
-            }
-            _ => None,
-        };
-        let is_liar = |signer: &Signer| {
-            let is = |key: &usize| {
-                let public = world.governed.secrets[*key].public_key();
-                *signer == Signer::Validator(public.to_compressed())
-            };
-            !honest.iter().any(is)
-        };
-        match named {
-            Some(liars) if !liars.is_empty() && liars.iter().all(is_liar) => {
-                ledger.count("double votes proved");
-            }
-            _ => {
-                ledger.violation(format!("key {by} has evidence that proves no lie: {evidence:?}"))
-            }
+        let who = world.governed.machine(*by);
+        let there = who.zip(against(evidence)).is_some_and(|caught| all.contains(&caught));
+        match (there, world.plan.episodes.is_empty()) {
+            (true, _) => {}
+            (false, true) => ledger.violation(format!("key {by} lost evidence: {evidence:?}")),
+            (false, false) => ledger.count("evidence lost with a disk"),
         }
     }
 }

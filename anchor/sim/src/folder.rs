@@ -7,6 +7,7 @@
 //! | `blocks` | a final block with its finalization | before it counts as final |
 //! | `effects` | what a block did | at a flush |
 //! | `points` | a flush point: height, length of `effects`, root | at a flush, after `effects` |
+//! | `evidence` | evidence of a double vote | when it is caught |
 //!
 //! The order is that of PROTOCOL section 5 and of `storage`; the files are simpler.
 //!
@@ -26,6 +27,7 @@ const PENDING: &str = "pending";
 const BLOCKS: &str = "blocks";
 const EFFECTS: &str = "effects";
 const POINTS: &str = "points";
+const EVIDENCE: &str = "evidence";
 const HEAD: usize = 8;
 /// Most bytes of a frame.
 const FRAME_MAX: u64 = 1 << 24;
@@ -117,6 +119,18 @@ impl Folder {
         self.disk.sync(BLOCKS)
     }
 
+    /// Keeps evidence; durable when this returns.
+    pub(crate) fn put_evidence(&mut self, evidence: &[u8]) -> Result<(), Lost> {
+        self.disk.append(EVIDENCE, &frame(evidence))?;
+        self.disk.sync(EVIDENCE)
+    }
+
+    /// The evidence that is there and whole.
+    pub(crate) fn evidence(&self) -> Vec<Vec<u8>> {
+        let bytes = self.disk.read(EVIDENCE);
+        frames(&bytes).into_iter().map(|range| bytes[range].to_vec()).collect()
+    }
+
     /// Keeps what a block did, until a flush in the cache only.
     pub(crate) fn put_effects(&mut self, effects: &[u8]) -> Result<(), Lost> {
         let frame = frame(effects);
@@ -142,6 +156,8 @@ impl Folder {
         let whole = frames(&pending);
         found.pending = whole.iter().map(|range| pending[range.clone()].to_vec()).collect();
         self.keep(PENDING, whole.last().map_or(0, |range| range.end), &mut found);
+        let evidence = frames(&self.disk.read(EVIDENCE)).last().map_or(0, |range| range.end);
+        self.keep(EVIDENCE, evidence, &mut found);
         self.open_blocks(genesis, &mut found);
         self.open_effects(&mut found);
         found

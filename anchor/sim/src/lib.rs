@@ -17,7 +17,7 @@
 //! | P6 | not here: `storage` tests archives with real Parquet |
 //! | P7 | what was final at any honest validator is final at all, and is still there after a crash |
 //! | epochs | each block is of the epoch and set that were decided in the stream, counted block by block; receipts of each epoch verify from the genesis; who is not of a set votes for nothing in its epoch |
-//! | votes | no honest validator votes twice; the evidence that honest ones have verifies, and names liars only |
+//! | votes | no honest validator votes twice; the evidence that honest ones have on disk verifies from the genesis, and names liars only; none is lost without a fault of the disk |
 //! | faults bite | who is cut off gets nothing, halves without a quorum halt, what a broker holds back is not executed; who lost its folder has all blocks again |
 //! | it goes on | after the last fault every record becomes final and provable at all |
 //!

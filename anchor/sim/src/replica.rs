@@ -19,11 +19,14 @@ use crate::state::State;
 use crate::stream::{Feed, Stream, TailLost};
 use piaogen_anchor::block::{Divergence, Judgement, Stand, follows};
 use piaogen_anchor::body::Body;
+use piaogen_anchor::registry::SetChange;
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory, Keys, Verifier};
 use piaogen_order::simulation::Turn;
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_verify::checked::CheckedBatch;
+use piaogen_verify::epoch::Change;
+use piaogen_verify::evidence::Evidence;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Cut, Header, shards_root};
 use std::collections::{BTreeMap, VecDeque};
@@ -430,6 +433,21 @@ impl Inner {
         }
     }
 
+    /// Keeps evidence as a node does, with what leads to the set of the epoch whose engine runs.
+    fn caught(&mut self, shared: &Shared, evidence: Evidence) {
+        let governance = self.state.registry.governance();
+        let change = |named: SetChange| {
+            let block = self.blocks.get(named.named_at.checked_sub(1)? as usize)?;
+            let (header, certificate) = (block.header, block.finalization.clone());
+            Some(Change { header, certificate, next: named.set })
+        };
+        let sets = governance.sets(self.state.tip.header.height).into_iter();
+        let changes: Vec<Change> = sets.filter_map(change).collect();
+        if self.folder.put_evidence(&evidence.led_by(&changes).encode()).is_err() {
+            held(&shared.ledger).count("evidence lost to a power cut");
+        }
+    }
+
     fn record(&mut self, shared: &Shared, body: &[u8], finalization: &[u8]) {
         let who = self.character.who;
         let Some(Body { header, cut, .. }) = Body::decode(body) else {
@@ -523,6 +541,11 @@ impl Application for Replica {
         if !inner.is_out() {
             inner.record(&self.shared, body, finalization);
         }
+    }
+
+    fn caught(&self, evidence: Evidence) {
+        // Also where it stopped for another reason.
+        held(&self.inner).caught(&self.shared, evidence);
     }
 }
 

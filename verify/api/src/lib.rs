@@ -16,6 +16,8 @@
 //! | `GET /v1/status/{scheme}/{number}?seller=S` | the proof of what became of an invoice |
 //! | `GET /v1/consistency/{older}/{newer}` | the proof that one header extends another |
 //! | `GET /v1/snapshot/{file}` | a file of the snapshot that the node offers, if it does |
+//! | `GET /v1/evidence` | JSON: the files of evidence that validators voted twice |
+//! | `GET /v1/evidence/{file}` | one of them (`FORMAT.md` section 12.2) |
 //!
 //! Health says the node's role behind `ok`.
 //!
@@ -95,6 +97,10 @@ pub trait Source: Send + Sync + 'static {
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered>;
     /// A file of the snapshot that it offers, by a name without folders; nothing where there is none.
     fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered>;
+    /// The files of evidence that it has, as JSON.
+    fn evidence_files(&self) -> Result<String, Unanswered>;
+    /// A file of evidence, by its name; nothing where there is none.
+    fn evidence(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered>;
     /// What of the stream it needs after a crash, as JSON (`PROTOCOL.md` section 5.3).
     fn flushed(&self) -> Result<String, Unanswered>;
     /// The newest header that proves something (`FORMAT.md` section 11.2); none at the beginning.
@@ -181,6 +187,17 @@ impl Asked {
         }
     }
 
+    /// Answers with JSON.
+    async fn json(
+        &self,
+        read: impl FnOnce(&dyn Source) -> Result<String, Unanswered> + Send + 'static,
+    ) -> Response {
+        match self.read(read).await {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(response) => response,
+        }
+    }
+
     /// An answer of these bytes, where not too much is on its way.
     fn bytes(&self, bytes: Vec<u8>) -> Result<Response, Unanswered> {
         let busy = || Unanswered::Busy("too much is being sent; try again in a second".into());
@@ -199,6 +216,8 @@ fn router(asked: Asked) -> Router {
         .route("/v1/snapshot/{file}", get(snapshot))
         .route("/v1/head", get(head))
         .route("/v1/flushed", get(flushed))
+        .route("/v1/evidence", get(evidence_files))
+        .route("/v1/evidence/{file}", get(evidence))
         .route("/v1/tiles/{*tile}", get(tile))
         .route("/v1/status/{scheme}/{number}", get(status))
         .route("/v1/consistency/{older}/{newer}", get(consistency))
@@ -253,10 +272,15 @@ async fn head(State(asked): Shared) -> Response {
 }
 
 async fn flushed(State(asked): Shared) -> Response {
-    match asked.read(|source| source.flushed()).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(response) => response,
-    }
+    asked.json(|source| source.flushed()).await
+}
+
+async fn evidence_files(State(asked): Shared) -> Response {
+    asked.json(|source| source.evidence_files()).await
+}
+
+async fn evidence(State(asked): Shared, Path(name): Path<String>) -> Response {
+    asked.file(move |source| source.evidence(&name), HEAD_AGE).await
 }
 
 async fn tile(State(asked): Shared, Path(path): Path<String>) -> Response {
@@ -358,6 +382,12 @@ mod tests {
         fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
             Ok(vec![vec![height as u8]; count as usize])
         }
+        fn evidence_files(&self) -> Result<String, Unanswered> {
+            Ok("[]".into())
+        }
+        fn evidence(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
+            Ok(file.starts_with("evidence-").then(|| file.into()))
+        }
         fn flushed(&self) -> Result<String, Unanswered> {
             Ok("{}".into())
         }
@@ -445,6 +475,10 @@ mod tests {
                 "/v1/head",
                 "/v1/tiles/0/entries/x001/002.p/7",
                 "/v1/tiles/0/0/none",
+                "/v1/evidence",
+                "/v1/evidence/evidence-a.json",
+                "/v1/evidence/..%2Fvalidator.pem",
+                "/v1/evidence/a/b",
             ]
             .map(|path| ask(address, path))
         })
@@ -454,7 +488,7 @@ mod tests {
             codes,
             [
                 "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
-                "404", "404", "404", "200", "404", "200", "404",
+                "404", "404", "404", "200", "404", "200", "404", "200", "200", "404", "404",
             ]
         );
         assert_eq!(answers[0].1, b"x 1\n");
@@ -464,6 +498,8 @@ mod tests {
         assert_eq!(answers[8].1, [0, 0, 0, 1, 3, 0, 0, 0, 1, 3]);
         assert_eq!(answers[15].1, b"{}");
         assert_eq!(answers[17].1, b"0/entries/x001/002.p/7");
+        assert_eq!(answers[19].1, b"[]");
+        assert_eq!(answers[20].1, b"evidence-a.json");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ use piaogen_crypto::{Digest, sm3};
 use piaogen_order::simulation::{Event, Link, Look, Plan, Trace, run_watched};
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_verify::certificate::{Certificate, NAMESPACE};
+use piaogen_verify::evidence::Evidence;
 use piaogen_verify::header::{Cut, HEADER_LEN, SHARD_LEN, ValidatorSet};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -87,6 +88,8 @@ impl Application for Chain {
         let (body, finalization) = (body.to_vec(), finalization.to_vec());
         state.finals.push(FinalBlock { body, finalization });
     }
+
+    fn caught(&self, _: Evidence) {}
 }
 
 /// What a run of a set came to.

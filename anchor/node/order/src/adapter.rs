@@ -3,14 +3,14 @@
 //!
 //! The engine knows blocks by digest only. It asks for one (`propose`), asks about one (`verify`,
 //! and `certify` when a quorum voted for it), and reports everything that it sees; of the reports
-//! finalizations matter here, votes are counted, and evidence of double voting is kept and logged.
+//! finalizations matter here, votes are counted, and evidence of double voting is handed on.
 
-use crate::Status;
 use crate::digest::Digest;
 use crate::evidence;
 use crate::exchange::{Mailbox, Order};
 use crate::key::Key;
 use crate::scheme::Scheme;
+use crate::{Application, Status};
 use commonware_actor::Feedback;
 use commonware_consensus::simplex::Plan;
 use commonware_consensus::simplex::types::{Activity, Attributable as _, Context};
@@ -27,11 +27,17 @@ pub(crate) struct Adapter {
     mailbox: Mailbox,
     status: Arc<Status>,
     scheme: Scheme,
+    application: Arc<dyn Application>,
 }
 
 impl Adapter {
-    pub(crate) fn new(mailbox: Mailbox, status: Arc<Status>, scheme: Scheme) -> Self {
-        Self { mailbox, status, scheme }
+    pub(crate) fn new(
+        mailbox: Mailbox,
+        status: Arc<Status>,
+        scheme: Scheme,
+        application: Arc<dyn Application>,
+    ) -> Self {
+        Self { mailbox, status, scheme, application }
     }
 
     fn send(&self, order: Order) -> Feedback {
@@ -104,8 +110,10 @@ impl Reporter for Adapter {
             Activity::ConflictingNotarize(_)
             | Activity::ConflictingFinalize(_)
             | Activity::NullifyFinalize(_) => {
-                if let Some(evidence) = evidence::of(&activity, &self.scheme) {
-                    self.status.caught(evidence);
+                if let Some(evidence) = evidence::of(&activity, &self.scheme)
+                    && self.status.is_new_liar(&evidence)
+                {
+                    self.application.caught(evidence);
                 }
             }
             Activity::Notarization(_) | Activity::Certification(_) | Activity::Nullification(_) => {

@@ -151,7 +151,7 @@ pub(crate) fn start(
 }
 
 /// The scheme of this validator, and where the others are.
-fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
+pub(crate) fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
     let length = config.namespace.len();
     if length == 0 || length > NAMESPACE_BYTES_MAX {
         return Err(Refused::Namespace { length, limit: NAMESPACE_BYTES_MAX });
@@ -488,6 +488,7 @@ where
     let Member { application, calls, good, scheme, me, status, partition } = member;
     let (mailbox, orders) = mpsc::unbounded_channel();
     let (sender, pushed) = links.bodies;
+    let told = application.clone();
     let follows = scheme.me().is_none();
     // Without a network there is nobody to ask, and nobody who asks.
     let fetch = config.network.is_some().then(|| {
@@ -529,7 +530,7 @@ where
     if follows {
         return (None, exchange);
     }
-    let adapter = Adapter::new(mailbox, status, scheme.clone());
+    let adapter = Adapter::new(mailbox, status, scheme.clone(), told);
     let settings =
         Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
     let engine = Engine::new(context.child("engine"), settings);

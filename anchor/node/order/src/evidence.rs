@@ -60,7 +60,7 @@ pub(crate) fn of(report: &Report, scheme: &Scheme) -> Option<Evidence> {
     };
     let ((first, round, who), (second, ..)) = (first?, second?);
     Some(Evidence::DoubleVote {
-        // How a verifier comes to the set is known to who follows the headers, not here.
+        // The application follows the headers, and knows how a verifier comes to the set.
         changes: Vec::new(),
         key: scheme.participants().key(who)?.point().clone(),
         epoch: round.epoch().get(),

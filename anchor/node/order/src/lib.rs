@@ -111,6 +111,7 @@ pub use scheme::VALIDATORS_MAX;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, Signer};
 use piaogen_verify::evidence::Evidence;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -197,6 +198,11 @@ pub trait Application: Send + Sync + 'static {
     /// Heights rise by one from call to call. `finalization` is in the engine's encoding (see the
     /// crate's documentation).
     fn finalized(&self, block: Digest, body: &[u8], finalization: &[u8]);
+
+    /// A validator voted twice in one view. Told once of each validator from a start on, and of no two
+    /// votes whose signatures do not hold. The evidence names the votes and not how a verifier comes to
+    /// the set of their epoch: who follows the headers adds that ([`Evidence::led_by`]).
+    fn caught(&self, evidence: Evidence);
 }
 
 /// How validators reach each other.
@@ -338,12 +344,6 @@ impl Handle {
         self.status.peers()
     }
 
-    /// Two votes of each validator that this one saw vote twice in one view. They verify with the
-    /// trust root of their epoch; with an earlier one, once it is known how to come to that.
-    pub fn evidence(&self) -> Vec<Evidence> {
-        held(&self.status.evidence).clone()
-    }
-
     /// Ends ordering and waits until everything is written.
     ///
     /// # Errors
@@ -393,8 +393,8 @@ struct Status {
     me: Option<PublicKey>,
     votes: Mutex<Vec<Votes>>,
     links: Mutex<Option<Links>>,
-    /// At most one piece for each validator.
-    evidence: Mutex<Vec<Evidence>>,
+    /// Compressed keys of those who voted twice.
+    liars: Mutex<BTreeSet<[u8; 33]>>,
 }
 
 /// Votes of one validator.
@@ -458,23 +458,15 @@ impl Status {
         }
     }
 
-    /// Keeps the first piece of evidence against each validator, and logs it in its compact form.
-    fn caught(&self, evidence: Evidence) {
-        let Evidence::DoubleVote { key, epoch, view, .. } = &evidence else { return };
-        let against =
-            |kept: &Evidence| matches!(kept, Evidence::DoubleVote { key: one, .. } if one == key);
-        let mut all = held(&self.evidence);
-        if all.iter().any(against) {
-            return;
+    /// Whether this is the first evidence against a validator.
+    fn is_new_liar(&self, evidence: &Evidence) -> bool {
+        let Evidence::DoubleVote { key, epoch, view, .. } = evidence else { return false };
+        let first = held(&self.liars).insert(key.to_compressed());
+        if first {
+            let validator = hex::encode(key.to_compressed());
+            tracing::error!(%validator, epoch, view, "a validator voted twice in one view");
         }
-        let (validator, evidence_hex) =
-            (hex::encode(key.to_compressed()), hex::encode(evidence.encode()));
-        tracing::error!(
-            %validator, epoch, view, evidence = %evidence_hex,
-            "a validator voted twice: keep the evidence; `xxd -r -p` makes the file of it that \
-             `piaogen evidence verify` checks"
-        );
-        all.push(evidence);
+        first
     }
 
     fn peers(&self) -> Vec<Peer> {

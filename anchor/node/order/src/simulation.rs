@@ -25,11 +25,13 @@
 //! - Nothing here decides: engine, exchange and recovery are those of a node.
 
 mod disk;
+mod liar;
 mod records;
 mod roles;
 mod start;
 mod wire;
 
+pub use liar::vote_twice;
 pub use records::Traffic;
 pub use roles::{PLAUSIBLE, REPLAYED, Role};
 
@@ -238,7 +240,7 @@ pub struct Trace {
     pub voted: BTreeSet<(usize, u64)>,
     /// Who blocked whom, by rising numbers.
     pub blocked: Vec<(usize, usize)>,
-    /// Who has which evidence.
+    /// Which honest validators caught whom, and with what.
     pub evidence: Vec<(usize, Evidence)>,
     /// What each validator sent on each channel (PROTOCOL section 5.2).
     pub traffic: Vec<[Traffic; CHANNELS]>,

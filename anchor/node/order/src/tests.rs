@@ -15,6 +15,7 @@ mod single;
 use crate::{Application, FinalBlock, Finalized, Identity, Verdict};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_crypto::{Digest, sm3};
+use piaogen_verify::evidence::Evidence;
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -215,4 +216,6 @@ impl Application for Chain {
         state.blocks.push(FinalBlock { body: body.to_vec(), finalization: finalization.to_vec() });
         self.grew.notify_all();
     }
+
+    fn caught(&self, _: Evidence) {}
 }

@@ -11,6 +11,7 @@
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_crypto::{Digest, sm3};
 use piaogen_order::{Application, FinalBlock, Finalized, Identity, OrderConfig, Verdict, start};
+use piaogen_verify::evidence::Evidence;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -135,6 +136,8 @@ impl Application for Files {
         finals.0.sync_data().unwrap();
         finals.1 = identity;
     }
+
+    fn caught(&self, _: Evidence) {}
 }
 
 #[test]

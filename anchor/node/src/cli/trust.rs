@@ -2,8 +2,8 @@
 
 use super::receipt::{Folder, put};
 use super::{No, Output, Place, in_either_form, read_file, read_trust_root};
-use anyhow::{Context, Result};
-use piaogen_verify::epoch::{EPOCH_JSON_MAX, EpochProof};
+use anyhow::{Context, Result, bail};
+use piaogen_verify::epoch::{CHANGES_MAX, EPOCH_JSON_MAX, EpochProof};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -14,10 +14,16 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Make an epoch proof from a chain's folder: every change of the validator set.
+    /// Make an epoch proof from a chain's folder: every change of the validator set, or some.
     Proof {
         #[command(flatten)]
         place: Place,
+        /// Begin with the set of this epoch: changes that lead to it are left out.
+        #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+        from_epoch: u64,
+        /// Lead to the set of this epoch and no further.
+        #[arg(long, value_name = "EPOCH", default_value_t = u64::MAX, hide_default_value = true)]
+        to_epoch: u64,
         /// Write the compact form instead of JSON.
         #[arg(long)]
         compact: bool,
@@ -41,9 +47,17 @@ enum What {
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     match &arguments.what {
-        What::Proof { place, compact, out } => {
+        What::Proof { place, from_epoch, to_epoch, compact, out } => {
             let folder = Folder::open(&place.config()?)?;
-            let changes = folder.prover()?.provable.changes.to_vec();
+            let mut changes = folder.prover()?.provable.changes.to_vec();
+            changes.retain(|change| (*from_epoch..*to_epoch).contains(&change.header.epoch));
+            if let Some(beyond) = changes.get(CHANGES_MAX as usize) {
+                let (count, last) = (changes.len(), beyond.header.epoch);
+                bail!(
+                    "{count} changes, and a proof has {CHANGES_MAX} at most: make it in parts, this one \
+                     --to-epoch {last} and the next --from-epoch {last}"
+                );
+            }
             let proof = EpochProof { changes };
             let bytes = if *compact { proof.encode() } else { proof.to_json().into_bytes() };
             put(out.as_deref(), bytes)

@@ -1,8 +1,9 @@
 //! Makes evidence of a source whose history is not the one that is kept.
 //!
 //! Invariants
-//! - What is handed out verifies under the trust root of who keeps the headers; a source whose other history
-//!   nobody certified is an error, not evidence.
+//! - What is handed out verifies under the trust root of who keeps the headers, led on where a proof
+//!   has not room for all changes since; a source whose other history nobody certified is an error, not
+//!   evidence.
 
 use super::{BATCH, Headers, Source};
 use anyhow::{Context, Result, ensure};
@@ -33,6 +34,7 @@ pub(super) fn evidence(
         common.push(link.header.leaf());
         follower.take_again(&link)?;
     }
+    let trust = follower.leads_from(kept.trust())?;
     let theirs = side(follower.clone(), |height| Ok(source.links(height, 1)?.into_iter().next()))
         .context("the source shows another history, which nobody certified")?;
     let ours = side(follower, |height| match height < kept.size() {
@@ -40,7 +42,7 @@ pub(super) fn evidence(
         false => Ok(None),
     })?;
     let evidence = join(fork, &common, ours, theirs)?;
-    evidence.verify(kept.trust()).context("the two histories are no evidence")?;
+    evidence.verify(&trust).context("the two histories are no evidence")?;
     Ok(evidence)
 }
 

@@ -17,6 +17,7 @@ use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::metrics::Metrics;
 use super::{lock, parse_block};
+use crate::evidence::Keeper;
 use piaogen_anchor::block::{Divergence, Judgement, Stand, Tip, follows};
 use piaogen_anchor::body::{Body, differences};
 use piaogen_anchor::log::Log;
@@ -24,6 +25,7 @@ use piaogen_crypto::{Digest, Lanes};
 use piaogen_order::{Application, FinalBlock, Identity, Verdict};
 use piaogen_storage::{Block, Store, StoreError};
 use piaogen_verify::epoch::Change;
+use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
@@ -97,6 +99,15 @@ struct State {
     stopping: bool,
 }
 
+/// To whom the chain hands on what it gets.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Executes final blocks.
+    pub finals: Sender<(Header, Cut)>,
+    /// Keeps evidence against validators.
+    pub evidence: Arc<Keeper>,
+}
+
 /// What is shared between ordering, execution and those who ask.
 pub struct Chain {
     /// The genesis digest.
@@ -111,6 +122,7 @@ pub struct Chain {
     state: Mutex<State>,
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
+    evidence: Arc<Keeper>,
 }
 
 /// How many final blocks are remembered.
@@ -162,7 +174,7 @@ pub struct Start {
 }
 
 impl Chain {
-    /// A chain that stands there; final blocks are sent to `finals` for execution.
+    /// A chain that stands there.
     pub fn new(
         store: Arc<Store>,
         intake: Arc<Intake>,
@@ -170,7 +182,7 @@ impl Chain {
         policy: BlockPolicy,
         lanes: Lanes,
         start: Start,
-        finals: Sender<(Header, Cut)>,
+        outlets: Outlets,
     ) -> Result<Chain, StoreError> {
         // The last block changed nothing: its header speaks of the present state.
         let idle = shards_root(&start.tip.shards) == start.tip.header.shards_root;
@@ -206,7 +218,8 @@ impl Chain {
             genesis: start.genesis,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            finals: Mutex::new(Some(finals)),
+            finals: Mutex::new(Some(outlets.finals)),
+            evidence: outlets.evidence,
         })
     }
 
@@ -679,5 +692,10 @@ impl Application for Chain {
         if let Err(error) = self.record(body, finalization) {
             self.fatal("recording a final block", &error);
         }
+    }
+
+    fn caught(&self, evidence: Evidence) {
+        let changes = lock(&self.state).changes.clone();
+        self.evidence.caught(evidence.led_by(&changes));
     }
 }

@@ -53,6 +53,9 @@ pub struct Metrics {
 #[derive(Debug)]
 struct SetSeries {
     disagreements: IntCounter,
+    evidence: IntCounter,
+    evidence_files: IntGauge,
+    evidence_unsaved: IntGauge,
     executed_height: IntGauge,
     executed_root: IntGauge,
     epoch: IntGauge,
@@ -79,9 +82,19 @@ impl SetSeries {
             "piaogen_disagreements_total",
             "Blocks whose roots are not those that this node computed",
         );
+        let evidence = IntCounter::new(
+            "piaogen_evidence_total",
+            "Validators that this node saw vote twice, once an epoch each",
+        );
         let votes = Opts::new("piaogen_peer_votes_total", "Votes of the validator");
         Ok(SetSeries {
             disagreements: registered(r, disagreements)?,
+            evidence: registered(r, evidence)?,
+            evidence_files: gauge("piaogen_evidence_files", "Files of evidence in the data folder")?,
+            evidence_unsaved: gauge(
+                "piaogen_evidence_unsaved",
+                "Evidence that was caught and is not on disk yet",
+            )?,
             executed_height: gauge("piaogen_executed_height", "Height of the last executed block")?,
             executed_root: gauge(
                 "piaogen_executed_root",
@@ -231,6 +244,21 @@ impl Metrics {
     /// A block has other roots than this node computed.
     pub fn disagreed(&self) {
         self.set.disagreements.inc();
+    }
+
+    /// A validator voted twice.
+    pub fn caught(&self) {
+        self.set.evidence.inc();
+    }
+
+    /// So many files of evidence are there.
+    pub fn evidence_files(&self, files: usize) {
+        self.set.evidence_files.set(files as i64);
+    }
+
+    /// So many pieces of evidence are not on disk.
+    pub fn evidence_unsaved(&self, pieces: usize) {
+        self.set.evidence_unsaved.set(pieces as i64);
     }
 
     /// A block was executed, and this is the root over all shards after it.

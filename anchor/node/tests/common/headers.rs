@@ -183,6 +183,11 @@ impl Chain {
     pub fn trust(&self) -> TrustRoot {
         TrustRoot::of_genesis(&self.keys.genesis)
     }
+
+    /// The same, advanced to the set of an epoch.
+    pub fn led(&self, epoch: u64) -> TrustRoot {
+        TrustRoot { epoch, validators: self.set(epoch), ..self.trust() }
+    }
 }
 
 fn entries_of(logs: &[Vec<Vec<u8>>; 3]) -> Vec<ShardEntry> {

@@ -36,3 +36,11 @@ fn sets_change_among_liars() {
         all_good(0..4, |seed| Config { role: Some((*role, 1)), ..epochs(seed) });
     }
 }
+
+/// What proves it leads from the genesis to the set that the liar's key is of.
+#[test]
+fn who_votes_twice_with_a_later_key_is_named_to_who_trusts_the_genesis() {
+    let equivocates = Some((Role::Equivocates, 1));
+    let sum = all_good(11..22, |seed| Config { role: equivocates, faults: false, ..epochs(seed) });
+    shows(&sum, &["double votes proved", "double votes of later sets proved"]);
+}

@@ -9,7 +9,7 @@
 use super::Context;
 use crate::digest::Digest;
 use crate::scheme::Scheme;
-use crate::{Application, FinalBlock, Identity, Status, Verdict, held};
+use crate::{Application, FinalBlock, Identity, Verdict, held};
 use commonware_codec::DecodeExt as _;
 use commonware_consensus::simplex::types::Vote;
 use commonware_consensus::{Epochable as _, Viewable as _};
@@ -56,7 +56,7 @@ struct Noted {
     traffic: Vec<[Traffic; CHANNELS]>,
     proposed: HashMap<piaogen_crypto::Digest, SystemTime>,
     finality: Vec<Duration>,
-    statuses: Vec<(usize, Arc<Status>)>,
+    evidence: Vec<(usize, Evidence)>,
 }
 
 /// Everything that is written down.
@@ -97,11 +97,6 @@ impl Records {
         }
     }
 
-    /// A validator starts; what it catches is asked for in the end.
-    pub(super) fn started(&self, validator: usize, status: Arc<Status>) {
-        held(&self.0).statuses.push((validator, status));
-    }
-
     /// How many different votes of honest validators there were.
     pub(super) fn votes(&self) -> usize {
         let count =
@@ -138,21 +133,17 @@ impl Records {
 
     /// Who has which evidence.
     pub(super) fn evidence(&self) -> Vec<(usize, Evidence)> {
-        let noted = held(&self.0);
-        let mut all = Vec::new();
-        for (validator, status) in &noted.statuses {
-            let own = held(&status.evidence);
-            all.extend(own.iter().map(|evidence| (*validator, evidence.clone())));
-        }
-        all
+        held(&self.0).evidence.clone()
     }
 }
 
-/// An application of which is written down when its blocks were proposed and final.
+/// An application of which is written down when its blocks were proposed and final, and of an honest
+/// validator what it is told of others.
 pub(super) struct Timed {
     pub(super) inner: Arc<dyn Application>,
     pub(super) clock: Context,
     pub(super) records: Arc<Records>,
+    pub(super) honest: Option<usize>,
 }
 
 impl Application for Timed {
@@ -191,5 +182,12 @@ impl Application for Timed {
         if let Some(took) = proposed.and_then(|then| now.duration_since(then).ok()) {
             noted.finality.push(took);
         }
+    }
+
+    fn caught(&self, evidence: Evidence) {
+        if let Some(validator) = self.honest {
+            held(&self.records.0).evidence.push((validator, evidence.clone()));
+        }
+        self.inner.caught(evidence);
     }
 }

@@ -58,6 +58,7 @@ impl Shared {
             inner: application,
             clock: context.child("clock"),
             records: course.records.clone(),
+            honest: course.plan.role(one).is_none().then_some(one),
         });
         let scheme = scheme(&config, secret)?;
         // The simulated disk is one for all.
@@ -79,9 +80,6 @@ impl Shared {
         };
         let keys = finalization::sort_validators(&config.validators)?;
         let status = Arc::new(Status::new(keys, secret.public_key()));
-        if course.plan.role(one).is_none() {
-            course.records.started(one, status.clone());
-        }
         let (calls, good) = (Calls::Inline(Open::default(), Vec::new()), Good::default());
         let me = self.names[one].clone();
         let member = Member { application, calls, good, scheme, me, status, partition };

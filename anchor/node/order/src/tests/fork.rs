@@ -140,6 +140,8 @@ impl Application for Headers {
         let (body, finalization) = (body.to_vec(), finalization.to_vec());
         state.finals.push(FinalBlock { body, finalization });
     }
+
+    fn caught(&self, _: Evidence) {}
 }
 
 /// What two honest validators, cut off from each other, take for final; so many liars have two

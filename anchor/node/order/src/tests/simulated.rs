@@ -13,6 +13,7 @@ use commonware_runtime::deterministic;
 use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _};
 use commonware_utils::channel::{mpsc, oneshot};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use piaogen_verify::evidence::Evidence;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -148,6 +149,8 @@ impl Application for Choosy {
     fn finalized(&self, block: [u8; 32], body: &[u8], finalization: &[u8]) {
         self.chain.finalized(block, body, finalization);
     }
+
+    fn caught(&self, _: Evidence) {}
 }
 
 /// Validator 3 refuses what it is asked to vote for until 4 s; before that, validator 1 is cut off for

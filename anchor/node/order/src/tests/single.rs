@@ -232,6 +232,7 @@ fn a_slow_recorder_holds_proposals_back() {
             std::thread::sleep(Duration::from_millis(40));
             self.0.finalized(block, body, finalization);
         }
+        fn caught(&self, _: piaogen_verify::evidence::Evidence) {}
     }
     let directory = tempfile::tempdir().unwrap();
     let chain = Arc::new(Slow(Chain::default()));
