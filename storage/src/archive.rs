@@ -9,7 +9,7 @@
 //! | `archive/parts.rs`, `archive/columns.rs`, `archive/rebuild.rs` | rows into columns and back |
 //! | `archive/sealer.rs`, `archive/digest.rs` | writing segments; the digest of a file |
 //! | `archive/manifest.rs`, `archive/medium.rs` | publication; folder or object store |
-//! | `archive/reader.rs` | reading rows and blocks |
+//! | `archive/reader.rs`, `archive/pages.rs` | reading rows and blocks; pages that are remembered |
 //! | `archive/copy.rs` | the beginning of an archive into another |
 //! | `archive/audit.rs` | checking everything |
 //!
@@ -24,6 +24,7 @@ mod copy;
 mod digest;
 mod manifest;
 mod medium;
+mod pages;
 mod parts;
 mod reader;
 mod rebuild;
@@ -52,11 +53,14 @@ pub(crate) use digest::FileHasher;
 use crate::error::{Result, StoreError};
 use manifest::{Linked, follows};
 use medium::Medium;
+use pages::Pages;
 
 /// Where the genesis file lies.
 const GENESIS: &str = "genesis.json";
 /// Most bytes of a genesis file.
 const GENESIS_BYTES: usize = 16 << 20;
+/// Most bytes of pages that are remembered: of some 3 million rows where 5,000 keys sign.
+const PAGES_BYTES: usize = 64 << 20;
 
 /// How an archive is kept.
 #[derive(Clone, Debug)]
@@ -121,6 +125,7 @@ pub struct Archive {
     writable: bool,
     known: Mutex<Known>,
     cache: reader::Cache,
+    pages: Pages,
 }
 
 impl Archive {
@@ -181,7 +186,8 @@ impl Archive {
         };
         let lanes = Lanes::detect();
         let (known, cache) = (Mutex::default(), reader::Cache::default());
-        let archive = Self { medium, config, chain, lanes, writable, known, cache };
+        let pages = Pages::new(PAGES_BYTES);
+        let archive = Self { medium, config, chain, lanes, writable, known, cache, pages };
         archive.load()?;
         if writable {
             archive.remove_leftovers()?;

@@ -86,6 +86,11 @@ impl Files {
         self.root.join(place.folder()).join(place.name())
     }
 
+    /// What is said where reading a file failed.
+    pub(crate) fn cannot_read(&self, place: Place) -> String {
+        format!("cannot read {}", self.path(place).display())
+    }
+
     /// The file, or `None` where it does not exist. Never creates it.
     pub(crate) fn existing(&self, place: Place) -> Result<Option<Arc<File>>> {
         self.get(place, false)

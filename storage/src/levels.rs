@@ -196,7 +196,7 @@ impl LevelWrite {
 /// Reads a hash that [`Levels::find`] said is in a file.
 pub(crate) fn read(files: &Files, place: Place, index: u64) -> Result<Digest> {
     match files.existing(place)? {
-        Some(file) => digest_at(&file, index).at("read", &files.path(place)),
+        Some(file) => digest_at(&file, index).during(|| files.cannot_read(place)),
         None => Err(short(files, place, 0, index + 1)),
     }
 }
@@ -211,7 +211,8 @@ pub(crate) fn read_many(files: &Files, found: FoundMany) -> Result<Vec<Digest>> 
         return Err(short(files, place, 0, in_file.end));
     };
     let mut bytes = vec![0; 32 * (in_file.end - in_file.start) as usize];
-    file.read_exact_at(&mut bytes, 32 * in_file.start).at("read", &files.path(place))?;
+    let read = file.read_exact_at(&mut bytes, 32 * in_file.start);
+    read.during(|| files.cannot_read(place))?;
     let (hashes, _) = bytes.as_chunks::<32>();
     Ok([hashes, &here].concat())
 }

@@ -69,7 +69,7 @@ pub(crate) fn read(
         };
         for of_tile in of_band.chunk_by(|a, b| a.0.tile == b.0.tile) {
             let tile = Span::read(&file, of_tile.iter().map(|(spot, _)| *spot));
-            let tile = tile.at("read", &files.path(place))?;
+            let tile = tile.during(|| files.cannot_read(place))?;
             of_tile.iter().for_each(|(spot, to)| out[*to] = tile.get(*spot));
         }
     }

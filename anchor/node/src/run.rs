@@ -16,6 +16,7 @@ pub mod execute;
 pub mod intake;
 pub mod metrics;
 pub mod receipts;
+pub mod shards;
 pub mod statuses;
 
 use alerts::again::Rows;

@@ -237,7 +237,7 @@ impl Source for Answers {
             changes: provable.changes(),
             header: provable.header,
             certificate: provable.finalization,
-            shards: provable.shards,
+            shards: provable.shards.to_vec(),
         });
         Ok(head.map(|head| head.encode()))
     }

@@ -25,9 +25,11 @@ use piaogen_verify::header::Cut;
 
 use super::manifest::{SegmentInfo, Series};
 use super::medium::Ranged;
+use super::pages::Page;
 use super::rebuild::{Batch, Rebuilt, Wanted};
+use super::schema::PAGE_ROWS;
 use super::{Archive, schema};
-use crate::effects::{IdPlace, Row};
+use crate::effects::{Digest, IdPlace, Row};
 use crate::error::{Result, StoreError};
 
 /// Rows rebuilt at once when reading in order.
@@ -150,51 +152,73 @@ impl Archive {
 
     /// One row; `None` where it is not sealed.
     pub fn row(&self, shard: u32, log_index: u64) -> Result<Option<Row>> {
-        let Some((segment, batch)) = self.one(shard, log_index, None)? else { return Ok(None) };
+        let Some((segment, batch)) = self.one(shard, log_index)? else { return Ok(None) };
         let rows = self.rebuild(&segment, &batch, true)?;
         let row = rows.into_iter().next().filter(|row| row.log_index == log_index);
         row.map(Some).ok_or_else(|| self.short(&segment))
     }
 
     /// The entry of the record that created an invoice, of which the id is known: a page of two
-    /// columns, where a row costs one of each. It is not compared with anything: that its leaf hash
-    /// is in the log is for the caller to see. `None` where it is not sealed.
+    /// columns, which is remembered, where a row costs one of each. It is not compared with anything:
+    /// that its leaf hash is in the log is for the caller to see. `None` where it is not sealed.
     pub fn entry_of(&self, shard: u32, subject: &[u8], id: &IdPlace) -> Result<Option<Entry>> {
-        let columns = ["offset", "signer"];
-        let found = self.one(shard, id.log_index, Some(&columns))?;
-        let Some((segment, batch)) = found else { return Ok(None) };
-        let wrong = || self.damaged(&segment.path, "its columns are not those of this layout");
-        let [offset, signer] = columns.map(|name| batch.column_by_name(name));
-        let offset = offset.and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(wrong)?;
-        let signer = signer.and_then(|c| c.as_binary_opt::<i32>()).ok_or_else(wrong)?;
-        Ok(Some(Entry {
+        let found = match self.pages.get(shard, id.log_index) {
+            Some(found) => Some(found),
+            None => self.page_of(shard, id.log_index)?,
+        };
+        Ok(found.map(|(offset, signer)| Entry {
             kind: Some(id.kind()),
-            offset: u64::try_from(offset.value(0)).map_err(|_| wrong())?,
+            offset,
             subject: subject.to_vec(),
             outcome: Outcome::Accepted,
             commitment: id.commitment,
-            signer: signer.value(0).try_into().map_err(|_| wrong())?,
+            signer,
             issue: Some(id.issue_index),
             status: [0; 32],
         }))
+    }
+
+    /// Offset and signer of a row, from its page, which is remembered.
+    fn page_of(&self, shard: u32, log_index: u64) -> Result<Option<(u64, Digest)>> {
+        let Some(segment) = self.segment_of(Series::Records(shard), log_index) else {
+            return Ok(None);
+        };
+        let wrong = || self.damaged(&segment.path, "its columns are not those of this layout");
+        let columns = ["offset", "signer"];
+        let skip = log_index - segment.first;
+        let skip = skip - skip % PAGE_ROWS as u64;
+        let mut rows = Vec::with_capacity(PAGE_ROWS);
+        for batch in self.scan_some(&segment, skip, PAGE_ROWS, Some(&columns))? {
+            let batch = batch
+                .map_err(ParquetError::from)
+                .map_err(|error| self.unreadable(&segment.path, &error))?;
+            let [offset, signer] = columns.map(|name| batch.column_by_name(name));
+            let offset =
+                offset.and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(wrong)?;
+            let signer = signer.and_then(|c| c.as_binary_opt::<i32>()).ok_or_else(wrong)?;
+            for (offset, signer) in offset.values().iter().zip(signer.iter()) {
+                let offset = u64::try_from(*offset).map_err(|_| wrong())?;
+                let signer = signer.and_then(|key| key.try_into().ok()).ok_or_else(wrong)?;
+                rows.push((offset, signer));
+            }
+        }
+        let page = Page::new(segment.first + skip, &rows).ok_or_else(wrong)?;
+        let found = page.get(log_index).ok_or_else(|| self.short(&segment))?;
+        self.pages.put(shard, page);
+        Ok(Some(found))
     }
 
     fn short(&self, segment: &SegmentInfo) -> StoreError {
         self.damaged(&segment.path, "it has fewer rows than its manifest says")
     }
 
-    /// A batch of one row with some of its columns, or all.
-    fn one(
-        &self,
-        shard: u32,
-        log_index: u64,
-        columns: Option<&[&str]>,
-    ) -> Result<Option<(SegmentInfo, RecordBatch)>> {
+    /// A batch of one row.
+    fn one(&self, shard: u32, log_index: u64) -> Result<Option<(SegmentInfo, RecordBatch)>> {
         let Some(segment) = self.segment_of(Series::Records(shard), log_index) else {
             return Ok(None);
         };
         let batch = self
-            .scan_some(&segment, log_index - segment.first, 1, columns)?
+            .scan_some(&segment, log_index - segment.first, 1, None)?
             .next()
             .transpose()
             .map_err(ParquetError::from)

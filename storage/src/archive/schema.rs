@@ -20,7 +20,7 @@ use piaogen_verify::header::HEADER_LEN;
 /// Version of the layout, in every manifest and file.
 pub const LAYOUT: u32 = 1;
 /// Rows of one page: what reading a single row costs.
-const PAGE_ROWS: usize = 4_096;
+pub(super) const PAGE_ROWS: usize = 4_096;
 
 /// How a field of a record stands in columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,6 +16,7 @@ use super::epochs::{RECEIPT_CHANGES_MAX, Turn, change_at, links};
 use super::execute::{ExecuteError, Executor};
 use super::intake::Intake;
 use super::metrics::Metrics;
+use super::shards::Shards;
 use super::{lock, parse_block};
 use crate::evidence::Keeper;
 use piaogen_anchor::block::{Divergence, Judgement, Stand, Tip, follows};
@@ -55,7 +56,7 @@ pub struct Provable {
     /// Its certificate.
     pub finalization: Vec<u8>,
     /// The shard entries; the registry last.
-    pub shards: Vec<ShardEntry>,
+    pub shards: Shards,
     /// What leads from the genesis to the set that signed the certificate.
     pub changes: Arc<Vec<Change>>,
 }
@@ -143,7 +144,7 @@ fn provable(
     Ok(block.filter(|block| !block.finalization.is_empty()).map(|block| Provable {
         header: *header,
         finalization: block.finalization,
-        shards,
+        shards: shards.into(),
         changes: changes.clone(),
     }))
 }
@@ -342,7 +343,7 @@ impl Chain {
             let (header, _) = parse_block(&next).map_err(ExecuteError::Stored)?;
             let finalization = next.finalization;
             if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
-                let (shards, changes) = (state.tip.shards.clone(), state.changes.clone());
+                let (shards, changes) = (state.tip.shards.clone().into(), state.changes.clone());
                 state.provable = Some(Provable { header, finalization, shards, changes });
             }
         }
@@ -498,7 +499,7 @@ impl Chain {
         state.recent.push_back((header.digest(), body.to_vec()));
         // Else it is provable when its parent is executed.
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
-            let shards = state.tip.shards.clone();
+            let shards = state.tip.shards.clone().into();
             let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
             state.provable = Some(Provable { header, finalization, shards, changes });
         }

@@ -163,9 +163,7 @@ impl Provable {
         entry: Entry,
         inclusion: Vec<Digest>,
     ) -> Receipt {
-        let leaves: Vec<Digest> = self.shards.iter().map(ShardEntry::leaf).collect();
-        let (number, count) = (u64::from(shard.shard), leaves.len() as u64);
-        let Ok(shard_proof) = merkle::prove_inclusion(&leaves[..], number, count);
+        let shard_proof = self.shards.proof(shard.shard);
         Receipt {
             fields: Vec::new(),
             entry,
@@ -205,7 +203,7 @@ impl Provable {
 
 impl From<Head> for Provable {
     fn from(head: Head) -> Provable {
-        let (header, shards) = (head.header, head.shards);
+        let (header, shards) = (head.header, head.shards.into());
         let changes = Arc::new(head.changes);
         Provable { header, finalization: head.certificate, shards, changes }
     }
@@ -385,7 +383,8 @@ pub fn provable_at_rest(
             let registry = super::rebuild_registry(genesis, archive, reader, size)?;
             let sets = registry.governance().sets(height.saturating_sub(1));
             let changes = Arc::new(epochs::changes(reader, &sets)?);
-            return Ok(Provable { header, finalization: block.finalization, shards, changes });
+            let (shards, finalization) = (shards.into(), block.finalization);
+            return Ok(Provable { header, finalization, shards, changes });
         }
     }
     bail!(
