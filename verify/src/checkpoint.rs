@@ -132,6 +132,24 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Adds the lines of a note over the same text; of each signer the line that is there stays.
+    /// Whether it is the same text: else nothing is added.
+    pub fn join(&mut self, other: &Checkpoint) -> bool {
+        let text = |note: &Checkpoint| (note.chain_id.clone(), note.size, note.root);
+        if text(self) != text(other) {
+            return false;
+        }
+        for line in &other.signatures {
+            let same = |known: &SignatureLine| {
+                known.name == line.name && known.bytes.get(..4) == line.bytes.get(..4)
+            };
+            if !self.signatures.iter().any(same) {
+                self.signatures.push(line.clone());
+            }
+        }
+        true
+    }
+
     /// The cosignatures among the lines.
     pub fn cosignatures(&self) -> Vec<Cosignature> {
         self.signatures.iter().filter_map(Cosignature::of_line).collect()
@@ -220,6 +238,34 @@ mod tests {
         assert_eq!(checkpoint.verify(&trust).map_err(|r| r.step), Err(Step::Signature));
         checkpoint.chain_id = "test-2".into();
         assert_eq!(checkpoint.verify(&trust).map_err(|r| r.step), Err(Step::Chain));
+    }
+
+    #[test]
+    fn notes_over_one_text_are_joined_and_each_signer_stays_once() {
+        let (keys, _) = validators(3);
+        let bare = Checkpoint::new("test-1", 8, [9; 32]);
+        let by = |name: &str, key: usize, time| {
+            let mut note = bare.clone();
+            note.signatures.push(Cosignature::sign(name, &keys[key], &bare, time).to_line());
+            note
+        };
+        let mut joined = by("w0.example", 0, 5);
+        assert!(joined.join(&by("w1.example", 1, 6)));
+        assert!(joined.join(&by("w0.example", 0, 7)), "again, later");
+        // Another key under a name that is known is another signer.
+        assert!(joined.join(&by("w0.example", 2, 8)));
+        let times: Vec<u64> = joined.cosignatures().iter().map(|one| one.time).collect();
+        assert_eq!(times, [5, 6, 8]);
+        let before = joined.clone();
+        for other in [
+            Checkpoint::new("test-2", 8, [9; 32]),
+            Checkpoint::new("test-1", 16, [9; 32]),
+            Checkpoint::new("test-1", 8, [8; 32]),
+        ] {
+            let signatures = by("w1.example", 1, 9).signatures;
+            assert!(!joined.join(&Checkpoint { signatures, ..other }));
+        }
+        assert_eq!(joined, before);
     }
 
     #[test]

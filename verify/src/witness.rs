@@ -8,6 +8,7 @@
 //! Invariants
 //! - A cosignature of a known witness that does not hold is refused, never passed over.
 //! - A witness counts once, however often it signed.
+//! - A size that a witness no longer keeps is none that it keeps later.
 
 use crate::checkpoint::{Checkpoint, SignatureLine, is_name};
 use crate::encoding::{DecodeError, Reader, put_bytes, put_digests, put_vint};
@@ -27,8 +28,35 @@ const DOMAIN: &[u8; 16] = b"piaogen/cosig/1\n";
 pub const WITNESSES_MAX: u64 = 32;
 /// Most bytes of a witness's name.
 pub const WITNESS_NAME_MAX: u64 = 64;
+/// Every witness signs at the multiples of so many headers, besides the newest size that it has.
+pub const SHARED_EVERY: u64 = 8;
+/// How many sizes of each power of two a witness keeps.
+const SHARED_KEPT: u64 = 64;
 /// Bytes of a cosignature in a line: hint, time, signature.
 const LINE_LEN: usize = 4 + 8 + 64;
+
+/// Whether a witness that has signed `newest` headers hands out a cosignature over the first
+/// `size`.
+pub fn is_shared(size: u64, newest: u64) -> bool {
+    // The largest power of two that divides the size.
+    let power = size & size.wrapping_neg();
+    size <= newest && power >= SHARED_EVERY && (newest - size) / power < SHARED_KEPT
+}
+
+/// The sizes of which [`is_shared`] is true, the largest first: at most 1,823.
+pub fn shared_sizes(newest: u64) -> impl Iterator<Item = u64> {
+    let (mut size, mut step) = (newest - newest % SHARED_EVERY, SHARED_EVERY);
+    core::iter::from_fn(move || {
+        let found = (size > 0).then_some(size)?;
+        size -= step;
+        // From here down only multiples of the next power are kept.
+        if (newest - size) / step >= SHARED_KEPT {
+            step *= 2;
+            size -= size % step;
+        }
+        Some(found)
+    })
+}
 
 /// A witness that a verifier knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,6 +323,33 @@ mod tests {
             witness_quorum: 2,
         };
         (keys, trust)
+    }
+
+    #[test]
+    fn shared_sizes_are_those_of_the_rule() {
+        for newest in (0..2_100).chain([65_535, 65_536, 100_001]) {
+            let all = (1..=newest).rev().filter(|size| is_shared(*size, newest));
+            assert!(all.eq(shared_sizes(newest)), "{newest}");
+        }
+        let of = |newest| shared_sizes(newest).collect::<Vec<_>>();
+        assert!(of(7).is_empty());
+        assert_eq!(of(25), [24, 16, 8]);
+        assert_eq!(of(1_000)[62..66], [504, 496, 480, 464]);
+        assert_eq!((of(1_000_000_000).len(), of(u64::MAX).len()), (731, 1_823));
+    }
+
+    #[test]
+    fn two_witnesses_meet_close_below_the_one_that_is_behind() {
+        for ahead in (8..6_000).step_by(7) {
+            for behind in (8..=ahead).step_by(13) {
+                let met = shared_sizes(behind).find(|size| is_shared(*size, ahead)).unwrap_or(0);
+                let below = behind - met;
+                assert!(below < 8 || 31 * below < ahead - behind, "{behind} {ahead} {met}");
+                // What is shared of the larger and not above the smaller is shared of it too.
+                let kept = shared_sizes(ahead).filter(|size| *size <= behind);
+                assert!(kept.into_iter().all(|size| is_shared(size, behind)));
+            }
+        }
     }
 
     #[test]

@@ -105,9 +105,9 @@ enum Command {
     Alerts(alerts::Arguments),
     /// Check a receipt, a status proof or a history offline.
     Verify(verify::Arguments),
-    /// Lead a trust root to the validators of today.
+    /// Lead a trust root to the validators of today; say which witnesses count.
     Trust(trust::Arguments),
-    /// Follow a chain's headers and sign that they are one history.
+    /// Follow a chain's headers and sign that they are one history; gather what witnesses signed.
     Witness(witness::Arguments),
     /// Keep the logs of a chain as files that any web server hands out; check them; prove from them.
     Mirror(mirror::Arguments),
@@ -127,7 +127,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Print the commented configuration, or check one.
     Config(ConfigArguments),
-    /// Show blocks, records, leaves, shards, checkpoints.
+    /// Show blocks, records, leaves, shards, checkpoints, keys.
     Inspect(inspect::Arguments),
     /// Print completions for a shell.
     Completions {

@@ -190,6 +190,8 @@ pub struct StorageConfig {
     pub flush_mib: u64,
     /// Folder of a snapshot that is offered under `/v1/snapshot`; empty: none.
     pub snapshot: String,
+    /// Checkpoint whose cosignatures are handed out with receipts; empty: none.
+    pub cosigned: String,
 }
 
 /// The archive.
@@ -282,6 +284,7 @@ impl Default for StorageConfig {
             flush_rows: 1_000_000,
             flush_mib: 512,
             snapshot: String::new(),
+            cosigned: String::new(),
         }
     }
 }
@@ -350,7 +353,8 @@ impl Config {
             config.signed = base.join(&config.signed).display().to_string();
         }
         let (stream, archive) = (&mut config.stream.embedded_dir, &mut config.archive.location);
-        for path in [stream, archive, &mut config.store.snapshot] {
+        let (snapshot, cosigned) = (&mut config.store.snapshot, &mut config.store.cosigned);
+        for path in [stream, archive, snapshot, cosigned] {
             if !path.is_empty() && !path.contains("://") {
                 *path = base.join(&*path).display().to_string();
             }
@@ -494,6 +498,11 @@ impl Config {
     /// The snapshot that is offered, if one is.
     pub fn snapshot_dir(&self) -> Option<PathBuf> {
         Some(&self.store.snapshot).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    }
+
+    /// The checkpoint whose cosignatures are handed out, if there is one.
+    pub fn cosigned_file(&self) -> Option<PathBuf> {
+        Some(&self.store.cosigned).filter(|file| !file.is_empty()).map(PathBuf::from)
     }
 
     /// Where the archive lies.

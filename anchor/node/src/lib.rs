@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod evidence;
+pub mod gather;
 pub mod history;
 pub mod keys;
 pub mod members;

@@ -2,15 +2,18 @@
 //!
 //! Invariants
 //! - A status is answered with what everybody may know, whoever asks.
+//! - Cosignatures are handed out over this node's own history only.
 
 use crate::run::Node;
 use crate::run::chain::Provable;
 use crate::run::receipts::{Prover, ROWS_BYTES, Show};
 use crate::run::statuses::Ahead;
+use crate::site::read_bounded;
 use crate::snapshot::stand::Stand;
 use anyhow::{Context, Result};
 use piaogen_api::{Source, Unanswered};
 use piaogen_storage::Store;
+use piaogen_verify::checkpoint::{CHECKPOINT_MAX, Checkpoint};
 use piaogen_verify::entry::SUBJECT_MAX;
 use piaogen_verify::follow::Link;
 use piaogen_verify::record;
@@ -29,11 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of receipts after which an answer has enough: who asks goes on behind them.
 const ANSWER_BYTES: usize = 16 << 20;
 
+/// What a node hands out besides what it computes.
+#[derive(Clone, Debug, Default)]
+pub struct Offers {
+    /// The folder of a snapshot.
+    pub snapshot: Option<PathBuf>,
+    /// A checkpoint with cosignatures for receipts.
+    pub cosigned: Option<PathBuf>,
+}
+
 /// A running node as the HTTP answers see it.
 pub struct Answers {
     node: Arc<Node>,
-    /// The folder of the snapshot that it offers.
-    snapshot: Option<PathBuf>,
+    offers: Offers,
     waiting: Semaphore,
 }
 
@@ -58,15 +69,44 @@ impl Answers {
         self.node.chain.provable().ok_or_else(|| absent("no header proves anything yet"))
     }
 
-    fn collect(&self, provable: Provable, at: (u32, u64), count: u64) -> Result<Vec<Vec<u8>>> {
-        let (partition, offset) = at;
+    /// The checkpoint that is handed out with receipts, as it is now, and the newest header in its
+    /// log; none before there is one.
+    fn cosigned(&self) -> Result<Option<(Provable, Checkpoint)>, Unanswered> {
+        let none = || absent("this node hands out no cosignatures: its store.cosigned is empty");
+        let path = self.offers.cosigned.as_ref().ok_or_else(none)?;
+        let read = || -> Result<Option<Checkpoint>> {
+            let Some(note) = read_bounded(path, CHECKPOINT_MAX as u64)? else { return Ok(None) };
+            let note = String::from_utf8(note).context("the checkpoint is no text")?;
+            Ok(Some(Checkpoint::parse(&note)?))
+        };
+        let Some(checkpoint) = found("cosignatures", read())? else { return Ok(None) };
+        // Witnesses may follow a node that is ahead of this one.
+        let known = self.node.store.history_size().map_err(Into::into);
+        if checkpoint.size > found("the log of headers", known)? {
+            return Ok(None);
+        }
+        let provable = self.node.chain.provable_below(checkpoint.size);
+        Ok(provable.map(|provable| (provable, checkpoint)))
+    }
+
+    fn collect(
+        &self,
+        provable: Provable,
+        cosigned: Option<&Checkpoint>,
+        (partition, offset): (u32, u64),
+        count: u64,
+    ) -> Result<Vec<Vec<u8>>> {
         let prover = self.prover(provable);
         let Some(first) = prover.index_of_offset(partition, offset)? else {
             return Ok(Vec::new());
         };
         let (mut receipts, mut bytes) = (Vec::new(), 0);
         for row in prover.rows(partition, first, count)? {
-            let receipt = prover.receipt(partition, &row, &Show::All)?.encode();
+            let mut receipt = prover.receipt(partition, &row, &Show::All)?;
+            if let Some(checkpoint) = cosigned {
+                prover.cosign(&mut receipt, checkpoint)?;
+            }
+            let receipt = receipt.encode();
             bytes += receipt.len();
             receipts.push(receipt);
             if bytes > ANSWER_BYTES {
@@ -208,7 +248,7 @@ impl Source for Answers {
     }
 
     fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
-        let Some(dir) = &self.snapshot else { return Ok(None) };
+        let Some(dir) = &self.offers.snapshot else { return Ok(None) };
         match std::fs::read(dir.join(file)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             other => found("a snapshot", other.map(Some).with_context(|| file.to_string())),
@@ -252,8 +292,13 @@ impl Source for Answers {
         partition: u32,
         offset: u64,
         count: u64,
+        cosigned: bool,
     ) -> Result<Vec<Vec<u8>>, Unanswered> {
-        let Some(provable) = self.node.chain.provable() else { return Ok(Vec::new()) };
+        let proves = match cosigned {
+            true => self.cosigned()?.map(|(provable, checkpoint)| (provable, Some(checkpoint))),
+            false => self.node.chain.provable().map(|provable| (provable, None)),
+        };
+        let Some((provable, checkpoint)) = proves else { return Ok(Vec::new()) };
         let shards = provable.shards.len();
         if partition as usize >= shards {
             return Err(absent(format!(
@@ -261,7 +306,8 @@ impl Source for Answers {
                 shards - 1
             )));
         }
-        found("receipts", self.collect(provable, (partition, offset), count))
+        let at = (partition, offset);
+        found("receipts", self.collect(provable, checkpoint.as_ref(), at, count))
     }
 
     fn status(
@@ -297,7 +343,7 @@ pub fn start(
     address: SocketAddr,
     node: Arc<Node>,
     requests: usize,
-    snapshot: Option<PathBuf>,
+    offers: Offers,
 ) -> Result<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<std::io::Result<()>>)> {
     // Bound here, so that an address in use is an error of the start.
     drop(std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?);
@@ -309,7 +355,7 @@ pub fn start(
             // Either way, the node ends.
             let _ = ended.await;
         };
-        let answers = Arc::new(Answers { node, snapshot, waiting: Semaphore::new(WAITING_MAX) });
+        let answers = Arc::new(Answers { node, offers, waiting: Semaphore::new(WAITING_MAX) });
         runtime.block_on(piaogen_api::serve(address, answers, requests, until))
     })?;
     Ok((end, thread))

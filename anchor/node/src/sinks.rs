@@ -235,6 +235,12 @@ pub fn fetch(address: &str, path: &str) -> Result<String> {
     Ok(String::from_utf8(get(address, &mut None, path)?)?)
 }
 
+/// The first receipts of a partition that carry cosignatures, at most so many, from a node's port.
+pub fn cosigned_receipts(address: &str, partition: u32, count: u64) -> Result<Vec<Vec<u8>>> {
+    let path = format!("/v1/receipts/{partition}/0?count={count}&cosigned=1");
+    split(&get(address, &mut None, &path)?)
+}
+
 fn split(mut body: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut receipts = Vec::new();
     while let Some((length, rest)) = body.split_first_chunk::<4>() {

@@ -232,7 +232,7 @@ fn a_devnet_of_four_processes_answers_every_record() {
     let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(answer["receipts_verified"], 1_000, "{said}");
     let sights = answer["sights"].as_array().unwrap();
-    assert_eq!(sights.len(), 7);
+    assert_eq!(sights.len(), 9);
     for sight in &sights[..4] {
         assert_eq!(sight["root"], sights[0]["root"], "{said}");
         // Three agree without the fourth connection, which may still be on its way.
@@ -243,7 +243,15 @@ fn a_devnet_of_four_processes_answers_every_record() {
         assert_eq!(observer["root"], sights[0]["root"], "{said}");
         assert_eq!(observer["votes"], 0, "{said}");
     }
-    assert!(sights[6]["cosigned"].as_u64().unwrap() > 0, "{said}");
+    for witness in &sights[6..] {
+        assert!(witness["cosigned"].as_u64().unwrap() > 0, "{said}");
+    }
+    let cosigned = &answer["cosigned"];
+    assert_eq!(cosigned["quorum"], 2, "{said}");
+    assert!(cosigned["witnesses"].as_u64().unwrap() >= 2, "{said}");
+    assert!(cosigned["receipts"].as_u64().unwrap() > 0, "{said}");
+    // Anybody checks them with what the run leaves.
+    assert!(dir.join("d/watched.json").exists() && dir.join("d/cosigned").exists());
     run(dir, 0, &["fsck", "--dir", "d/validator-3"]);
 }
 
@@ -263,7 +271,7 @@ fn a_devnet_in_trouble_stays_one_history() {
     assert_eq!(answer["receipts_verified"], 20_000, "{said}");
     let incidents = answer["incidents"].as_array().unwrap();
     let what: Vec<&str> = incidents.iter().map(|one| one["what"].as_str().unwrap()).collect();
-    assert_eq!(what.len(), 8, "{said}");
-    assert_eq!(what[7], "2 of 4 validators are killed");
+    assert_eq!(what.len(), 10, "{said}");
+    assert_eq!(what[9], "2 of 4 validators are killed");
     assert!(answer["blocks_compared"].as_u64().unwrap() > 40, "{said}");
 }

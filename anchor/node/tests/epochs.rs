@@ -238,7 +238,8 @@ fn a_witness_signs_what_a_folder_and_a_node_show_and_receipts_carry_it() {
     drop(probe);
     let node = piaogen_node::run::Node::start(setup::node_parts(&chain.config()).unwrap()).unwrap();
     let node = std::sync::Arc::new(node);
-    let (end, served) = piaogen_node::serve::start(address, node.clone(), 16, None).unwrap();
+    let (end, served) =
+        piaogen_node::serve::start(address, node.clone(), 16, Default::default()).unwrap();
     witness(&format!("http://{address}"));
     drop(end);
     served.join().unwrap().unwrap();

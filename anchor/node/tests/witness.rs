@@ -9,7 +9,7 @@ use headers::{Chain, NONE};
 use piaogen_node::history::{Followed, open_source};
 use piaogen_node::keys::KeySource;
 use piaogen_node::setup;
-use piaogen_node::witness::{CHECKPOINT, Witness};
+use piaogen_node::witness::{CHECKPOINT, CHECKPOINTS, Witness};
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::trust_root::TrustRoot;
@@ -337,6 +337,72 @@ fn a_witness_that_starts_again_goes_on_where_it_rested() {
     assert!(reopen(&dir, &trust).unwrap_err().to_string().contains("never start it again"));
     std::fs::write(dir.join("signed.json"), signed).unwrap();
     assert_eq!(follow(30).cosign("w.example", &key, 100).unwrap().size, 31);
+}
+
+/// What a witness hands out over shared sizes, each note of this chain and its key.
+fn shared(dir: &Path, chain: &Chain, trust: &TrustRoot) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    for entry in std::fs::read_dir(dir.join(CHECKPOINTS)).unwrap() {
+        let path = entry.unwrap().path();
+        let note = Checkpoint::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(trust.witnesses_of(&note, &note.cosignatures()), Ok(vec![0]));
+        assert_eq!(note.root, chain.root(note.size as usize));
+        assert_eq!(path.file_name().unwrap().to_str(), Some(note.size.to_string().as_str()));
+        sizes.push(note.size);
+    }
+    sizes.sort_unstable_by_key(|size| std::cmp::Reverse(*size));
+    sizes
+}
+
+/// Whatever a crash prevented is signed the next time, and only what the last header binds.
+#[test]
+fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
+    let chain = Chain::new(700);
+    let place = Place::new(&chain);
+    let (trust, watched, dir) = (chain.trust(), place.watched(&chain), place.path("witness"));
+    let key = KeySource::from(place.path("witness.pem")).open().unwrap();
+    let follow = |to: usize| {
+        let from = chain.export(&place.path("links"), to, NONE);
+        let mut witness = reopen(&dir, &trust).unwrap();
+        witness.follow(&mut *open_source(&from).unwrap()).unwrap();
+        witness
+    };
+    let expected = |size: u64| cosigning::shared_sizes(size).collect::<Vec<_>>();
+    for to in [6, 7, 20, 21, 300, 699] {
+        follow(to).cosign("w.example", &*key, 100).unwrap();
+        let size = to as u64 + 1;
+        assert_eq!(shared(&dir, &chain, &watched), expected(size), "{size}");
+        assert_eq!(checked(&place, &chain).size, size);
+    }
+    let path = |size: u64| dir.join(CHECKPOINTS).join(size.to_string());
+    let all = expected(700);
+    // The smallest is signed first, so a crash leaves the beginning of them.
+    for left in [all.len() - 1, 5, 0] {
+        all[..all.len() - left].iter().for_each(|size| std::fs::remove_file(path(*size)).unwrap());
+        reopen(&dir, &trust).unwrap().cosign("w.example", &*key, 100).unwrap();
+        assert_eq!(shared(&dir, &chain, &watched), all);
+    }
+    // What was changed on disk is not signed, though nothing reads it at the start.
+    all.iter().for_each(|size| std::fs::remove_file(path(*size)).unwrap());
+    let (file, signed) = (dir.join("headers"), std::fs::read(dir.join("signed.json")).unwrap());
+    let bytes = std::fs::read(&file).unwrap();
+    let length = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let place_of = |height: usize| (0..height).fold(0, |at, _| at + 4 + length(at));
+    let note = std::fs::read(dir.join(CHECKPOINT)).unwrap();
+    for height in [*all.last().unwrap() as usize, 360, 698] {
+        let mut spoilt = bytes.clone();
+        spoilt[place_of(height) + 4 + 100] ^= 1;
+        std::fs::write(&file, spoilt).unwrap();
+        let witness = reopen(&dir, &trust).unwrap();
+        let error = witness.cosign("w.example", &*key, 200).unwrap_err();
+        assert!(error.downcast_ref::<piaogen_node::run::Fatal>().is_some(), "{height}: {error}");
+        assert_eq!(shared(&dir, &chain, &watched), []);
+        assert_eq!(std::fs::read(dir.join("signed.json")).unwrap(), signed);
+        assert_eq!(std::fs::read(dir.join(CHECKPOINT)).unwrap(), note);
+    }
+    std::fs::write(&file, bytes).unwrap();
+    reopen(&dir, &trust).unwrap().cosign("w.example", &*key, 200).unwrap();
+    assert_eq!(shared(&dir, &chain, &watched), all);
 }
 
 #[test]

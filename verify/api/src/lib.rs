@@ -23,8 +23,9 @@
 //!
 //! Receipts come in compact form, each behind its length (`u32`, big-endian), for at most `count`
 //! (1–1,000) records from the offset on; none where they are not provable yet, which a client asks
-//! again. They show all fields: whoever may read this port reads what the node stores. A status shows
-//! what everybody may know, whoever asks.
+//! again. They show all fields: whoever may read this port reads what the node stores. With
+//! `cosigned=1` they carry the cosignatures of witnesses, and those are not there yet that these do
+//! not cover. A status shows what everybody may know, whoever asks.
 //!
 //! Invariants
 //! - A request costs a bounded number of receipts.
@@ -89,9 +90,15 @@ pub trait Source: Send + Sync + 'static {
     /// Why it does not follow the chain at present, if so.
     fn unready(&self) -> Option<String>;
     /// Compact receipts from an offset of a partition on, as many as are provable, at most `count`.
-    /// The partition after the last is the registry.
-    fn receipts(&self, partition: u32, offset: u64, count: u64)
-    -> Result<Vec<Vec<u8>>, Unanswered>;
+    /// The partition after the last is the registry. `cosigned`: with the cosignatures of
+    /// witnesses, as many as are in the log that they signed.
+    fn receipts(
+        &self,
+        partition: u32,
+        offset: u64,
+        count: u64,
+        cosigned: bool,
+    ) -> Result<Vec<Vec<u8>>, Unanswered>;
     /// Final headers from a height on with what certifies them (`FORMAT.md` section 11.1), at most
     /// `count`.
     fn headers(&self, height: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered>;
@@ -255,7 +262,13 @@ async fn receipts(
     Path((partition, offset)): Path<(u32, u64)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let read = move |source: &dyn Source, count| source.receipts(partition, offset, count);
+    let cosigned = match query.get("cosigned").map(String::as_str) {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return (StatusCode::BAD_REQUEST, "cosigned must be 0 or 1\n").into_response(),
+    };
+    let read =
+        move |source: &dyn Source, count| source.receipts(partition, offset, count, cosigned);
     answer(asked, &query, RECEIPTS_MAX, read).await
 }
 
@@ -367,11 +380,17 @@ mod tests {
         fn unready(&self) -> Option<String> {
             Some("behind".into())
         }
-        fn receipts(&self, partition: u32, _: u64, count: u64) -> Result<Vec<Vec<u8>>, Unanswered> {
+        fn receipts(
+            &self,
+            partition: u32,
+            _: u64,
+            count: u64,
+            cosigned: bool,
+        ) -> Result<Vec<Vec<u8>>, Unanswered> {
             if partition > 3 {
                 Err(Unanswered::Absent("no such partition".into()))
             } else {
-                Ok(vec![vec![7]; count as usize])
+                Ok(vec![vec![7 + u8::from(cosigned)]; count as usize])
             }
         }
         fn snapshot(&self, file: &str) -> Result<Option<Vec<u8>>, Unanswered> {
@@ -479,6 +498,9 @@ mod tests {
                 "/v1/evidence/evidence-a.json",
                 "/v1/evidence/..%2Fvalidator.pem",
                 "/v1/evidence/a/b",
+                "/v1/receipts/0/5?cosigned=1",
+                "/v1/receipts/0/5?cosigned=0",
+                "/v1/receipts/0/5?cosigned=yes",
             ]
             .map(|path| ask(address, path))
         })
@@ -488,9 +510,11 @@ mod tests {
             codes,
             [
                 "200", "200", "503", "200", "404", "400", "400", "404", "200", "400", "400", "200",
-                "404", "404", "404", "200", "404", "200", "404", "200", "200", "404", "404",
+                "404", "404", "404", "200", "404", "200", "404", "200", "200", "404", "404", "200",
+                "200", "400",
             ]
         );
+        assert_eq!((answers[23].1.last(), answers[24].1.last()), (Some(&8), Some(&7)));
         assert_eq!(answers[0].1, b"x 1\n");
         assert_eq!(answers[1].1, b"ok observer\n");
         assert_eq!(answers[3].1, [0, 0, 0, 1, 7, 0, 0, 0, 1, 7]);

@@ -2,12 +2,13 @@
 //! its own, over one stream.
 //!
 //! It makes the chain, starts the processes, sends records, checks every receipt, shows what each
-//! sees, and ends them in order; with `--trouble` it kills and cuts off meanwhile. What it leaves is
-//! a folder to look at.
+//! sees, checks receipts that demand two witnesses, and ends them in order; with `--trouble` it kills
+//! and cuts off meanwhile. What it leaves is a folder to look at.
 //!
 //! Invariants
 //! - No process outlives the command, however it ends.
 
+mod cosigned;
 mod processes;
 mod sight;
 mod trouble;
@@ -16,9 +17,10 @@ use super::{No, Output};
 use crate::config::Config;
 use crate::members::{self, Member};
 use crate::run::chain::clock_ms;
-use crate::setup::{self, random_key, write_new};
+use crate::setup::{self, random_key};
 use crate::sinks::{HttpReceipts, StreamSink};
 use anyhow::{Context, Result, bail, ensure};
+use cosigned::{Cosigned, Watch};
 use piaogen_loadgen::drive::{Answers, Plan, drive};
 use piaogen_loadgen::generator::{Generator, GeneratorConfig};
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
@@ -30,7 +32,7 @@ use piaogen_verify::trust_root::TrustRoot;
 use processes::{GLANCE, Kind, Namespace, PATIENCE, Post, Processes};
 use sight::{Seen, Sight, Table};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -47,8 +49,8 @@ pub(super) struct Arguments {
     /// How many observers: nodes without a vote, of which the first is asked for the receipts.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=4))]
     observers: u32,
-    /// How many witnesses.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4))]
+    /// How many witnesses; receipts of the end demand two of them.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=4))]
     witnesses: u32,
     /// How many invoices are sent.
     #[arg(long, default_value_t = 20_000)]
@@ -83,8 +85,6 @@ pub(super) struct Arguments {
 const TOPICS: &str = "devnet";
 /// In a namespace of its own, a node has all ports.
 const NAMESPACE_PORTS: [u16; 2] = [9_465, 9_464];
-/// Seconds between two looks of a witness.
-const WITNESS_EVERY: &str = "1";
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let dir = &arguments.dir;
@@ -101,12 +101,16 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     if arguments.kafka.is_some() {
         setup::create_topics(&config, &genesis, 1)?;
     }
-    let processes = Processes::new(posts(arguments, &members)?)?;
+    let (observers, trust) = (arguments.observers as usize, TrustRoot::of_genesis(&genesis));
+    let watch = Watch::new(dir, trust, &members, observers, arguments.witnesses)?;
+    let mut all = posts(arguments, &members);
+    all.extend(watch.posts.iter().cloned());
+    let processes = Processes::new(all)?;
     let table = Table::new(processes.posts.len());
     for index in 0..processes.posts.len() {
         processes.start(index)?;
     }
-    let end = play(arguments, &chain, &config, &processes, &table)?;
+    let end = play(arguments, &chain, &config, &processes, &watch, &table)?;
     table.clear();
     processes.end()?;
     if arguments.trouble {
@@ -122,6 +126,7 @@ struct End {
     /// How many blocks all nodes agree on, where that was compared.
     blocks: Option<u64>,
     sights: Vec<Sight>,
+    cosigned: Option<Cosigned>,
 }
 
 fn play(
@@ -129,6 +134,7 @@ fn play(
     chain: &DemoChain,
     config: &Config,
     processes: &Processes,
+    watch: &Watch,
     table: &Table,
 ) -> Result<End> {
     let trust = TrustRoot::of_genesis(&chain.genesis);
@@ -160,7 +166,9 @@ fn play(
         blocks = Some(trouble::after(processes, &trust, &proved)?);
         incidents = happened;
     }
-    Ok(End { report, incidents, blocks, sights })
+    let http = asked(arguments, processes)?;
+    let cosigned = watch.check(&arguments.dir, http, arguments.partitions, processes, table)?;
+    Ok(End { report, incidents, blocks, sights, cosigned })
 }
 
 /// Whether all nodes have executed everything and stand at one root, and all witnesses signed.
@@ -200,49 +208,28 @@ fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Membe
         ),
         None => "embedded_dir = \"../stream\"\n".into(),
     };
-    let more = format!("\n[stream]\n{stream}");
+    let more = format!("\n[stream]\n{stream}{}", cosigned::TOML);
     let genesis = members::write(&arguments.dir, &chain.bytes, &members, &chain.authority, &more)?;
     Ok((genesis, members))
 }
 
-/// The processes to be, and the witnesses' folders.
-fn posts(arguments: &Arguments, members: &[Member]) -> Result<Vec<Post>> {
-    let text = |path: &Path| path.display().to_string();
-    let mut posts = Vec::new();
+/// The nodes to be.
+fn posts(arguments: &Arguments, members: &[Member]) -> Vec<Post> {
     let folders = members::folders(&arguments.dir, members);
-    for (index, (member, folder)) in members.iter().zip(folders).enumerate() {
+    let post = |(index, (member, folder)): (usize, (&Member, PathBuf))| {
         let kind =
             Kind::Node { http: member.http.clone(), key: hex::encode(member.key.to_compressed()) };
         let arguments_of_node = ["node", "--log", "info", "--dir"].map(String::from);
-        posts.push(Post {
+        let place = folder.display().to_string();
+        Post {
             name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             kind,
-            arguments: arguments_of_node.into_iter().chain([text(&folder)]).collect(),
+            arguments: arguments_of_node.into_iter().chain([place]).collect(),
             folder,
             namespace: arguments.namespace.get(index).cloned(),
-        });
-    }
-    let from = format!("http://{}", members[members.len() - 1].http);
-    for number in 1..=arguments.witnesses {
-        let name = format!("witness-{number}");
-        let folder = arguments.dir.join(&name);
-        std::fs::create_dir(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let key = folder.join("witness.pem");
-        write_new(&key, random_key()?.to_pkcs8_pem().as_bytes(), true)?;
-        let trust = arguments.dir.join("trust-root.json");
-        let options = [
-            ("--dir", text(&folder)),
-            ("--from", from.clone()),
-            ("--key", text(&key)),
-            ("--name", format!("{name}.example")),
-            ("--trust-root", text(&trust)),
-            ("--every", WITNESS_EVERY.into()),
-        ];
-        let options = options.into_iter().flat_map(|(name, value)| [name.to_string(), value]);
-        let arguments = std::iter::once("witness".to_string()).chain(options).collect();
-        posts.push(Post { name, kind: Kind::Witness, folder, arguments, namespace: None });
-    }
-    Ok(posts)
+        }
+    };
+    members.iter().zip(folders).enumerate().map(post).collect()
 }
 
 /// Registers the participants, and waits until every node knows them.
@@ -276,6 +263,16 @@ fn generator(arguments: &Arguments, chain: &DemoChain) -> Generator {
     Generator::new(GeneratorConfig::new(arguments.seed, &chain.genesis))
 }
 
+/// Where receipts are asked for: at the first observer, or else validator.
+fn asked<'a>(arguments: &Arguments, processes: &'a Processes) -> Result<&'a str> {
+    let first_observer = arguments.validators as usize;
+    let asked = if arguments.observers > 0 { first_observer } else { 0 };
+    match &processes.posts[asked].kind {
+        Kind::Node { http, .. } => Ok(http),
+        Kind::Witness => bail!("{} serves no receipts", processes.posts[asked].name),
+    }
+}
+
 /// Sends everything, and checks every receipt of the first observer, or else validator.
 fn load(
     arguments: &Arguments,
@@ -290,12 +287,7 @@ fn load(
         ..Plan::new(arguments.records)
     };
     let checker = Checker::new(TrustRoot::of_genesis(&chain.genesis));
-    let first_observer = arguments.validators as usize;
-    let asked = if arguments.observers > 0 { first_observer } else { 0 };
-    let Kind::Node { http, .. } = &processes.posts[asked].kind else {
-        bail!("{} serves no receipts", processes.posts[asked].name);
-    };
-    let mut receipts = HttpReceipts::new(http);
+    let mut receipts = HttpReceipts::new(asked(arguments, processes)?);
     let answers = Answers { source: &mut receipts, checker: &checker, watch: None };
     let mut shown = Instant::now();
     let generator = generator(arguments, chain);
@@ -322,14 +314,14 @@ fn fsck(processes: &Processes) -> Result<()> {
 }
 
 fn finish(arguments: &Arguments, end: &End, output: Output) -> Result<()> {
-    let End { report, incidents, blocks, sights } = end;
+    let End { report, incidents, blocks, sights, cosigned } = end;
     let json = serde_json::json!({
         "validators": arguments.validators, "records": report.sent,
         "receipts_verified": report.checked, "mismatched": report.mismatched,
         "unanswered": report.unanswered, "seconds": report.total.as_secs_f64(),
         "to_receipt_p99_ms": report.to_receipt.value_at_percentile(99.0) / 1_000,
         "incidents": incidents.iter().map(Incident::json).collect::<Vec<_>>(),
-        "blocks_compared": blocks,
+        "blocks_compared": blocks, "cosigned": cosigned.as_ref().map(Cosigned::json),
         "sights": sights.iter().map(Sight::json).collect::<Vec<_>>(),
     });
     output.print(&json, || {
@@ -342,6 +334,7 @@ fn finish(arguments: &Arguments, end: &End, output: Output) -> Result<()> {
         }
         lines.push(Sight::HEAD.into());
         lines.extend(sights.iter().map(Sight::line));
+        lines.extend(cosigned.iter().map(|cosigned| format!("\n{}", cosigned.line())));
         lines.push(format!(
             "\n{} records sent, {} receipts verified in {:.1} s; all nodes stand at one root\n\
              look next:\n  piaogen fsck --dir {}",

@@ -2,10 +2,13 @@
 
 use super::receipt::{Folder, reveal};
 use super::verify::read_receipt;
-use super::{Output, Place, read_file};
+use super::{Output, Place, keygen, read_file};
+use crate::keys::KeySource;
 use crate::run::parse_block;
+use crate::setup;
 use anyhow::{Context, Result};
 use piaogen_crypto::Digest;
+use piaogen_crypto::sm2::PublicKey;
 use piaogen_order::Finalized;
 use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::entry::Entry;
@@ -47,6 +50,12 @@ enum What {
     },
     /// The newest checkpoint over all headers, signed by this validator.
     Checkpoint,
+    /// A key: what it is called in `[peers.addresses]` and trust roots, and its id.
+    Key {
+        /// A public key in a file (SPKI), or where a secret key is, as in `submit`.
+        #[arg(value_name = "FILE|KEY")]
+        key: KeySource,
+    },
     /// A record in a file, compact.
     Record {
         /// The file.
@@ -77,6 +86,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             println!("{}", record_to_json(&record));
             Ok(())
         }
+        What::Key { key } => keygen::say(&public(key)?, "", output),
         What::Receipt { file, document: None, .. } => {
             println!("{}", read_receipt(file)??.to_json());
             Ok(())
@@ -111,7 +121,15 @@ fn in_folder(arguments: &Arguments, output: Output) -> Result<()> {
             print!("{}", checkpoint.to_note());
             Ok(())
         }
-        What::Record { .. } | What::Receipt { .. } => Ok(()),
+        What::Record { .. } | What::Receipt { .. } | What::Key { .. } => Ok(()),
+    }
+}
+
+/// The public key that a file is, or that belongs to a secret one.
+fn public(key: &KeySource) -> Result<PublicKey> {
+    match key {
+        KeySource::File { path, .. } => setup::public_key(path).or_else(|_| key.public_key()),
+        _ => key.public_key(),
     }
 }
 

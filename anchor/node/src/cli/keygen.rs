@@ -5,7 +5,7 @@ use crate::keys::{KeySource, SecretSource, wrap};
 use crate::setup::{random_key, write_new};
 use anyhow::{Result, anyhow, bail};
 use piaogen_crypto::Zeroizing;
-use piaogen_crypto::sm2::SecretKey;
+use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,12 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     if let Some(path) = &arguments.public {
         write_new(path, public.to_spki_pem().as_bytes(), false)?;
     }
+    say(&public, note, output)
+}
+
+/// Says what a public key is called in configurations and trust roots, and by which id records name
+/// it.
+pub(super) fn say(public: &PublicKey, note: &str, output: Output) -> Result<()> {
     let (compressed, id) = (hex::encode(public.to_compressed()), hex::encode(public.key_id()));
     let json = serde_json::json!({ "public_key": compressed, "key_id": id });
     output.print(&json, || format!("public_key {compressed}\nkey_id     {id}{note}"))

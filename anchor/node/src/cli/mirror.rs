@@ -160,7 +160,10 @@ fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
     if let Some(height) = which.consistency {
         return wanted.write_consistency(&prover.consistency(height)?);
     }
-    let receipt = if let Some(path) = &which.renew {
+    let checkpoint = wanted.checkpoint()?;
+    let mut receipt = if let Some(path) = &which.attach {
+        read_receipt(path)??
+    } else if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt
@@ -168,6 +171,9 @@ fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
         let (shard, index) = place(wanted, &prover)?;
         prover.receipt(shard, index)?
     };
+    if let Some(checkpoint) = &checkpoint {
+        prover.cosign(&mut receipt, checkpoint)?;
+    }
     wanted.write(&receipt, output)
 }
 

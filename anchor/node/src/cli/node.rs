@@ -29,8 +29,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let node = Arc::new(Node::start(parts)?);
     let server = match config.address()? {
         Some(address) => {
-            let requests = config.limits.http_requests;
-            Some(serve::start(address, node.clone(), requests, config.snapshot_dir())?)
+            let offers =
+                serve::Offers { snapshot: config.snapshot_dir(), cosigned: config.cosigned_file() };
+            Some(serve::start(address, node.clone(), config.limits.http_requests, offers)?)
         }
         None => None,
     };

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
 use crate::site::Site;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
 use piaogen_storage::{Row, StoreReader};
@@ -32,9 +32,6 @@ pub(super) struct Arguments {
     /// Fields to show, comma-separated; `all` shows all, nothing hides all.
     #[arg(long, value_delimiter = ',')]
     show: Vec<String>,
-    /// Carry the cosignatures of this checkpoint; the receipt's newest header must be in its log.
-    #[arg(long, value_name = "FILE")]
-    cosigned: Option<PathBuf>,
 }
 
 /// A receipt or a consistency proof, and where it goes: of a data folder as of a mirror.
@@ -49,6 +46,10 @@ pub(super) struct Wanted {
     /// The seller, where the scheme numbers per seller.
     #[arg(long)]
     seller: Option<String>,
+    /// Carry the cosignatures of this checkpoint, in whose log the receipt's newest header must be.
+    /// Several files are joined: of several witnesses over one size.
+    #[arg(long, value_name = "FILE", conflicts_with = "consistency")]
+    cosigned: Vec<PathBuf>,
     /// Where it goes; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -69,6 +70,9 @@ pub(super) struct Which {
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
     pub(super) renew: Option<PathBuf>,
+    /// Leave this receipt as it is, but for the cosignatures of --cosigned.
+    #[arg(long, value_name = "RECEIPT", requires = "cosigned")]
+    pub(super) attach: Option<PathBuf>,
     /// Not a receipt: that the newest header extends the one of this height. Of `receipt`, the only
     /// one that a node is asked for with --from.
     #[arg(long, value_name = "HEIGHT")]
@@ -83,6 +87,23 @@ impl Wanted {
         Ok((number, record::subject(self.scheme.as_bytes(), seller, number.as_bytes())))
     }
 
+    /// The checkpoint with the cosignatures of all files that are named.
+    pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let mut joined: Option<Checkpoint> = None;
+        for path in &self.cosigned {
+            let note = read_text(path, CHECKPOINT_MAX as u64)?;
+            let note = Checkpoint::parse(&note).with_context(|| path.display().to_string())?;
+            match &mut joined {
+                None => joined = Some(note),
+                Some(first) => {
+                    let same = first.join(&note);
+                    ensure!(same, unlike(first, &note, path));
+                }
+            }
+        }
+        Ok(joined)
+    }
+
     /// Writes a receipt to where it goes.
     pub(super) fn write(&self, receipt: &Receipt, output: Output) -> Result<()> {
         write(receipt, self.out.as_deref(), self.compact, output)
@@ -93,6 +114,25 @@ impl Wanted {
         let bytes = if self.compact { proof.encode() } else { proof.to_json().into_bytes() };
         put(self.out.as_deref(), bytes)
     }
+}
+
+/// Why the note in a file is not joined with the ones before it.
+fn unlike(first: &Checkpoint, note: &Checkpoint, path: &Path) -> anyhow::Error {
+    let (path, size, other) = (path.display(), first.size, note.size);
+    if first.chain_id != note.chain_id {
+        return anyhow!("{path} is of chain {}, not of {}", note.chain_id, first.chain_id);
+    }
+    if size != other {
+        return anyhow!(
+            "{path} is over {other} headers, the one before it over {size}: `piaogen witness \
+             gather` finds a size that all signed"
+        );
+    }
+    No(format!(
+        "TWO HISTORIES: {path} has another root of the first {size} headers than the one before \
+         it; `piaogen witness gather` with both makes evidence of them, if witnesses signed both"
+    ))
+    .into()
 }
 
 /// An invoice, by number.
@@ -210,7 +250,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let proof = prover.consistency(height, newest)?.with_context(none)?;
         return wanted.write_consistency(&proof);
     }
-    let mut receipt = if let Some(path) = &which.renew {
+    let checkpoint = wanted.checkpoint()?;
+    let mut receipt = if let Some(path) = &which.attach {
+        read_receipt(path)??
+    } else if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt
@@ -219,10 +262,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let row = prover.row(shard, index)?.context("the record is not provable yet")?;
         prover.receipt(shard, &row, &shown(&arguments.show)?)?
     };
-    if let Some(path) = &arguments.cosigned {
-        let note = read_text(path, CHECKPOINT_MAX as u64)?;
-        let checkpoint = Checkpoint::parse(&note)?;
-        prover.cosigned(&mut receipt, &checkpoint).with_context(|| path.display().to_string())?;
+    if let Some(checkpoint) = &checkpoint {
+        prover.cosign(&mut receipt, checkpoint)?;
     }
     wanted.write(&receipt, output)
 }

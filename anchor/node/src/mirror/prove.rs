@@ -9,9 +9,10 @@
 use super::files::{Files, HEAD};
 use super::{headers, of_tiles};
 use crate::run::chain::Provable;
-use crate::run::receipts::index_of_offset;
+use crate::run::receipts::{carry, cosignable, index_of_offset};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
+use piaogen_verify::checkpoint::Checkpoint;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::{Entry, Outcome};
 use piaogen_verify::header::ShardEntry;
@@ -98,6 +99,12 @@ impl TileProver {
         Ok(())
     }
 
+    /// Puts the cosignatures of a checkpoint into a receipt whose newest header is in its log.
+    pub fn cosign(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
+        let height = cosignable(receipt, checkpoint, self.height() + 1)?;
+        carry(receipt, checkpoint, self.proof_in(Log::History, height, checkpoint.size)?)
+    }
+
     /// That the head extends the block of a height.
     pub fn consistency(&self, height: u64) -> Result<Consistency> {
         let newest = self.height();
@@ -121,17 +128,22 @@ impl TileProver {
         leaf: &Digest,
         root: &Digest,
     ) -> Result<Vec<Digest>> {
-        // Tiles are as wide as the head has them, also of an older size.
-        let all = match log {
-            Log::Shard(_) => size,
-            Log::History => size + 1,
-        };
-        let hashes = TileHashes { tiles: &self.files, log, size: all };
-        let proof = of_tiles(merkle::prove_inclusion(&hashes, index, size))?;
+        let proof = self.proof_in(log, index, size)?;
         ensure!(
             root_from_inclusion(leaf, index, size, &proof) == Some(*root),
             "the tiles of log {log} do not lead from {index} to the head: run piaogen mirror check"
         );
         Ok(proof)
+    }
+
+    /// The proof as the tiles have it, which may lead anywhere.
+    fn proof_in(&self, log: Log, index: u64, size: u64) -> Result<Vec<Digest>> {
+        // Tiles are as wide as the head has them, also of an older size.
+        let all = match log {
+            Log::Shard(_) => size,
+            Log::History => self.height() + 1,
+        };
+        let hashes = TileHashes { tiles: &self.files, log, size: all };
+        of_tiles(merkle::prove_inclusion(&hashes, index, size))
     }
 }

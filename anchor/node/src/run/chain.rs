@@ -30,6 +30,7 @@ use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
+use piaogen_verify::witness::SHARED_EVERY;
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
@@ -85,6 +86,9 @@ struct State {
     /// The last final header; its block may not be executed yet.
     last: Header,
     provable: Option<Provable>,
+    /// Of those before it, the last below each size that witnesses share: theirs are the receipts
+    /// that are cosigned.
+    passed: VecDeque<Provable>,
     /// The last final blocks, for peers that ask, and for the shards that they were proposed with.
     recent: VecDeque<(Digest, Vec<u8>)>,
     history: Log,
@@ -98,6 +102,20 @@ struct State {
     last_final: Instant,
     failure: Option<String>,
     stopping: bool,
+}
+
+impl State {
+    /// Takes the newest header that proves something.
+    fn prove(&mut self, newest: Provable) {
+        let turn = |provable: &Provable| provable.header.height / SHARED_EVERY;
+        if let Some(last) = self.provable.take().filter(|last| turn(last) < turn(&newest)) {
+            if self.passed.len() == PASSED {
+                self.passed.pop_front();
+            }
+            self.passed.push_back(last);
+        }
+        self.provable = Some(newest);
+    }
 }
 
 /// To whom the chain hands on what it gets.
@@ -128,6 +146,8 @@ pub struct Chain {
 
 /// How many final blocks are remembered.
 const RECENT: usize = 64;
+/// How many headers are remembered that may be cosigned: so long may gathering take.
+const PASSED: usize = 64;
 /// How long a check waits at a time for what is not here yet.
 const CHECK_WAIT: Duration = Duration::from_millis(50);
 /// What a proposed cut may have beyond twice this node's own limit of records: a batch.
@@ -199,6 +219,7 @@ impl Chain {
             tip: start.tip,
             last,
             provable: newest,
+            passed: VecDeque::new(),
             recent: VecDeque::new(),
             history: start.history,
             set: start.set,
@@ -229,7 +250,15 @@ impl Chain {
         lock(&self.state).provable.clone()
     }
 
-    /// The same, once it is above this height; waits at most so long.
+    /// The newest such header among the first `size`, as far as they are remembered.
+    pub fn provable_below(&self, size: u64) -> Option<Provable> {
+        let state = lock(&self.state);
+        let mut newest_first = state.provable.iter().chain(state.passed.iter().rev());
+        newest_first.find(|provable| provable.header.height < size).cloned()
+    }
+
+    /// The newest header that proves something, once it is above this height; waits at most so
+    /// long.
     pub fn provable_after(&self, height: u64, at_most: Duration) -> Option<Provable> {
         let above = |provable: &Option<Provable>| {
             provable.as_ref().is_some_and(|provable| provable.header.height > height)
@@ -344,7 +373,7 @@ impl Chain {
             let finalization = next.finalization;
             if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
                 let (shards, changes) = (state.tip.shards.clone().into(), state.changes.clone());
-                state.provable = Some(Provable { header, finalization, shards, changes });
+                state.prove(Provable { header, finalization, shards, changes });
             }
         }
         drop(state);
@@ -501,7 +530,7 @@ impl Chain {
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone().into();
             let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
-            state.provable = Some(Provable { header, finalization, shards, changes });
+            state.prove(Provable { header, finalization, shards, changes });
         }
         drop(state);
         self.changed.notify_all();

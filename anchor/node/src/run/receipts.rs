@@ -18,7 +18,7 @@ use piaogen_verify::entry::Entry;
 use piaogen_verify::fields::Tag;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::header::{Header, ShardEntry, shards_root};
-use piaogen_verify::merkle::{self, Hashes};
+use piaogen_verify::merkle::{self, Hashes, root_from_inclusion};
 use piaogen_verify::opening;
 use piaogen_verify::receipt::{OpenedField, Receipt};
 use piaogen_verify::record;
@@ -201,6 +201,43 @@ impl Provable {
     }
 }
 
+/// The newest header of a receipt.
+fn newest(receipt: &Receipt) -> &Header {
+    receipt.history.as_ref().map_or(&receipt.header, |(newer, _)| newer)
+}
+
+/// The height of the header of a receipt that must be in the log of a checkpoint, of whose headers
+/// so many are known here.
+pub fn cosignable(receipt: &Receipt, checkpoint: &Checkpoint, known: u64) -> Result<u64> {
+    let (height, size) = (newest(receipt).height, checkpoint.size);
+    ensure!(
+        height < size,
+        "the checkpoint is over {size} headers, and the receipt ends with block {height}: let the \
+         witnesses catch up, and then --attach their cosignatures to this receipt"
+    );
+    ensure!(size <= known, "the checkpoint is over {size} headers, here are {known}");
+    Ok(height)
+}
+
+/// Has a receipt carry the cosignatures of a checkpoint, by the proof that its newest header is in
+/// the checkpoint's log.
+pub fn carry(receipt: &mut Receipt, checkpoint: &Checkpoint, proof: Vec<Digest>) -> Result<()> {
+    let (header, size, root) = (newest(receipt), checkpoint.size, checkpoint.root);
+    ensure!(
+        root_from_inclusion(&header.leaf(), header.height, size, &proof) == Some(root),
+        "the checkpoint, the receipt and what is kept here are not of one history: `piaogen \
+         witness gather` says whether witnesses signed two"
+    );
+    let cosignatures = checkpoint.cosignatures();
+    ensure!(
+        (1..=WITNESSES_MAX as usize).contains(&cosignatures.len()),
+        "the checkpoint has {} cosignatures, a receipt carries 1 to {WITNESSES_MAX}",
+        cosignatures.len()
+    );
+    receipt.cosigned = Some(Cosigned { size, root, proof, cosignatures });
+    Ok(())
+}
+
 impl From<Head> for Provable {
     fn from(head: Head) -> Provable {
         let (header, shards) = (head.header, head.shards.into());
@@ -294,28 +331,11 @@ impl<R: Reads> Prover<'_, R> {
     }
 
     /// Puts the cosignatures of a checkpoint into a receipt whose newest header is in its log.
-    pub fn cosigned(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
-        let last = receipt.history.as_ref().map_or(&receipt.header, |(newer, _)| newer);
-        let (height, size) = (last.height, checkpoint.size);
-        ensure!(
-            height < size,
-            "the checkpoint is over {size} headers, and the receipt ends with block {height}: let \
-             the witness catch up"
-        );
-        let known = self.store.headers()?;
-        ensure!(size <= known, "the checkpoint is over {size} headers, here are {known}");
+    pub fn cosign(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
+        let height = cosignable(receipt, checkpoint, self.store.headers()?)?;
         let history = HistoryHashes(self.store);
-        let root = merkle::root(&history, size)?;
-        ensure!(root == checkpoint.root, "the checkpoint is of another history than this folder's");
-        let cosignatures = checkpoint.cosignatures();
-        ensure!(
-            (1..=WITNESSES_MAX as usize).contains(&cosignatures.len()),
-            "the checkpoint has {} cosignatures, a receipt carries 1 to {WITNESSES_MAX}",
-            cosignatures.len()
-        );
-        let proof = merkle::prove_inclusion(&history, height, size)?;
-        receipt.cosigned = Some(Cosigned { size, root, proof, cosignatures });
-        Ok(())
+        let proof = merkle::prove_inclusion(&history, height, checkpoint.size)?;
+        carry(receipt, checkpoint, proof)
     }
 
     /// The proof of the header at a height in the newest header's history.
