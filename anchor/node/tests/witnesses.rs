@@ -10,10 +10,14 @@ mod headers;
 mod web;
 
 use common::{Set, generator, send_all, send_registrations};
-use piaogen_node::sinks::cosigned_receipts;
+use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_node::sinks::{HttpReceipts, cosigned_receipts};
 use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::entry::Outcome;
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::receipt::Receipt;
+use piaogen_verify::record::subject_parts;
+use piaogen_verify::status::StatusReceipt;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -172,10 +176,9 @@ fn receipts_demand_two_of_three_witnesses_and_then_all() {
     let mut desk = Desk::new(root.path());
     let (node, mirror) = (format!("http://{}", set.members[0].http), desk.text("mirror"));
     let pull = ["mirror", "--from", &node, "--to", &mirror, "--every", "1", "--trust-root"];
-    let mut pull = [&pull[..], &[&desk.text("trust-root.json")]].concat();
-    pull.extend(["--log", "error"]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
-    let mirroring = Mirror(command.args(&pull).stdout(Stdio::null()).spawn().unwrap());
+    command.args(pull).args([&desk.text("trust-root.json"), "--log", "error"]);
+    let mirroring = Mirror(command.stdout(Stdio::null()).spawn().unwrap());
     // Two follow the node, the third the files of the mirror.
     let (site, _) = web::serve(&root.path().join("mirror"), Duration::ZERO);
     desk.start(0, &node);
@@ -190,17 +193,32 @@ fn receipts_demand_two_of_three_witnesses_and_then_all() {
     let receipt = set.receipt(0, 0, killed + 8);
     let height = receipt.header.height;
     std::fs::write(desk.text("plain.json"), receipt.to_json()).unwrap();
-    let two = desk.gathered("2", "two", height);
+    let mut receipts = HttpReceipts::new(&set.members[0].http);
+    let number = (0..100).find_map(|offset| {
+        let entry = Receipt::decode(&receipts.receipt(0, offset)?).unwrap().entry;
+        let number = subject_parts(&entry.subject)?.1.to_string();
+        (entry.outcome == Outcome::Accepted).then_some(number)
+    });
+    let number = number.unwrap();
+    let status = desk.text("status.json");
+    run(0, &["status", "--from", &node, "--number", &number, "--out", &status]);
+    let status = StatusReceipt::from_json(&std::fs::read_to_string(status).unwrap()).unwrap();
+    let two = desk.gathered("2", "two", height.max(status.receipt.header.height));
     assert_eq!(two.signatures.iter().filter(|line| line.name == NAMES[1]).count(), 0);
-    let attach = |desk: &Desk, note: &str, out: &str| {
-        let (receipt, note, out) = (desk.text("plain.json"), desk.text(note), desk.text(out));
-        let arguments = ["--attach", &receipt, "--cosigned", &note, "--out", &out];
+    let attach_to = |desk: &Desk, proof: &str, note: &str, out: &str| {
+        let (proof, note, out) = (desk.text(proof), desk.text(note), desk.text(out));
+        let arguments = ["--attach", &proof, "--cosigned", &note, "--out", &out];
         piaogen(&[&["mirror", "prove", &mirror], &arguments[..]].concat())
     };
+    let attach = |desk: &Desk, note: &str, out: &str| attach_to(desk, "plain.json", note, out);
     wait("the mirror has the headers that were signed", || {
         attach(&desk, "two", "cosigned.json").status.success().then_some(())
     });
     assert!(desk.verify("cosigned.json", "2").status.success());
+    // A status proof carries them in the receipt in it.
+    assert!(attach_to(&desk, "status.json", "two", "known.json").status.success());
+    assert!(desk.verify("known.json", "2").status.success());
+    assert_eq!(desk.verify("status.json", "2").status.code(), Some(1));
     for (receipt, quorum) in [("plain.json", "1"), ("cosigned.json", "3")] {
         let output = desk.verify(receipt, quorum);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
