@@ -396,7 +396,7 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
         let witness = reopen(&dir, &trust).unwrap();
         let error = witness.cosign("w.example", &*key, 200).unwrap_err();
         assert!(error.downcast_ref::<piaogen_node::run::Fatal>().is_some(), "{height}: {error}");
-        assert_eq!(shared(&dir, &chain, &watched), []);
+        assert!(shared(&dir, &chain, &watched).is_empty());
         assert_eq!(std::fs::read(dir.join("signed.json")).unwrap(), signed);
         assert_eq!(std::fs::read(dir.join(CHECKPOINT)).unwrap(), note);
     }

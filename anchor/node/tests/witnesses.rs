@@ -9,12 +9,17 @@ mod headers;
 #[path = "common/web.rs"]
 mod web;
 
-use common::{Set, generator, send_all, send_registrations};
-use piaogen_node::sinks::cosigned_receipts;
+use common::{Chain, Set, generator, send_all, send_registrations};
+use piaogen_loadgen::outcomes::ReceiptSource;
+use piaogen_node::sinks::{HttpReceipts, cosigned_receipts};
 use piaogen_verify::checkpoint::Checkpoint;
+use piaogen_verify::entry::Outcome;
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::receipt::Receipt;
+use piaogen_verify::record::subject_parts;
+use piaogen_verify::status::StatusReceipt;
 use piaogen_verify::trust_root::TrustRoot;
+use piaogen_verify::witness::SHARED_EVERY;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -122,6 +127,14 @@ impl Desk {
         })
     }
 
+    /// Has a mirror attach a note to a proof.
+    fn attach(&self, proof: &str, note: &str, out: &str) -> Output {
+        let mirror = self.text("mirror");
+        let (proof, note, out) = (self.text(proof), self.text(note), self.text(out));
+        let arguments = ["--attach", &proof, "--cosigned", &note, "--out", &out];
+        piaogen(&[&["mirror", "prove", &mirror], &arguments[..]].concat())
+    }
+
     fn verify(&self, receipt: &str, quorum: &str) -> Output {
         let (receipt, trust) = (self.text(receipt), self.text("watched.json"));
         piaogen(&["verify", &receipt, "--trust-root", &trust, "--witness-quorum", quorum])
@@ -159,48 +172,111 @@ impl Drop for Mirror {
     }
 }
 
+/// A lone validator that has executed invoices, and a mirror that follows it.
+fn begin(root: &Path) -> (Set, Mirror) {
+    let mut set = Set::create(root, 1, 2, FREQUENT);
+    let chain = set.chain(0);
+    let source = generator(&chain, 20);
+    // A block knows the participants of the one before it.
+    let registrations = source.registrations(&chain.keys.authority);
+    send_registrations(&chain, &registrations);
+    set.start(0);
+    let executed = |set: &Set| set.series(0, "piaogen_executed_records_total").unwrap_or(0);
+    let (known, all) = (registrations.len() as u64, registrations.len() as u64 + 200);
+    set.wait("the participants are registered", |set| executed(set) >= known);
+    send_all(&chain, &source, 200);
+    set.wait("all is executed", |set| executed(set) >= all);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
+    command.args(["mirror", "--every", "1", "--log", "error"]);
+    command.args(["--from", &format!("http://{}", set.members[0].http)]);
+    command.arg("--to").arg(root.join("mirror"));
+    command.arg("--trust-root").arg(root.join("trust-root.json"));
+    let mirror = Mirror(command.stdout(Stdio::null()).spawn().unwrap());
+    (set, mirror)
+}
+
+/// Writes the proof of a status that a node gives; its height.
+fn write_status(set: &Set, path: &str) -> u64 {
+    let http = &set.members[0].http;
+    let mut receipts = HttpReceipts::new(http);
+    let number = (0..100).find_map(|offset| {
+        let entry = Receipt::decode(&receipts.receipt(0, offset)?).unwrap().entry;
+        let number = subject_parts(&entry.subject)?.1.to_string();
+        (entry.outcome == Outcome::Accepted).then_some(number)
+    });
+    let (node, number) = (format!("http://{http}"), number.unwrap());
+    run(0, &["status", "--from", &node, "--number", &number, "--out", path]);
+    let status = StatusReceipt::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
+    status.receipt.header.height
+}
+
+/// A node hands receipts out with what was gathered, and finds each new file by itself.
+fn check_node(desk: &Desk, http: &str, trust: &TrustRoot) {
+    let mut before = 0;
+    for _ in 0..2 {
+        let (size, receipts) = wait("the node hands out what was gathered", || {
+            let size = desk.gathered("3", "cosigned", before).size;
+            let receipts = cosigned_receipts(http, 1, 10).unwrap();
+            let receipts = receipts.iter().map(|bytes| Receipt::decode(bytes).unwrap());
+            let receipts: Vec<Receipt> = receipts.collect();
+            (receipts.len() == 10).then_some((size, receipts))
+        });
+        for receipt in receipts {
+            assert_eq!(receipt.verify(trust).unwrap().witnesses, 3);
+            assert_eq!(receipt.cosigned.unwrap().size, size);
+        }
+        before = size;
+    }
+    let url = format!("http://{http}/v1/receipts/1/0");
+    let plain = ureq::get(&url).call().unwrap().body_mut().read_to_vec().unwrap();
+    assert_eq!(Receipt::decode(&plain[4..]).unwrap().cosigned, None, "only where it is asked for");
+}
+
+/// A folder at rest attaches cosignatures, from one file of each witness.
+fn attach_at_rest(desk: &Desk, chain: &Chain, size: u64) -> Receipt {
+    let note = |index: usize| match size % SHARED_EVERY {
+        0 => format!("{}/checkpoints/{size}", desk.folder(index)),
+        _ => format!("{}/checkpoint", desk.folder(index)),
+    };
+    let (plain, notes) = (desk.text("plain.json"), [note(0), note(1), note(2)]);
+    let mut arguments = vec!["receipt", "--attach", &plain];
+    arguments.extend(notes.iter().flat_map(|note| ["--cosigned", note]));
+    let output = chain.piaogen(&arguments);
+    assert!(output.status.success(), "{}", said(&output));
+    Receipt::from_json(&String::from_utf8(output.stdout).unwrap()).unwrap()
+}
+
 #[test]
 fn receipts_demand_two_of_three_witnesses_and_then_all() {
     let root = tempfile::tempdir().unwrap();
-    let mut set = Set::create(root.path(), 1, 2, FREQUENT);
-    let chain = set.chain(0);
-    let source = generator(&chain, 20);
-    send_registrations(&chain, &source.registrations(&chain.keys.authority));
-    send_all(&chain, &source, 200);
-    set.start(0);
-    set.grow(&[0], 3);
+    let (mut set, mirror) = begin(root.path());
     let mut desk = Desk::new(root.path());
-    let (node, mirror) = (format!("http://{}", set.members[0].http), desk.text("mirror"));
-    let pull = ["mirror", "--from", &node, "--to", &mirror, "--every", "1", "--trust-root"];
-    let mut pull = [&pull[..], &[&desk.text("trust-root.json")]].concat();
-    pull.extend(["--log", "error"]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
-    let mirroring = Mirror(command.args(&pull).stdout(Stdio::null()).spawn().unwrap());
+    let node = format!("http://{}", set.members[0].http);
     // Two follow the node, the third the files of the mirror.
     let (site, _) = web::serve(&root.path().join("mirror"), Duration::ZERO);
     desk.start(0, &node);
     desk.start(1, &node);
     desk.start(2, &site);
-    let all = desk.gathered("3", "three", 0);
+    let early = desk.gathered("3", "three", 0);
     desk.kill(1);
     let killed = std::fs::read_to_string(desk.text("w1/checkpoint")).unwrap();
     let killed = Checkpoint::parse(&killed).unwrap().size;
-    assert!(all.size <= killed);
+    assert!(early.size <= killed);
     // A receipt of now, which the one that was killed has not seen.
     let receipt = set.receipt(0, 0, killed + 8);
     let height = receipt.header.height;
     std::fs::write(desk.text("plain.json"), receipt.to_json()).unwrap();
-    let two = desk.gathered("2", "two", height);
+    let status = write_status(&set, &desk.text("status.json"));
+    let two = desk.gathered("2", "two", height.max(status));
     assert_eq!(two.signatures.iter().filter(|line| line.name == NAMES[1]).count(), 0);
-    let attach = |desk: &Desk, note: &str, out: &str| {
-        let (receipt, note, out) = (desk.text("plain.json"), desk.text(note), desk.text(out));
-        let arguments = ["--attach", &receipt, "--cosigned", &note, "--out", &out];
-        piaogen(&[&["mirror", "prove", &mirror], &arguments[..]].concat())
-    };
     wait("the mirror has the headers that were signed", || {
-        attach(&desk, "two", "cosigned.json").status.success().then_some(())
+        desk.attach("plain.json", "two", "cosigned.json").status.success().then_some(())
     });
     assert!(desk.verify("cosigned.json", "2").status.success());
+    // A status proof carries them in the receipt in it.
+    assert!(desk.attach("status.json", "two", "known.json").status.success());
+    assert!(desk.verify("known.json", "2").status.success());
+    assert_eq!(desk.verify("status.json", "2").status.code(), Some(1));
     for (receipt, quorum) in [("plain.json", "1"), ("cosigned.json", "3")] {
         let output = desk.verify(receipt, quorum);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -209,51 +285,21 @@ fn receipts_demand_two_of_three_witnesses_and_then_all() {
     // All three have signed older headers only.
     let third = desk.gathered("3", "three", 0);
     assert!(third.size <= killed && third.signatures.len() == 3);
-    let output = attach(&desk, "three", "never.json");
+    let output = desk.attach("plain.json", "three", "never.json");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("let the witnesses catch up"), "{}", said(&output));
     desk.start(1, &node);
     desk.gathered("3", "three", height);
     wait("the mirror has them", || {
-        attach(&desk, "three", "all.json").status.success().then_some(())
+        desk.attach("plain.json", "three", "all.json").status.success().then_some(())
     });
     assert!(desk.verify("all.json", "3").status.success());
-    // The node hands receipts out with what was gathered, and finds each new file by itself.
     let trust = TrustRoot { witness_quorum: 3, ..desk.trust() };
-    let mut before = 0;
-    for _ in 0..2 {
-        let (size, receipts) = wait("the node hands out what was gathered", || {
-            let size = desk.gathered("3", "cosigned", before).size;
-            let receipts = cosigned_receipts(&set.members[0].http, 1, 10).unwrap();
-            let receipts = receipts.iter().map(|bytes| Receipt::decode(bytes).unwrap());
-            let receipts: Vec<Receipt> = receipts.collect();
-            (receipts.len() == 10).then_some((size, receipts))
-        });
-        for receipt in receipts {
-            assert_eq!(receipt.verify(&trust).unwrap().witnesses, 3);
-            assert_eq!(receipt.cosigned.unwrap().size, size);
-        }
-        before = size;
-    }
-    let url = format!("http://{}/v1/receipts/1/0", set.members[0].http);
-    let plain = ureq::get(&url).call().unwrap().body_mut().read_to_vec().unwrap();
-    assert_eq!(Receipt::decode(&plain[4..]).unwrap().cosigned, None, "only where it is asked for");
-    drop(mirroring);
+    check_node(&desk, &set.members[0].http, &trust);
+    drop(mirror);
     assert_eq!(set.end(0), Some(0), "{}", set.log(0));
-    // So does the folder, once it is at rest, from one file of each witness too.
     let size = desk.gathered("3", "three", height).size;
-    let note = |index: usize| match size % 8 {
-        0 => format!("{}/checkpoints/{size}", desk.folder(index)),
-        _ => format!("{}/checkpoint", desk.folder(index)),
-    };
-    let notes = [note(0), note(1), note(2)];
-    let mut arguments = vec!["receipt", "--attach"];
-    let plain = desk.text("plain.json");
-    arguments.push(&plain);
-    arguments.extend(notes.iter().flat_map(|note| ["--cosigned", note]));
-    let output = chain.piaogen(&arguments);
-    assert!(output.status.success(), "{}", said(&output));
-    let attached = Receipt::from_json(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    let attached = attach_at_rest(&desk, &set.chain(0), size);
     assert_eq!(attached.verify(&trust).unwrap().witnesses, 3);
     assert_eq!(Receipt { cosigned: None, ..attached }, receipt);
 }

@@ -160,10 +160,11 @@ fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
     if let Some(height) = which.consistency {
         return wanted.write_consistency(&prover.consistency(height)?);
     }
+    if let Some(path) = &which.attach {
+        return wanted.attach(path, |receipt, note| prover.cosign(receipt, note), output);
+    }
     let checkpoint = wanted.checkpoint()?;
-    let mut receipt = if let Some(path) = &which.attach {
-        read_receipt(path)??
-    } else if let Some(path) = &which.renew {
+    let mut receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt

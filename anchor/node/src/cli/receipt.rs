@@ -1,6 +1,6 @@
 //! `piaogen receipt`: makes receipts from a data folder, renews and converts them.
 
-use super::verify::read_receipt;
+use super::verify::{Proof, read_receipt};
 use super::{DOCUMENT_MAX, No, Origin, Output, read_text};
 use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
@@ -70,8 +70,8 @@ pub(super) struct Which {
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
     pub(super) renew: Option<PathBuf>,
-    /// Leave this receipt as it is, but for the cosignatures of --cosigned.
-    #[arg(long, value_name = "RECEIPT", requires = "cosigned")]
+    /// Leave this receipt, status proof or history as it is, but for the cosignatures of --cosigned.
+    #[arg(long, value_name = "PROOF", requires = "cosigned")]
     pub(super) attach: Option<PathBuf>,
     /// Not a receipt: that the newest header extends the one of this height. Of `receipt`, the only
     /// one that a node is asked for with --from.
@@ -102,6 +102,23 @@ impl Wanted {
             }
         }
         Ok(joined)
+    }
+
+    /// Has the proof in a file carry the cosignatures, which `cosign` puts into the receipt in it.
+    pub(super) fn attach(
+        &self,
+        path: &Path,
+        cosign: impl FnOnce(&mut Receipt, &Checkpoint) -> Result<()>,
+        output: Output,
+    ) -> Result<()> {
+        let checkpoint = self.checkpoint()?.context("--attach wants --cosigned")?;
+        let mut proof = Proof::read(path)?;
+        cosign(proof.receipt_mut(), &checkpoint)?;
+        put(self.out.as_deref(), proof.to_bytes(self.compact))?;
+        let Some(out) = &self.out else { return Ok(()) };
+        let (size, count) = (checkpoint.size, checkpoint.cosignatures().len());
+        let json = serde_json::json!({ "proof": out, "cosigned": size, "cosignatures": count });
+        output.print(&json, || format!("{}: {count} cosignatures", out.display()))
     }
 
     /// Writes a receipt to where it goes.
@@ -250,10 +267,11 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         let proof = prover.consistency(height, newest)?.with_context(none)?;
         return wanted.write_consistency(&proof);
     }
+    if let Some(path) = &which.attach {
+        return wanted.attach(path, |receipt, note| prover.cosign(receipt, note), output);
+    }
     let checkpoint = wanted.checkpoint()?;
-    let mut receipt = if let Some(path) = &which.attach {
-        read_receipt(path)??
-    } else if let Some(path) = &which.renew {
+    let mut receipt = if let Some(path) = &which.renew {
         let mut receipt = read_receipt(path)??;
         prover.renew(&mut receipt)?;
         receipt

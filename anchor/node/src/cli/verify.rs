@@ -114,25 +114,72 @@ fn receipt_of(bytes: &[u8]) -> Result<Receipt, Refusal> {
     in_either_form(bytes, Receipt::decode, Receipt::from_json)
 }
 
+/// A proof that is of one invoice, and has a receipt in it.
+pub(super) enum Proof {
+    Receipt(Box<Receipt>),
+    Status(Box<StatusReceipt>),
+    History(Box<History>),
+}
+
+impl Proof {
+    /// Reads the proof in these bytes, which say to be of this kind; none where that is of no
+    /// invoice.
+    fn of(kind: Kind, bytes: &[u8]) -> Result<Option<Proof>, Refusal> {
+        let status = || in_either_form(bytes, StatusReceipt::decode, StatusReceipt::from_json);
+        let history = || in_either_form(bytes, History::decode, History::from_json);
+        Ok(match kind {
+            Kind::Receipt => Some(Proof::Receipt(Box::new(receipt_of(bytes)?))),
+            Kind::Status => Some(Proof::Status(Box::new(status()?))),
+            Kind::History => Some(Proof::History(Box::new(history()?))),
+            Kind::Consistency => None,
+        })
+    }
+
+    /// Reads one in either form.
+    pub(super) fn read(path: &Path) -> Result<Proof> {
+        let bytes = read_file(path, PROOF_MAX)?;
+        let proof = Proof::of(Kind::of(&bytes)?, &bytes)?;
+        proof.with_context(|| format!("{} is of no invoice", path.display()))
+    }
+
+    /// The receipt in it.
+    pub(super) fn receipt_mut(&mut self) -> &mut Receipt {
+        match self {
+            Proof::Receipt(receipt) => receipt,
+            Proof::Status(proof) => &mut proof.receipt,
+            Proof::History(history) => &mut history.status.receipt,
+        }
+    }
+
+    /// The compact form, or JSON.
+    pub(super) fn to_bytes(&self, compact: bool) -> Vec<u8> {
+        match (self, compact) {
+            (Proof::Receipt(receipt), true) => receipt.encode(),
+            (Proof::Receipt(receipt), false) => receipt.to_json().into_bytes(),
+            (Proof::Status(proof), true) => proof.encode(),
+            (Proof::Status(proof), false) => proof.to_json().into_bytes(),
+            (Proof::History(history), true) => history.encode(),
+            (Proof::History(history), false) => history.to_json().into_bytes(),
+        }
+    }
+}
+
 /// Checks the proof in these bytes, whatever kind it is.
 fn verify(bytes: &[u8], trust: &TrustRoot) -> Result<Proved, Refusal> {
-    Ok(match Kind::of(bytes)? {
-        Kind::Receipt => {
-            let receipt = receipt_of(bytes)?;
+    Ok(match Proof::of(Kind::of(bytes)?, bytes)? {
+        Some(Proof::Receipt(receipt)) => {
             let verified = receipt.verify(trust)?;
-            Proved::Receipt(Box::new(receipt), verified)
+            Proved::Receipt(receipt, verified)
         }
-        Kind::Status => {
-            let proof = in_either_form(bytes, StatusReceipt::decode, StatusReceipt::from_json)?;
+        Some(Proof::Status(proof)) => {
             let verified = proof.verify(trust)?;
-            Proved::Status(Box::new(proof), verified, None)
+            Proved::Status(proof, verified, None)
         }
-        Kind::History => {
-            let history = in_either_form(bytes, History::decode, History::from_json)?;
+        Some(Proof::History(history)) => {
             let verified = history.verify(trust)?;
             Proved::Status(Box::new(history.status), verified, Some(history.records.len()))
         }
-        Kind::Consistency => {
+        None => {
             let proof = in_either_form(bytes, Consistency::decode, Consistency::from_json)?;
             proof.verify(trust)?;
             Proved::Consistency(Box::new(proof))
