@@ -115,11 +115,11 @@ mod tests {
             let evidence = epochs.caught(epoch).led_by(&epochs.changes);
             let read = Evidence::decode(&evidence.encode()).unwrap();
             assert_eq!(Evidence::from_json(&evidence.to_json()).as_ref(), Ok(&read));
-            let liar = Signer::Validator(key(epoch).public_key().to_compressed());
+            let liar = [Signer::Validator(key(epoch).public_key().to_compressed())];
             for root in 0..=epoch {
                 let proof = EpochProof { changes: epochs.changes[..root as usize].to_vec() };
                 let trust = proof.advance(&epochs.trust()).unwrap();
-                assert_eq!(read.verify(&trust).unwrap().liars, [liar.clone()]);
+                assert_eq!(read.verify(&trust).unwrap().liars, liar);
                 let bare = epochs.caught(epoch).verify(&trust).map_err(|refusal| refusal.step);
                 let expected = if root == epoch { Ok(()) } else { Err(Step::Validators) };
                 assert_eq!(bare.map(|_| ()), expected, "{epoch} from {root}");
