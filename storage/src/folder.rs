@@ -310,7 +310,9 @@ mod tests {
     fn a_restore_takes_a_new_folder_or_one_that_was_cut_short_and_leaves_the_rest_alone() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        ["order", "evidence"].map(|name| std::fs::create_dir(at(name)).unwrap());
+        for name in ["order", "evidence"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
         drop(claim_restore(dir.path()).unwrap());
         std::fs::create_dir(at("blocks")).unwrap();
         std::fs::create_dir(at("shard-0001")).unwrap();

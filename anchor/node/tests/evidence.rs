@@ -76,6 +76,28 @@ fn files(chain: &Chain) -> Vec<PathBuf> {
     files
 }
 
+/// Keeps node 2 from writing evidence: what is no folder takes no file.
+fn obstruct(set: &Set) {
+    std::fs::write(set.chain(2).config().dir.join("evidence"), "in the way").unwrap();
+}
+
+/// Node 1 is killed when it has just caught the liar, and catches it again if it must; the disk of
+/// node 2 does not take the file, which holds up nothing, until it does.
+fn caught_in_trouble(set: &mut Set) {
+    set.wait("the liar is caught", |set| set.log(1).contains("voted twice in one view"));
+    set.kill(1);
+    set.start(1);
+    set.wait("a disk is in trouble", |set| set.log(2).contains("NOT kept"));
+    assert!(set.series(2, "piaogen_evidence_unsaved") >= Some(1));
+    set.grow(&HONEST, 3);
+    let in_the_way = set.chain(2).config().dir.join("evidence");
+    assert!(in_the_way.is_file(), "nothing was written");
+    std::fs::remove_file(in_the_way).unwrap();
+    set.wait("its disk is good again", |set| {
+        set.series(2, "piaogen_evidence_unsaved") == Some(0) && !files(&set.chain(2)).is_empty()
+    });
+}
+
 /// Waits until the set has changed so often.
 fn changed(set: &Set, times: usize) {
     let registry = set.keys.genesis.file.partitions;
@@ -152,6 +174,7 @@ fn who_joined_later_and_votes_twice_is_named_to_everybody_for_good() {
     send_registrations(&chain, &records);
     HONEST.into_iter().for_each(|index| set.start(index));
     changed(&set, 1);
+    obstruct(&set);
     let (done, config) = (AtomicBool::new(false), disguise(&set, root.path().join("liar")));
     let secret = set.members[LIAR].secret.clone().unwrap();
     let lies = std::thread::scope(|scope| {
@@ -159,8 +182,9 @@ fn who_joined_later_and_votes_twice_is_named_to_everybody_for_good() {
         // It ends, too, where what is waited for does not come.
         let over = move || told.load(Ordering::SeqCst) || begun.elapsed() > LONGEST;
         let liar = scope.spawn(move || vote_twice(config, secret, over).unwrap());
+        caught_in_trouble(&mut set);
         set.wait("all have evidence", |set| {
-            HONEST.iter().all(|node| !files(&set.chain(*node)).is_empty()) || liar.is_finished()
+            HONEST.iter().all(|node| !files(&set.chain(*node)).is_empty())
         });
         done.store(true, Ordering::SeqCst);
         liar.join().unwrap()

@@ -22,9 +22,11 @@ impl Evidence {
 mod tests {
     use super::*;
     use crate::certificate::Certificate;
-    use crate::epoch::{CHANGES_MAX, EpochProof};
+    use crate::epoch::{CHANGES_MAX, EpochProof, headers};
     use crate::evidence::{Said, Signer, Vote};
+    use crate::follow::{Follower, Link};
     use crate::header::{Header, ValidatorSet};
+    use crate::merkle;
     use crate::refusal::Step;
     use crate::trust_root::TrustRoot;
     use alloc::vec::Vec;
@@ -47,28 +49,40 @@ mod tests {
     impl Epochs {
         fn new(count: u64) -> Epochs {
             let genesis = Header::genesis([7; 32], 0, 1, &set(0));
-            let change = |epoch: u64| {
-                let header = Header {
-                    height: 1 + epoch,
-                    epoch,
-                    validators: set(epoch).digest(),
-                    next_validators: set(epoch + 1).digest(),
-                    ..genesis
-                };
-                let mut certificate = Certificate {
-                    epoch,
-                    view: 2,
-                    parent: 1,
-                    payload: header.digest(),
-                    validators: 1,
-                    signers: alloc::vec![0],
-                    signatures: Vec::new(),
-                };
-                let signature = key(epoch).sign(&certificate.signed(&header.chain));
-                certificate.signatures.push(signature);
-                Change { header, certificate: certificate.encode(), next: set(epoch + 1) }
+            let mut epochs = Epochs { genesis, changes: Vec::new() };
+            while epochs.changes.len() < count as usize {
+                epochs.changes.push(epochs.next(1));
+            }
+            epochs
+        }
+
+        /// A block that ends the next epoch, so many milliseconds after the one before.
+        fn next(&self, after_ms: i64) -> Change {
+            let headers = || core::iter::once(&self.genesis).chain(headers(&self.changes));
+            let leaves: Vec<_> = headers().map(Header::leaf).collect();
+            let (epoch, last) = (self.changes.len() as u64, headers().last().unwrap());
+            let header = Header {
+                height: 1 + epoch,
+                epoch,
+                time_ms: last.time_ms + after_ms,
+                parent: last.digest(),
+                history_root: merkle::root_of_leaves(&leaves),
+                validators: set(epoch).digest(),
+                next_validators: set(epoch + 1).digest(),
+                ..self.genesis
             };
-            Epochs { genesis, changes: (0..count).map(change).collect() }
+            let mut certificate = Certificate {
+                epoch,
+                view: 2,
+                parent: 1,
+                payload: header.digest(),
+                validators: 1,
+                signers: alloc::vec![0],
+                signatures: Vec::new(),
+            };
+            let signature = key(epoch).sign(&certificate.signed(&header.chain));
+            certificate.signatures.push(signature);
+            Change { header, certificate: certificate.encode(), next: set(epoch + 1) }
         }
 
         fn trust(&self) -> TrustRoot {
@@ -101,11 +115,11 @@ mod tests {
             let evidence = epochs.caught(epoch).led_by(&epochs.changes);
             let read = Evidence::decode(&evidence.encode()).unwrap();
             assert_eq!(Evidence::from_json(&evidence.to_json()).as_ref(), Ok(&read));
-            let liar = Signer::Validator(key(epoch).public_key().to_compressed());
+            let liar = [Signer::Validator(key(epoch).public_key().to_compressed())];
             for root in 0..=epoch {
                 let proof = EpochProof { changes: epochs.changes[..root as usize].to_vec() };
                 let trust = proof.advance(&epochs.trust()).unwrap();
-                assert_eq!(read.verify(&trust).unwrap().liars, [liar.clone()]);
+                assert_eq!(read.verify(&trust).unwrap().liars, liar);
                 let bare = epochs.caught(epoch).verify(&trust).map_err(|refusal| refusal.step);
                 let expected = if root == epoch { Ok(()) } else { Err(Step::Validators) };
                 assert_eq!(bare.map(|_| ()), expected, "{epoch} from {root}");
@@ -129,5 +143,33 @@ mod tests {
             }
             assert_eq!(read.verify(&trust).is_ok(), proved, "led to epoch {led}");
         }
+    }
+
+    /// Who follows headers says where the changes beside one begin, so that its evidence is read by who
+    /// has come that far.
+    #[test]
+    fn who_followed_more_changes_than_a_proof_has_makes_evidence_that_is_read() {
+        let epochs = Epochs::new(CHANGES_MAX + 6);
+        let link = |change: Change| Link {
+            header: change.header,
+            certificate: change.certificate,
+            next: Some(change.next),
+        };
+        let mut follower = Follower::new(&epochs.trust()).unwrap();
+        let first = Link { header: epochs.genesis, certificate: Vec::new(), next: None };
+        follower.take(&first).unwrap();
+        assert_eq!(follower.leads_from(&epochs.trust()), Ok(epochs.trust()));
+        epochs.changes.iter().for_each(|change| follower.take(&link(change.clone())).unwrap());
+        let trust = follower.leads_from(&epochs.trust()).unwrap();
+        assert_eq!((trust.epoch, &trust.validators), (6, &set(6)));
+        let side = |after_ms: i64| {
+            let (mut follower, link) = (follower.clone(), link(epochs.next(after_ms)));
+            follower.take(&link).unwrap();
+            follower.certified(&link)
+        };
+        let evidence = Evidence::Fork { first: side(1), second: side(2) };
+        let read = Evidence::decode(&evidence.encode()).unwrap();
+        assert_eq!(read.verify(&trust).unwrap().liars_min, 1);
+        assert_eq!(read.verify(&epochs.trust()).unwrap_err().step, Step::Validators);
     }
 }

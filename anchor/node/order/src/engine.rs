@@ -151,7 +151,10 @@ pub(crate) fn start(
 }
 
 /// The scheme of this validator, and where the others are.
-pub(crate) fn checked(config: &OrderConfig, own: &Own) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
+pub(crate) fn checked(
+    config: &OrderConfig,
+    own: &Own,
+) -> Result<(Scheme, Vec<(Key, Address)>), Refused> {
     let length = config.namespace.len();
     if length == 0 || length > NAMESPACE_BYTES_MAX {
         return Err(Refused::Namespace { length, limit: NAMESPACE_BYTES_MAX });

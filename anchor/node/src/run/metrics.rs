@@ -90,7 +90,10 @@ impl SetSeries {
         Ok(SetSeries {
             disagreements: registered(r, disagreements)?,
             evidence: registered(r, evidence)?,
-            evidence_files: gauge("piaogen_evidence_files", "Files of evidence in the data folder")?,
+            evidence_files: gauge(
+                "piaogen_evidence_files",
+                "Files of evidence in the data folder",
+            )?,
             evidence_unsaved: gauge(
                 "piaogen_evidence_unsaved",
                 "Evidence that was caught and is not on disk yet",
