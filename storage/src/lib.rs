@@ -10,6 +10,7 @@
 //! | `store.rs`, `store/flush.rs` | the store: apply, flush, recover |
 //! | `shard.rs` | one shard of it; `levels.rs`, `tiles.rs`, `undo.rs`, `tail.rs` are its files |
 //! | `status.rs` | look-ups in the status tree; `past.rs` has what it was a few blocks ago |
+//! | `hot.rs` | hashes of record logs that stay in memory |
 //! | `index.rs` | RocksDB |
 //! | `waits.rs` | deadlines whose parties are to be told |
 //! | `blocks.rs` | blocks, certificates, proposed bodies |
@@ -31,6 +32,7 @@ mod error;
 mod files;
 mod folder;
 mod frame;
+mod hot;
 mod index;
 mod levels;
 mod overlay;

@@ -13,6 +13,7 @@ use crate::effects::{
 };
 use crate::error::{Result, StoreError};
 use crate::files::{Files, Place};
+use crate::hot::{Hot, is_hot};
 use crate::index::{Documents, Index};
 use crate::levels::{self, Found, LevelWrite, Levels, LogOf};
 use crate::overlay::{Map, Overlay};
@@ -52,6 +53,7 @@ struct Inner {
 pub(crate) struct Shard {
     number: u32,
     inner: RwLock<Inner>,
+    hot: Mutex<Hot>,
     tail: Mutex<Tail>,
     last_frame: Mutex<Option<Arc<RowChunk>>>,
 }
@@ -105,7 +107,8 @@ impl Shard {
         };
         let tail = Tail::open(number, state.log_size, chunk_bytes, files, cut)?;
         let (inner, tail) = (RwLock::new(inner), Mutex::new(tail));
-        Ok(Self { number, inner, tail, last_frame: Mutex::new(None) })
+        let (hot, last_frame) = Default::default();
+        Ok(Self { number, inner, hot, tail, last_frame })
     }
 
     /// Whether effects fit; changes nothing.
@@ -232,8 +235,19 @@ impl Shard {
     }
 
     pub(crate) fn log_hash(&self, level: u8, index: u64, files: &Files) -> Result<Option<Digest>> {
-        let found = read(&self.inner)?.levels.find(level, index);
-        resolve(found, index, files)
+        let (found, size) = {
+            let inner = read(&self.inner)?;
+            (inner.levels.find(level, index), inner.state.log_size)
+        };
+        let hot = matches!(found, Found::InFile(_)) && is_hot(level, index, size);
+        if hot && let Some(hash) = lock(&self.hot)?.get(level, index) {
+            return Ok(Some(hash));
+        }
+        let hash = resolve(found, index, files)?;
+        if let Some(hash) = hash.filter(|_| hot) {
+            lock(&self.hot)?.put(level, index, hash);
+        }
+        Ok(hash)
     }
 
     pub(crate) fn log_hashes(
@@ -431,7 +445,7 @@ impl Inner {
 
     fn nodes(&self, shard: u32, places: &[(u8, u64)], files: &Files) -> Result<Vec<Digest>> {
         let changed = |level: u8, index: u64| self.status.get(&(level, index));
-        status::nodes(places, changed, &mut *lock(&self.upper)?, files, shard)
+        status::nodes(places, changed, &self.upper, files, shard)
     }
 }
 

@@ -9,10 +9,12 @@
 //! - A hash is zero if and only if nothing below it was ever touched.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use crate::effects::{Digest, STATUS_DEPTH};
 use crate::error::Result;
 use crate::files::Files;
+use crate::shard::lock;
 use crate::tiles::{self, HEIGHT, Spot};
 use crate::undo::node_on_disk;
 
@@ -58,10 +60,11 @@ impl Upper {
 pub(crate) fn nodes<'a>(
     places: &[(u8, u64)],
     changed: impl Fn(u8, u64) -> Option<&'a Digest>,
-    upper: &mut Upper,
+    upper: &Mutex<Upper>,
     files: &Files,
     shard: u32,
 ) -> Result<Vec<Digest>> {
+    let mut upper = lock(upper)?;
     let mut out = vec![ZERO; places.len()];
     let mut in_files: Vec<(Spot, usize)> = Vec::new();
     // The last subtree that was asked about, and whether anything below it was touched.
@@ -82,6 +85,8 @@ pub(crate) fn nodes<'a>(
             }
         }
     }
+    // Others go on while the files are read.
+    drop(upper);
     tiles::read(files, shard, in_files, &mut out)?;
     Ok(out)
 }
@@ -110,11 +115,11 @@ mod tests {
         let files = Files::new(dir.path(), true, 64);
         // What stands there can only be found by reading.
         tiles::write(&files, 0, vec![(Spot::of(0, 0), [5; 32])]).unwrap();
-        let mut upper = Upper::default();
-        let read = |upper: &mut Upper| nodes(&[(0, 0)], |_, _| None, upper, &files, 0).unwrap()[0];
-        assert_eq!(read(&mut upper), ZERO);
-        upper.set(&[(UPPER, 0, [6; 32]), (UPPER - 1, 0, [7; 32])]);
-        assert_eq!(read(&mut upper), [5; 32]);
+        let upper = Mutex::<Upper>::default();
+        let read = || nodes(&[(0, 0)], |_, _| None, &upper, &files, 0).unwrap()[0];
+        assert_eq!(read(), ZERO);
+        upper.lock().unwrap().set(&[(UPPER, 0, [6; 32]), (UPPER - 1, 0, [7; 32])]);
+        assert_eq!(read(), [5; 32]);
     }
 
     #[test]
@@ -124,12 +129,12 @@ mod tests {
         let files = Files::new(dir.path(), true, 64);
         let place = (UPPER + 1, 3);
         tiles::write(&files, 0, vec![(Spot::of(place.0, place.1), [1; 32])]).unwrap();
-        let mut upper = Upper::default();
-        assert_eq!(nodes(&[place], |_, _| None, &mut upper, &files, 0).unwrap(), [[1; 32]]);
-        upper.set(&[(place.0, place.1, [2; 32])]);
-        assert_eq!(nodes(&[place], |_, _| None, &mut upper, &files, 0).unwrap(), [[2; 32]]);
+        let upper = Mutex::<Upper>::default();
+        assert_eq!(nodes(&[place], |_, _| None, &upper, &files, 0).unwrap(), [[1; 32]]);
+        upper.lock().unwrap().set(&[(place.0, place.1, [2; 32])]);
+        assert_eq!(nodes(&[place], |_, _| None, &upper, &files, 0).unwrap(), [[2; 32]]);
         let changed = |_, _| Some(&[3; 32]);
-        assert_eq!(nodes(&[place], changed, &mut upper, &files, 0).unwrap(), [[3; 32]]);
+        assert_eq!(nodes(&[place], changed, &upper, &files, 0).unwrap(), [[3; 32]]);
     }
 
     #[test]

@@ -349,8 +349,9 @@ pub fn start(
     drop(std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
+        // What blocks has threads of its own.
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let until = async move {
             // Either way, the node ends.
             let _ = ended.await;
