@@ -247,7 +247,7 @@ fn over_sockets(votes: &Path, signed: &Path) -> Vec<Duration> {
             blocked_for: Duration::from_secs(60),
             body_bytes_max: BODY,
         });
-        start(config, secrets[one].clone(), chains[one].clone()).unwrap()
+        start(config, &secrets[one], chains[one].clone()).unwrap()
     };
     let handles: Vec<_> = (0..4).map(run).collect();
     let height = || chains[0].0.lock().unwrap().finals.len();
