@@ -7,17 +7,26 @@
 //!
 //! Run it with `cargo run --release -p piaogen-order --features simulation --example set_speed`;
 //! arguments are sizes of sets (without any: 4 16 100).
+//!
+//! With `-- --record DISK MEMORY` it measures instead what the record of what each key has signed
+//! costs (`signed`): sets of four over sockets of this machine, with votes in a folder of a disk, and
+//! that record beside them or in a folder of memory (`/dev/shm`), where a sync is free. Runs of both
+//! kinds take turns.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on should stop")]
 
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, sm3};
 use piaogen_order::simulation::{Event, Link, Look, Plan, Trace, run_watched};
-use piaogen_order::{Application, FinalBlock, Identity, Verdict};
+use piaogen_order::{
+    Application, FinalBlock, Identity, NetworkConfig, OrderConfig, Verdict, start,
+};
 use piaogen_verify::certificate::{Certificate, NAMESPACE};
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::header::{Cut, HEADER_LEN, SHARD_LEN, ValidatorSet};
 use std::collections::HashMap;
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +41,8 @@ struct Chain(Mutex<State>);
 struct State {
     bodies: HashMap<Digest, Vec<u8>>,
     finals: Vec<FinalBlock>,
+    /// When each of them was handed over.
+    times: Vec<Instant>,
     last: Option<Identity>,
 }
 
@@ -87,6 +98,7 @@ impl Application for Chain {
         state.last = identity(body);
         let (body, finalization) = (body.to_vec(), finalization.to_vec());
         state.finals.push(FinalBlock { body, finalization });
+        state.times.push(Instant::now());
     }
 
     fn caught(&self, _: Evidence) {}
@@ -205,9 +217,101 @@ fn check(count: usize, certificate: &[u8]) {
     println!("| {count} | {signers} | {bytes} | {new:.0} | {old:.0} |");
 }
 
+/// Blocks of a run over sockets, and how many of the first do not count: who is late joins then.
+const SOCKET_BLOCKS: usize = 250;
+const SOCKET_SKIP: usize = 50;
+/// Runs of each kind.
+const TURNS: usize = 7;
+
+/// A set of four over sockets; the times between its blocks, as the first validator has them.
+fn over_sockets(votes: &Path, signed: &Path) -> Vec<Duration> {
+    let secrets = secrets(4);
+    let held: Vec<TcpListener> =
+        secrets.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<_> = held.iter().map(|one| one.local_addr().unwrap()).collect();
+    drop(held);
+    let keys: Vec<_> = secrets.iter().map(SecretKey::public_key).collect();
+    let names = addresses.iter().map(ToString::to_string);
+    let peers: Vec<_> = keys.iter().cloned().zip(names).collect();
+    let chains: Vec<Arc<Chain>> = (0..4).map(|_| Arc::new(Chain(Mutex::default()))).collect();
+    let run = |one: usize| {
+        let name = one.to_string();
+        let mut config = OrderConfig::new(
+            [&NAMESPACE[..], &CHAIN].concat(),
+            keys.clone(),
+            votes.join(&name),
+            GENESIS,
+        );
+        config.signed = signed.join(&name);
+        config.network = Some(NetworkConfig {
+            listen: addresses[one],
+            peers: peers.clone(),
+            any_source: false,
+            blocked_for: Duration::from_secs(60),
+            body_bytes_max: BODY,
+        });
+        start(config, &secrets[one], chains[one].clone()).unwrap()
+    };
+    let handles: Vec<_> = (0..4).map(run).collect();
+    let height = || chains[0].0.lock().unwrap().finals.len();
+    while height() < SOCKET_BLOCKS {
+        assert!(handles.iter().all(|handle| handle.failed().is_none()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    handles.into_iter().for_each(|handle| handle.stop().unwrap());
+    let times = chains[0].0.lock().unwrap().times[SOCKET_SKIP..SOCKET_BLOCKS].to_vec();
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// How long one write of a record takes in a folder.
+fn sync(folder: &Path) -> Duration {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::create(folder.join("sync")).unwrap();
+    file.write_all_at(&[0; 1_024], 0).unwrap();
+    file.sync_all().unwrap();
+    let once = || {
+        let begun = Instant::now();
+        file.write_all_at(&[1; 32], 512).unwrap();
+        file.sync_data().unwrap();
+        begun.elapsed()
+    };
+    median((0..101).map(|_| once()).collect())
+}
+
+/// Prints what the record costs: with it on the disk of the votes, and in memory.
+fn record(disk: &Path, memory: &Path) {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    println!("| record | a write, ms | block interval, ms, of each run: median (mean) | median |");
+    println!("|---|---|---|---|");
+    let mut runs = [Vec::new(), Vec::new()];
+    for turn in 0..2 * TURNS {
+        let votes = tempfile::tempdir_in(disk).unwrap();
+        let signed = tempfile::tempdir_in([disk, memory][turn % 2]).unwrap();
+        runs[turn % 2].push(over_sockets(votes.path(), signed.path()));
+    }
+    for (place, runs) in [disk, memory].into_iter().zip(runs) {
+        let shown = |run: &Vec<Duration>| {
+            let mean = run.iter().sum::<Duration>() / run.len() as u32;
+            format!("{:.1} ({:.1})", ms(median(run.clone())), ms(mean))
+        };
+        let each: Vec<String> = runs.iter().map(shown).collect();
+        let all = median(runs.into_iter().map(median).collect());
+        let folder = tempfile::tempdir_in(place).unwrap();
+        let write = ms(sync(folder.path()));
+        println!("| {} | {write:.2} | {} | {:.1} |", place.display(), each.join(", "), ms(all));
+    }
+}
+
 fn main() {
-    let given: Vec<usize> =
-        std::env::args().skip(1).map(|size| size.parse().expect("a number")).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [flag, disk, memory] if flag == "--record" => record(disk.as_ref(), memory.as_ref()),
+        sizes => sets(sizes.iter().map(|size| size.parse().expect("a number")).collect()),
+    }
+}
+
+/// Measures sets of these sizes in the simulator.
+fn sets(given: Vec<usize>) {
     let sizes = if given.is_empty() { vec![4, 16, 100] } else { given };
     let link = |latency, jitter| Link {
         latency: Duration::from_millis(latency),

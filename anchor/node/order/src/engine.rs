@@ -8,7 +8,7 @@
 use crate::adapter::Adapter;
 use crate::digest::{Digest, Sm3};
 use crate::error::{Fatal, OrderError, Refused};
-use crate::exchange::{Calls, Exchange, Inbox, Library, Parts};
+use crate::exchange::{Calls, Exchange, Fetch, Inbox, Library, Mailbox, Parts};
 use crate::finalization::{self, Finalization};
 use crate::journal::{self, Memory};
 use crate::key::Key;
@@ -495,21 +495,8 @@ where
     let follows = scheme.me().is_none();
     // Without a network there is nobody to ask, and nobody who asks.
     let fetch = config.network.is_some().then(|| {
-        let settings = resolver::Config {
-            peer_provider: links.peers,
-            blocker: links.blocker.clone(),
-            consumer: Inbox(mailbox.clone()),
-            producer: Library(application.clone()),
-            mailbox_size: NZUsize!(1024),
-            me: Some(me),
-            fetch_timeout: NZDuration!(ANSWER),
-            fetch_retry_delay: RETRY,
-            priority_requests: false,
-            priority_responses: false,
-        };
-        let (engine, fetch) = resolver::Engine::new(context.child("fetch"), settings);
-        engine.start(links.requests);
-        fetch
+        let peers = (links.peers, links.blocker.clone(), links.requests);
+        fetching(context.child("fetch"), me, mailbox.clone(), application.clone(), peers)
     });
     let parts = Parts {
         last: application.last(),
@@ -538,6 +525,40 @@ where
         Config { partition, ..settings(config, scheme, resume.floor, adapter, links.blocker) };
     let engine = Engine::new(context.child("engine"), settings);
     (Some(engine.start(links.votes, links.certificates, links.views)), exchange)
+}
+
+/// Starts what asks peers, and answers them; `peers` are who they are, who blocks them, and the
+/// channel to them.
+pub(crate) fn fetching<E, S, R, B, P>(
+    context: E,
+    me: Key,
+    mailbox: Mailbox,
+    application: Arc<dyn Application>,
+    peers: (P, B, (S, R)),
+) -> Fetch
+where
+    E: Clock + CryptoRng + Spawner + Metrics,
+    S: Channel,
+    R: Source,
+    B: Block,
+    P: Peers,
+{
+    let (peer_provider, blocker, requests) = peers;
+    let settings = resolver::Config {
+        peer_provider,
+        blocker,
+        consumer: Inbox(mailbox),
+        producer: Library(application),
+        mailbox_size: NZUsize!(1024),
+        me: Some(me),
+        fetch_timeout: NZDuration!(ANSWER),
+        fetch_retry_delay: RETRY,
+        priority_requests: false,
+        priority_responses: false,
+    };
+    let (engine, fetch) = resolver::Engine::new(context, settings);
+    engine.start(requests);
+    fetch
 }
 
 /// Settings of the engine.

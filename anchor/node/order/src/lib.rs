@@ -94,6 +94,7 @@ mod journal;
 mod key;
 mod network;
 mod own;
+mod reach;
 mod scheme;
 mod signed;
 mod silent;

@@ -8,6 +8,7 @@
 //! Invariants
 //! - Only the keys that the configuration names are peers; another is refused in the handshake,
 //!   before anything else that it sends is read.
+//! - Nobody is asked anything who is not connected (`reach`).
 //! - What the engine of another epoch sends reaches this one's not; who names no epoch is blocked.
 //! - The longest message follows from the bodies, so all nodes of a chain have the same limit.
 
@@ -16,6 +17,7 @@ use crate::error::Refused;
 use crate::finalization::FINALIZATION_BYTES_MAX;
 use crate::key::{Key, Signature};
 use crate::own::Own;
+use crate::reach::{Reached, Sight};
 use crate::scheme::{Scheme, VALIDATORS_MAX};
 use crate::signed::{Gate, Noted};
 use crate::wire::{BATCH_BYTES, Want};
@@ -59,7 +61,7 @@ pub(crate) struct Links<V, W, S, R, B, P> {
 }
 
 /// Messages that go out on a channel of this network.
-type Out = lookup::Sender<Key, runtime::Context>;
+type Out = Reached<lookup::Sender<Key, runtime::Context>>;
 /// Links over this network, as they are.
 pub(crate) type Connected = Links<
     Out,
@@ -215,12 +217,17 @@ pub(crate) fn connect(
     oracle.track(config.epoch, peers);
     let mut channel = |number: u64, rate| network.register(number, Quota::per_second(rate));
     let [votes, certificates, views, bodies, requests] = RATES;
+    let views = channel(2, views);
+    // Certificates of earlier views are rarely asked for, so their channel is asked who is there.
+    let sight = Sight::new(views.0.clone());
+    let to_all = |(sender, receiver)| (Reached::new(sender, None), receiver);
+    let to_one = |(sender, receiver)| (Reached::new(sender, Some(sight.clone())), receiver);
     let links = Links {
-        votes: channel(0, votes),
-        certificates: channel(1, certificates),
-        views: channel(2, views),
-        bodies: channel(3, bodies),
-        requests: channel(4, requests),
+        votes: to_all(channel(0, votes)),
+        certificates: to_all(channel(1, certificates)),
+        views: to_one(views),
+        bodies: to_all(channel(3, bodies)),
+        requests: to_one(channel(4, requests)),
         blocker: oracle.clone(),
         peers: oracle,
     };

@@ -36,7 +36,7 @@ pub use records::Traffic;
 pub use roles::{PLAUSIBLE, REPLAYED, Role};
 
 use self::records::{CHANNELS, Records};
-use self::wire::{In, Out, Selves};
+use self::wire::{In, Memories, Out, Selves};
 use crate::journal;
 use crate::key::Key;
 use crate::network::message_bytes_max;
@@ -401,6 +401,7 @@ struct Shared {
     names: Arc<[Key]>,
     oracle: Net,
     selves: Selves,
+    memories: Memories,
 }
 
 /// All validators.
@@ -425,7 +426,8 @@ impl World {
         let peers = names.iter().cloned().try_collect();
         let _ = oracle.manager().track(0, peers.unwrap_or_else(|_| Set::default()));
         let running = names.iter().map(|_| None).collect();
-        let shared = Shared { names, oracle, selves: Selves::default() };
+        let (selves, memories) = (Selves::default(), Memories::default());
+        let shared = Shared { names, oracle, selves, memories };
         shared.link(course).await;
         Self { shared, running }
     }

@@ -11,6 +11,7 @@ mod roles;
 mod set;
 mod simulated;
 mod single;
+mod turns;
 
 use crate::{Application, FinalBlock, Finalized, Identity, Verdict};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
@@ -50,6 +51,10 @@ struct State {
     liar: bool,
     /// Added to the views in its blocks, so that they are others than another's.
     twist: u64,
+    /// Of so many blocks one closes its epoch; none where it is zero.
+    epoch_blocks: u64,
+    /// The block that the epoch stands on whose engine runs.
+    ground: Digest,
     /// How many bodies it found good, and bad.
     verdicts: (u64, u64),
 }
@@ -64,6 +69,8 @@ impl Default for Chain {
             full: false,
             liar: false,
             twist: 0,
+            epoch_blocks: 0,
+            ground: GENESIS,
             verdicts: (0, 0),
         };
         Self { state: Mutex::new(state), grew: Condvar::new() }
@@ -149,14 +156,19 @@ impl Application for Chain {
         if state.idle {
             return None;
         }
-        let height = match state.last {
-            last if last.block == parent => last.height + 1,
+        let on = match state.last {
+            last if last.block == parent => last,
             // Final, and not recorded yet.
-            _ => identity(state.bodies.get(&parent)?)?.height + 1,
+            _ => identity(state.bodies.get(&parent)?)?,
         };
+        if on.closes && on.block != state.ground {
+            return None;
+        }
+        let height = on.height + 1;
         let root = if state.liar { [0; 32] } else { root(&parent) };
-        let said = (view + state.twist).to_be_bytes();
-        let body = [&parent[..], &height.to_be_bytes(), &said, &root].concat();
+        let closes = state.epoch_blocks > 0 && height.is_multiple_of(state.epoch_blocks);
+        let said = if closes { u64::MAX } else { view + state.twist };
+        let body = [&parent[..], &height.to_be_bytes(), &said.to_be_bytes(), &root].concat();
         let block = sm3::hash(&body);
         state.bodies.insert(block, body);
         Some(block)

@@ -42,12 +42,13 @@ fn who_withholds_is_waited_for_and_not_blocked() {
 #[test]
 fn who_replays_is_withstood_and_blocked_when_it_speaks_for_others() {
     withstood(Role::Replays, &[]);
-    // Before that what it sends is its own; it begins anew with each epoch.
+    // Before that what it sends is its own, or of an epoch that others may still be in.
     let late = simulation::REPLAYED.as_millis() as u64 * 2;
-    for seed in 0..2 {
-        let report = until(late, &Config { epochs: Some(false), ..lies(Role::Replays, seed) });
+    for (seed, epochs) in [(0, false), (1, false), (2, true), (3, true)] {
+        let report = until(late, &Config { epochs: Some(epochs), ..lies(Role::Replays, seed) });
         shows(&report, &["liars blocked"]);
         assert_eq!(report.count("honest ones blocked by honest ones"), 0);
+        assert_eq!(report.count("turns to another epoch") > 0, epochs, "{:?}", report.counts);
     }
 }
 

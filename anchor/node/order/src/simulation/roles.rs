@@ -17,7 +17,7 @@ use commonware_runtime::{Clock as _, IoBuf, Spawner as _, Supervisor as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How a validator lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,9 @@ pub enum Role {
     /// It sends bodies to nobody, one or all, each vote to about half, certificates to nobody, and
     /// answers nobody.
     Withholds,
-    /// It sends its own old votes, and certificates, bodies and requests of earlier views, again and
-    /// again; after `REPLAYED` also votes of others, and anything on any channel.
+    /// It sends its own old votes, and certificates, bodies and requests of earlier views, also of
+    /// earlier epochs, again and again; after `REPLAYED` also votes of others, and anything on any
+    /// channel.
     Replays,
     /// It has no engine. It sends votes for views that are far off, bodies and requests for the
     /// whole chain, faster than the network of a node lets through; after `PLAUSIBLE` bodies that
@@ -44,7 +45,7 @@ pub enum Role {
     Floods,
 }
 
-/// For how long a liar replays only what may be honest.
+/// For how long from the beginning of a run a liar replays only what may be honest.
 pub const REPLAYED: Duration = Duration::from_secs(5);
 /// For how long a liar floods with what may be honest.
 pub const PLAUSIBLE: Duration = Duration::from_secs(2);
@@ -53,11 +54,16 @@ const EPOCH: u64 = 0;
 const VOTES: usize = 0;
 const BODIES: usize = 3;
 
-/// Sends what was kept, again and again, about 200 messages a second.
-pub(super) fn replay(context: Context, seed: u64, kept: Kept, mut senders: Vec<Out>) {
+/// Sends what was kept, again and again, about 200 messages a second; `begun` did the run.
+pub(super) fn replay(
+    context: Context,
+    seed: u64,
+    begun: SystemTime,
+    kept: Kept,
+    mut senders: Vec<Out>,
+) {
     context.spawn(move |context| async move {
         let mut random = StdRng::seed_from_u64(seed);
-        let begun = context.current();
         loop {
             context.sleep(Duration::from_millis(5)).await;
             let found = {

@@ -19,10 +19,11 @@ use crate::{Application, OrderConfig, OrderError, Refused, Status};
 use commonware_consensus::{Epochable as _, Viewable as _};
 use commonware_cryptography::certificate::Scheme as _;
 use commonware_runtime::deterministic::Context;
-use commonware_runtime::{Handle, Spawner as _, Supervisor as _};
+use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _};
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::SecretKey;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 impl Shared {
     /// The selves of a validator, with their applications and whom they talk to.
@@ -101,6 +102,7 @@ impl Shared {
             role: plan.role(one),
             seed: plan.seed,
             noise: plan.noise,
+            begun: course.begun.unwrap_or_else(|| context.current()),
             records: course.records.clone(),
             world: self.clone(),
             equivocate: Side::of(plan.roles.iter().filter_map(|(who, role)| {
@@ -163,6 +165,8 @@ struct Start {
     role: Option<Role>,
     seed: u64,
     noise: Noise,
+    /// When the run began.
+    begun: SystemTime,
     records: Arc<Records>,
     world: Shared,
     /// All who have two selves.
@@ -176,11 +180,12 @@ impl Start {
         let (senders, receivers): (Vec<Out>, Vec<In>) =
             std::mem::take(&mut self.links).into_iter().unzip();
         let late = wire::send_late(context.child("late"), senders.clone());
-        let kept = (self.role == Some(Role::Replays)).then(Kept::default);
+        let kept = (self.role == Some(Role::Replays)).then(|| self.world.memories.of(self.one));
         let mut ears = self.ears(&context, receivers, kept.as_ref());
         if let Some(kept) = &kept {
             let seed = self.seed ^ self.one as u64;
-            roles::replay(context.child("replay"), seed, kept.clone(), senders.clone());
+            let (context, kept) = (context.child("replay"), kept.clone());
+            roles::replay(context, seed, self.begun, kept, senders.clone());
         }
         let mut tasks = Vec::new();
         for ready in std::mem::take(&mut self.selves) {

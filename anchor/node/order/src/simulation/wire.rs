@@ -42,6 +42,16 @@ type Queue = mpsc::UnboundedSender<Message<Key>>;
 /// Messages that a liar has sent (`true`) or heard, with their channels.
 pub(super) type Kept = Arc<Mutex<VecDeque<(usize, bool, IoBuf)>>>;
 
+/// What each liar remembers, whatever epoch it is in.
+#[derive(Clone, Default)]
+pub(super) struct Memories(Arc<Mutex<HashMap<usize, Kept>>>);
+
+impl Memories {
+    pub(super) fn of(&self, validator: usize) -> Kept {
+        held(&self.0).entry(validator).or_default().clone()
+    }
+}
+
 fn keep(kept: &Kept, channel: usize, own: bool, message: &IoBuf) {
     let mut kept = held(kept);
     if kept.len() == KEPT_MAX {

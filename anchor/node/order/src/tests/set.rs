@@ -2,10 +2,17 @@
 //! down, two down, one away; and what strangers and liars achieve.
 
 use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
+use crate::engine::fetching;
+use crate::exchange::Order;
 use crate::network::{addresses, connect, seen};
+use crate::wire::Want;
 use crate::{Finalized, Handle, NetworkConfig, OrderConfig, Peer, start};
 use commonware_p2p::{Recipients, Sender as _};
-use commonware_runtime::{Clock as _, Runner as _, tokio as runtime};
+use commonware_resolver::{Outcome, Resolution, Resolver as _};
+use commonware_runtime::{
+    Clock as _, Metrics as _, Runner as _, Supervisor as _, tokio as runtime,
+};
+use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,7 +29,7 @@ struct Four {
 }
 
 /// Addresses of this machine that nobody uses.
-fn free(count: usize) -> Vec<String> {
+pub(super) fn free(count: usize) -> Vec<String> {
     let held: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
@@ -212,6 +219,16 @@ fn intrude<T: Send + 'static>(
     if !config.validators.contains(&secret.public_key()) {
         config.validators.push(secret.public_key());
     }
+    networked(four, config, secret, work)
+}
+
+/// Runs a network, and nothing behind it.
+fn networked<T: Send + 'static>(
+    four: &Four,
+    config: OrderConfig,
+    secret: &SecretKey,
+    work: impl AsyncFnOnce(runtime::Context, crate::network::Connected) -> T + Send + 'static,
+) -> T {
     let network = config.network.clone().unwrap();
     let me = secret.public_key().into();
     let peers = addresses(&config, &network, &me).unwrap();
@@ -302,5 +319,41 @@ fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_h
         );
         four.grow(&[0, 1, 2], 2);
     }
+    four.finish();
+}
+
+#[test]
+fn who_is_not_there_is_not_asked() {
+    const BLOCKS: u64 = 8;
+    let mut four = Four::new();
+    (0..3).for_each(|index| four.start(index));
+    four.grow(&[0, 1, 2], BLOCKS as usize);
+    let mut config = four.config(3);
+    // Keys of before, or to come.
+    let absent = (20..25).map(|seed| secret(seed).public_key()).zip(free(5));
+    config.network.as_mut().unwrap().peers.extend(absent);
+    let me = four.secrets[3].public_key().into();
+    let chain: Arc<Chain> = Arc::default();
+    let asked = networked(&four, config, &four.secrets[3], async move |context, links| {
+        let (mailbox, mut orders) = mpsc::unbounded_channel();
+        let parts = context.child("parts");
+        let peers = (links.peers, links.blocker, links.requests);
+        let mut fetch = fetching(parts, me, mailbox, chain, peers);
+        for round in 0..4 * BLOCKS {
+            let want = Want::Finals(1 + round % BLOCKS);
+            fetch.fetch(want);
+            let Some(Order::Answer { want: answered, response, .. }) = orders.recv().await else {
+                panic!("an answer")
+            };
+            assert_eq!(want, answered);
+            response.send(Outcome::Resolved(Resolution::Complete)).unwrap();
+        }
+        let text = context.encode();
+        let sent = text.lines().find(|line| {
+            line.contains("requests_sent") && line.contains("Success") && !line.starts_with('#')
+        });
+        sent.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    assert_eq!(asked, 4 * BLOCKS, "an answer to each request");
     four.finish();
 }
