@@ -7,7 +7,7 @@
 use super::records::{Records, Timed};
 use super::roles::{self, Flood, Role};
 use super::wire::{self, Doorman, Ear, In, Kept, Late, Out, Shape, Wire};
-use super::{Course, Noise, Shared, Side, partition};
+use super::{Course, Shared, Side, partition};
 use crate::engine::{Member, Resume, resume, start_member};
 use crate::exchange::Calls;
 use crate::finalization::{self, sorted};
@@ -23,6 +23,7 @@ use commonware_runtime::{Handle, Spawner as _, Supervisor as _};
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::SecretKey;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 impl Shared {
     /// The selves of a validator, with their applications and whom they talk to.
@@ -102,7 +103,6 @@ impl Shared {
             one,
             role: plan.role(one),
             seed: plan.seed,
-            noise: plan.noise,
             records: course.records.clone(),
             world: self.clone(),
             equivocate: Side::of(plan.roles.iter().filter_map(|(who, role)| {
@@ -164,7 +164,6 @@ struct Start {
     one: usize,
     role: Option<Role>,
     seed: u64,
-    noise: Noise,
     records: Arc<Records>,
     world: Shared,
     /// All who have two selves.
@@ -255,7 +254,8 @@ impl Start {
             selves: self.world.selves.clone(),
             withholds: self.role == Some(Role::Withholds),
             honest: self.role.is_none(),
-            noise: self.noise,
+            noise: self.world.noise.clone(),
+            sent: AtomicU64::new(0),
             late: late.clone(),
             kept: kept.cloned(),
             records: self.records.clone(),
