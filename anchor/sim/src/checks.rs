@@ -280,7 +280,7 @@ fn regained(machine: &Machine, found: &mut Found<'_>) {
 /// have against others is true.
 pub(crate) fn network(world: &World, trace: &Trace) {
     let mut ledger = held(&world.shared.ledger);
-    noise(&mut ledger, trace);
+    noise(&mut ledger, trace, world.alone.is_some());
     for (channel, what) in CHANNELS.iter().enumerate() {
         let bytes = trace.traffic.iter().map(|sent| sent[channel].bytes).sum();
         ledger.add(&format!("bytes sent: {what}"), bytes);
@@ -348,14 +348,15 @@ pub(crate) fn network(world: &World, trace: &Trace) {
 }
 
 /// Messages came twice, and overtook each other, where blocks were made while they should have.
-fn noise(ledger: &mut Ledger, trace: &Trace) {
+/// `alone`, no other fault could be the reason why they did not.
+fn noise(ledger: &mut Ledger, trace: &Trace, alone: bool) {
     let Noises { repeated, overtaken } = trace.noise;
     ledger.add("bits flipped in votes", trace.flips);
     let bite =
         [(AGAIN, "messages came twice", repeated), (OVERTAKEN, "messages overtaken", overtaken)];
     for (blocks, what, times) in bite {
         ledger.add(what, times);
-        if ledger.counts.contains_key(blocks) && times == 0 {
+        if alone && ledger.counts.contains_key(blocks) && times == 0 {
             ledger.violation(format!("{blocks}, and none did"));
         }
     }
