@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn a_hundred_validators_are_the_most() {
+        let key = |seed: u8| SecretKey::from_bytes(&[seed; 32]).unwrap().public_key();
+        let of = |count: u8| GenesisFile {
+            validators: (1..=count).map(|seed| hex::encode(key(seed).to_compressed())).collect(),
+            ..file()
+        };
+        assert_eq!(parse(&of(100)).unwrap().validators.keys().len(), 100);
+        let refused = parse(&of(101)).unwrap_err().0;
+        assert!(refused.contains("validators must be 1 to 100 different keys"), "{refused}");
+    }
+
+    #[test]
     fn bad_files_are_refused() {
         let spoil: [fn(&mut GenesisFile); 12] = [
             |f| f.format.clear(),

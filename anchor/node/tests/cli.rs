@@ -106,6 +106,18 @@ fn from_a_new_chain_to_a_receipt_and_back() {
 }
 
 #[test]
+fn a_hundred_validators_are_the_most_at_every_command() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let many = ["--validators", "101"];
+    let genesis = ["genesis", "--dir", "chain", "--chain-id", "large-1", "--partitions", "2"];
+    for command in [&genesis[..], &["sim", "--seeds", "1"]] {
+        let said = run(dir, 2, &[command, &many[..]].concat());
+        assert!(said.contains("101 is not in 1..=100"), "{said}");
+    }
+}
+
+#[test]
 fn an_archive_that_was_touched_is_found_out() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();

@@ -5,6 +5,7 @@
 //!   from one execution without interruption, proofs from `piaogen_verify` and the trust root alone.
 
 use crate::dice::Dice;
+use crate::faults::{AGAIN, OVERTAKEN};
 use crate::ledger::{Ledger, held};
 use crate::machine::Machine;
 use crate::plan::Role;
@@ -15,7 +16,7 @@ use crate::world::{LATE_MAX, World};
 use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, Checker, KeyDirectory};
 use piaogen_loadgen::outcomes::{Checker as Foretold, Sent};
-use piaogen_order::simulation::Trace;
+use piaogen_order::simulation::{Noises, Trace};
 use piaogen_verify::checked::CheckedBatch;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::entry::{Entry, Outcome};
@@ -32,6 +33,8 @@ use std::time::Instant;
 
 /// Records of each shard whose receipts are made and checked at each validator.
 const RECEIPTS: usize = 3;
+/// What travels on each channel (PROTOCOL section 5.2).
+const CHANNELS: [&str; 5] = ["votes", "certificates", "views", "bodies", "requests"];
 /// Epochs of which each validator's receipts are made and checked.
 const EPOCHS: usize = 3;
 
@@ -277,6 +280,11 @@ fn regained(machine: &Machine, found: &mut Found<'_>) {
 /// have against others is true and there.
 pub(crate) fn network(world: &World, trace: &Trace) {
     let mut ledger = held(&world.shared.ledger);
+    noise(&mut ledger, trace, world.alone.is_some());
+    for (channel, what) in CHANNELS.iter().enumerate() {
+        let bytes = trace.traffic.iter().map(|sent| sent[channel].bytes).sum();
+        ledger.add(&format!("bytes sent: {what}"), bytes);
+    }
     for (key, view) in &trace.doubles {
         ledger.violation(format!("key {key} votes twice in view {view}"));
     }
@@ -349,6 +357,21 @@ fn kept(world: &World, trace: &Trace, honest: &[usize]) {
             (true, _) => {}
             (false, true) => ledger.violation(format!("key {by} lost evidence: {evidence:?}")),
             (false, false) => ledger.count("evidence lost with a disk"),
+        }
+    }
+}
+
+/// Messages came twice, and overtook each other, where blocks were made while they should have.
+/// `alone`, no other fault could be the reason why they did not.
+fn noise(ledger: &mut Ledger, trace: &Trace, alone: bool) {
+    let Noises { repeated, overtaken } = trace.noise;
+    ledger.add("bits flipped in votes", trace.flips);
+    let bite =
+        [(AGAIN, "messages came twice", repeated), (OVERTAKEN, "messages overtaken", overtaken)];
+    for (blocks, what, times) in bite {
+        ledger.add(what, times);
+        if alone && ledger.counts.contains_key(blocks) && times == 0 {
+            ledger.violation(format!("{blocks}, and none did"));
         }
     }
 }

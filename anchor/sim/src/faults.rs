@@ -9,10 +9,10 @@
 
 use crate::ledger::held;
 use crate::machine::{Phase, Said};
-use crate::plan::{Episode, Fault};
+use crate::plan::{Episode, Fault, Role};
 use crate::replica::Damage;
 use crate::world::World;
-use piaogen_order::simulation::Event;
+use piaogen_order::simulation::{Event, Noise};
 use std::collections::BTreeSet;
 
 /// How far ahead a clock jumps at least: more than validators allow.
@@ -20,9 +20,12 @@ const JUMP_MS: i64 = 61_000;
 /// A validator that stopped by itself is started once more after so long.
 const ONCE_MORE_MS: u64 = 300;
 /// A validator that was stopped stays away at least so long: the engine ends at its own pace.
-const AGAIN_MS: u64 = 200;
+pub(crate) const AGAIN_MS: u64 = 200;
 /// What was under way when a fault began has arrived after so long.
 const SETTLE_MS: u64 = 300;
+/// Blocks became final in these.
+pub(crate) const AGAIN: &str = "blocks made while messages come twice";
+pub(crate) const OVERTAKEN: &str = "blocks made while messages overtake each other";
 /// Never by itself.
 const NEVER: u64 = u64::MAX;
 
@@ -67,6 +70,7 @@ impl World {
             }
         }
         self.rearrange(said);
+        self.make_noise(said);
         if !self.healed && self.plan.heal_ms <= now {
             self.healed = true;
             self.heal(now);
@@ -80,7 +84,7 @@ impl World {
     fn begin(&mut self, episode: &Episode, said: &mut Said) {
         let Episode { fault, to_ms, whom, how, .. } = *episode;
         match fault {
-            Fault::Kill | Fault::BitFlip | Fault::Wipe => {
+            Fault::Kill | Fault::BitFlip | Fault::Wipe | Fault::VoteFlip => {
                 let (machine, ledger) = (&mut self.machines[whom], &self.shared.ledger);
                 if !matches!(machine.phase, Phase::Down(_)) {
                     let power = how.is_multiple_of(2);
@@ -89,6 +93,12 @@ impl World {
                 match fault {
                     Fault::Wipe => self.wipe(whom),
                     Fault::BitFlip => self.flip(whom),
+                    // What a liar has said binds it to nothing.
+                    Fault::VoteFlip if self.plan.roles[whom] == Role::Honest => {
+                        // In the votes, or anywhere in the page.
+                        let bit = if how & 64 == 0 { (how >> 8) % 4_096 } else { how >> 8 };
+                        said.events.push(Event::Flip(self.machines[whom].key(), bit));
+                    }
                     _ => {}
                 }
             }
@@ -97,7 +107,7 @@ impl World {
                     held(&replica.inner).folder.disk.arm(how % 24, how & 32 == 0);
                 }
             }
-            Fault::Cut | Fault::Halves => {}
+            Fault::Cut | Fault::Halves | Fault::Repeats | Fault::Overtakes => {}
             Fault::ClockForward => self.set_clock(whom, JUMP_MS + (how % 600_000) as i64),
             Fault::ClockBack => self.set_clock(whom, -JUMP_MS - (how % 600_000) as i64),
             Fault::BrokerStalls => {
@@ -157,12 +167,19 @@ impl World {
             return;
         }
         match episode.fault {
-            Fault::Kill | Fault::BitFlip | Fault::Wipe | Fault::BrokerLies => {}
+            Fault::Kill
+            | Fault::BitFlip
+            | Fault::Wipe
+            | Fault::VoteFlip
+            | Fault::BrokerLies
+            | Fault::Cut
+            | Fault::Halves
+            | Fault::Repeats
+            | Fault::Overtakes => {}
             Fault::PowerCut => {
                 let selves = self.machines[whom].selves();
                 selves.for_each(|replica| held(&replica.inner).folder.disk.disarm());
             }
-            Fault::Cut | Fault::Halves => {}
             Fault::ClockForward | Fault::ClockBack => self.set_clock(whom, 0),
             Fault::BrokerStalls => {
                 let selves = self.machines[whom].selves();
@@ -220,19 +237,35 @@ impl World {
                 Fault::Halves => &|machine| is_first(episode, machine),
                 _ => continue,
             };
-            let of = |one: usize| self.machines.iter().position(|m| m.keys.contains(&one));
-            let keys = if goes_on { self.governed.keys() } else { 0 };
-            for (one, other) in (0..keys).flat_map(|one| (0..one).map(move |other| (one, other))) {
-                if of(one).is_some_and(side) != of(other).is_some_and(side) {
-                    apart.insert((other, one));
-                }
+            if !goes_on {
+                continue;
             }
+            let is_here = |one| self.governed.machine(one).is_some_and(side);
+            let here: Vec<bool> = (0..self.governed.keys()).map(is_here).collect();
+            let pairs = (0..here.len()).flat_map(|one| (0..one).map(move |other| (other, one)));
+            apart.extend(pairs.filter(|(one, other)| here[*one] != here[*other]));
         }
         let again = self.apart.difference(&apart).map(|(one, two)| Event::Together(*one, *two));
         said.events.extend(again);
         let anew = apart.difference(&self.apart).map(|(one, two)| Event::Apart(*one, *two));
         said.events.extend(anew);
         self.apart = apart;
+    }
+
+    /// What becomes of messages by what goes on now.
+    fn make_noise(&mut self, said: &mut Said) {
+        let all = self.courses.iter().zip(&self.plan.episodes);
+        let going = all.filter(|(course, _)| course.begun && !course.ended);
+        let noise =
+            going.map(|(_, episode)| episode.noise()).fold(Noise::default(), |all, one| Noise {
+                repeated_percent: all.repeated_percent.max(one.repeated_percent),
+                delayed_percent: all.delayed_percent.max(one.delayed_percent),
+                delay: all.delay.max(one.delay),
+            });
+        if noise != self.noise {
+            self.noise = noise;
+            said.events.push(Event::Noise(noise));
+        }
     }
 
     fn mark(&self, whom: usize) -> Mark {
@@ -280,6 +313,9 @@ impl World {
                     held(&self.shared.ledger).add("blocks made meanwhile", here.best - then.best);
                 }
             }
+            // Whether messages did is known at the end.
+            Fault::Repeats if went_on => self.count(AGAIN),
+            Fault::Overtakes if went_on => self.count(OVERTAKEN),
             Fault::BrokerLosesTail if self.is_down(episode.whom) && went_on => {
                 self.count("stopped for its stream, and the others went on");
             }

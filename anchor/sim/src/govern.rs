@@ -6,7 +6,8 @@
 //! A machine has its keys one after the other, and a key is one member of the simulated network.
 //!
 //! Invariants
-//! - No set is smaller than the first, so that as many may fail as at the beginning.
+//! - No set is smaller than the first, so that as many may fail as at the beginning; none is larger
+//!   than may be.
 //! - What must come of it is counted here block by block, without the code that executes it.
 
 use crate::dice::Dice;
@@ -22,9 +23,10 @@ use piaogen_verify::entry::Outcome;
 use piaogen_verify::epoch::Change;
 use piaogen_verify::fields::tag;
 use piaogen_verify::follow::Link;
-use piaogen_verify::header::{Header, NO_SET, ValidatorSet};
+use piaogen_verify::header::{Header, NO_SET, VALIDATORS_MAX, ValidatorSet};
 use piaogen_verify::record::{Draft, RecordKind};
 use piaogen_verify::value;
+use std::collections::BTreeSet;
 
 /// The keys of one machine, by their numbers, in the order in which it has them.
 pub(crate) type Keys = Vec<usize>;
@@ -47,6 +49,8 @@ pub(crate) struct Governed {
     pub(crate) blocks: Option<u64>,
     /// The keys of each machine.
     pub(crate) machines: Vec<Keys>,
+    /// Machines that have one more, behind the others, which is in no set.
+    pub(crate) spares: BTreeSet<usize>,
     steps: Vec<Step>,
     /// The secrets of all keys, by number; none before [`Governed::on`].
     pub(crate) secrets: Vec<SecretKey>,
@@ -70,7 +74,8 @@ impl Governed {
         let epochs = config.epochs.unwrap_or(config.faults && dice.percent(50));
         let machines = (0..n).map(|one| vec![one]).collect();
         let (secrets, sets) = (Vec::new(), Vec::new());
-        let mut governed = Governed { blocks: None, machines, steps: Vec::new(), secrets, sets };
+        let (blocks, steps, spares) = (None, Vec::new(), BTreeSet::new());
+        let mut governed = Governed { blocks, machines, spares, steps, secrets, sets };
         if epochs {
             governed.blocks = Some(dice.between(3, 8));
             governed.decide(n, &mut dice);
@@ -78,7 +83,8 @@ impl Governed {
         governed
     }
 
-    /// Lets the machine behind the others join, a validator change its key, and one leave.
+    /// Lets the machine behind the others join, a validator change its key, and one leave. Where a
+    /// set has as many as may be, who leaves makes room in the same step for who joins.
     fn decide(&mut self, n: usize, dice: &mut Dice) {
         let (joins, new_key) = (n, n + 1);
         self.machines.push(vec![joins]);
@@ -90,8 +96,14 @@ impl Governed {
         let back = dice.percent(40).then_some(3);
         for act in order.into_iter().chain(back) {
             let newest = |machines: &[Keys], machine: usize| machines[machine].last().copied();
+            let before = members.clone();
+            let full = members.len() as u64 == VALIDATORS_MAX;
             match act {
-                0 => members.push(joins),
+                0 => {
+                    let gone = newest(&self.machines, leaves).filter(|_| full);
+                    members.retain(|member| Some(*member) != gone);
+                    members.push(joins);
+                }
                 1 => {
                     let old = newest(&self.machines, changes);
                     self.machines[changes].push(new_key);
@@ -106,15 +118,24 @@ impl Governed {
                     let gone = newest(&self.machines, leaves);
                     members.retain(|member| Some(*member) != gone);
                 }
-                _ => members.extend(newest(&self.machines, leaves)),
+                _ => members.extend(newest(&self.machines, leaves).filter(|_| !full)),
             }
             after_ms += dice.between(100, 1_600);
-            if act == 1 && !self.machines[changes].contains(&new_key) {
+            if members == before {
                 continue;
             }
             let blocks = dice.percent(30).then(|| dice.between(3, 8));
             self.steps.push(Step { members: members.clone(), blocks, after_ms });
         }
+    }
+
+    /// Gives these machines one more key each.
+    pub(crate) fn spare(&mut self, machines: BTreeSet<usize>) {
+        for machine in &machines {
+            let key = self.keys();
+            self.machines[*machine].push(key);
+        }
+        self.spares = machines;
     }
 
     /// How many keys there are in all.
@@ -134,7 +155,7 @@ impl Governed {
         secrets.extend((0..more).map(|index| key(seed, "later validator", index)));
         let set = |members: &[usize]| {
             let keys = members.iter().map(|member| secrets[*member].public_key()).collect();
-            ValidatorSet::new(keys).expect("members are different keys, fewer than a hundred")
+            ValidatorSet::new(keys).expect("members are different keys, a hundred at most")
         };
         let after = self.steps.iter().map(|step| set(&step.members));
         let sets = std::iter::once(chain.genesis.validators.clone()).chain(after).collect();
@@ -281,5 +302,17 @@ mod tests {
             back += usize::from(governed.steps.len() > 3);
         }
         assert!(rotated > 100 && back > 40, "{rotated} {back}");
+    }
+
+    #[test]
+    fn in_the_largest_set_who_joins_takes_the_place_of_who_leaves() {
+        for seed in 0..100 {
+            let validators = VALIDATORS_MAX as usize;
+            let config = Config { epochs: Some(true), validators, ..Config::new(seed) };
+            let governed = Governed::new(&config);
+            assert!(governed.steps.iter().all(|step| step.members.len() == validators));
+            let joins = |step: &Step| step.members.contains(&validators);
+            assert!(governed.steps.iter().any(joins), "seed {seed}");
+        }
     }
 }

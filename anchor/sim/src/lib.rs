@@ -14,11 +14,11 @@
 //! | P3 | records sent twice and frauds of the load: who comes second is refused |
 //! | P4 | status proofs, of untouched invoices too |
 //! | P5 | a witness follows whom it happens to ask; consistency proofs of headers and logs |
-//! | P6 | not here: `storage` tests archives with real Parquet |
+//! | P6 | not here: it is a property of Parquet files, tested where they are made (PROTOCOL section 5.9) |
 //! | P7 | what was final at any honest validator is final at all, and is still there after a crash |
 //! | epochs | each block is of the epoch and set that were decided in the stream, counted block by block; receipts of each epoch verify from the genesis; who is not of a set votes for nothing in its epoch |
 //! | votes | no honest validator votes twice; the evidence that honest ones have on disk verifies from the genesis, and names liars only; none is lost without a fault of the disk |
-//! | faults bite | who is cut off gets nothing, halves without a quorum halt, what a broker holds back is not executed; who lost its folder has all blocks again |
+//! | faults bite | who is cut off gets nothing, halves without a quorum halt, what a broker holds back is not executed; who lost its folder has all blocks again; messages that come twice or overtake each other are counted; whose votes are damaged is refused a start |
 //! | it goes on | after the last fault every record becomes final and provable at all |
 //!
 //! The simulated data folder follows the order of durability of a node's, with simpler files: the
@@ -45,7 +45,7 @@ mod stream;
 mod tests;
 mod world;
 
-pub use plan::{Config, Fault, Role};
+pub use plan::{Config, ConfigError, Fault, Role};
 
 use govern::Governed;
 use ledger::held;
@@ -93,9 +93,13 @@ impl Report {
 }
 
 /// Runs a seed.
-pub fn run(config: &Config) -> Report {
+///
+/// # Errors
+/// Where there is no such run.
+pub fn run(config: &Config) -> Result<Report, ConfigError> {
+    config.check()?;
     let (world, trace) = play(config, Vec::new(), |_| {});
-    report(&held(&world), config, trace)
+    Ok(report(&held(&world), config, trace))
 }
 
 /// Runs a seed in a world that is changed first, with what else happens in the network. The trace is
@@ -123,7 +127,7 @@ fn play(
     let (applications, secrets) = (applications.collect(), world.governed.secrets.clone());
     let world = Arc::new(Mutex::new(world));
     let watched = world.clone();
-    let watch = move |now| held(&watched).look(now);
+    let watch = move |glance| held(&watched).look(glance);
     let ended = simulation::run_watched(plan, secrets, applications, watch);
     let trace = match ended {
         Ok(trace) => Some(trace),

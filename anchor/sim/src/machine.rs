@@ -4,14 +4,16 @@
 //! Invariants
 //! - Its engine runs for the epoch of the block after the last that it has executed, or is about to
 //!   be started for it.
-//! - It has one key at a time: that of the set, else the one it had.
+//! - It has one key at a time: that of the set, else the one it had. While its votes are damaged it
+//!   has a key that votes nowhere, and follows (PROTOCOL section 5.5).
 
 use crate::dice::Dice;
 use crate::govern::Governed;
 use crate::ledger::{Ledger, held};
 use crate::replica::{Damage, Replica};
 use piaogen_crypto::sm2::PublicKey;
-use piaogen_order::simulation::{Event, Turn};
+use piaogen_order::Finalized;
+use piaogen_order::simulation::{Damaged, Event, Turn};
 use std::sync::{Arc, Mutex};
 
 /// How long it is away while it turns; the engine ends at its own pace.
@@ -38,6 +40,10 @@ pub(crate) struct Machine {
     pub(crate) seconds: Vec<usize>,
     /// Which of its keys it has now.
     at: usize,
+    /// Which of them votes nowhere, where its votes will be damaged.
+    spare: Option<usize>,
+    /// The epoch and view of its votes that are damaged, until they bind it no more.
+    pub(crate) damaged: Option<(u64, u64)>,
     pub(crate) phase: Phase,
     /// What was done to its disk while it was down.
     pub(crate) damage: Damage,
@@ -61,8 +67,11 @@ impl Machine {
         replica: Arc<Replica>,
         second: Option<Arc<Replica>>,
         keys: Vec<usize>,
+        spare: Option<usize>,
     ) -> Machine {
         Machine {
+            spare,
+            damaged: None,
             replica,
             second,
             keys,
@@ -79,6 +88,11 @@ impl Machine {
     /// Itself, and its second self where it has one.
     pub(crate) fn selves(&self) -> impl Iterator<Item = &Arc<Replica>> {
         std::iter::once(&self.replica).chain(&self.second)
+    }
+
+    /// The key that it has now.
+    pub(crate) fn key(&self) -> usize {
+        self.keys[self.at]
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -110,7 +124,7 @@ impl Machine {
         }
         held(ledger).count("stops");
         if self.is_running() {
-            said.events.push(Event::Stop(self.keys[self.at]));
+            said.events.push(Event::Stop(self.key()));
         }
         self.phase = Phase::Down(again_ms);
     }
@@ -119,7 +133,7 @@ impl Machine {
     pub(crate) fn turn(&mut self, now: u64, ledger: &Mutex<Ledger>, said: &mut Said) {
         if self.is_running() && self.selves().any(|replica| held(&replica.inner).epoch_is_over()) {
             held(ledger).count("turns to another epoch");
-            said.events.push(Event::Stop(self.keys[self.at]));
+            said.events.push(Event::Stop(self.key()));
             self.phase = Phase::Turning(now + TURN_MS);
         }
     }
@@ -147,13 +161,41 @@ impl Machine {
         let public = |key: &usize| governed.secrets[*key].public_key();
         let is_of = |key: &usize, set: &[PublicKey]| set.contains(&public(key));
         let member = self.keys.iter().position(|key| is_of(key, &turn.set));
-        self.at = member.unwrap_or(self.at);
-        said.turns.push((self.keys[self.at], turn));
+        let spare = self.spare.filter(|_| self.damaged.is_some());
+        self.at = spare.or(member).unwrap_or(self.at);
+        said.turns.push((self.key(), turn));
         if let Some(second) = &self.second {
             said.turns.push((self.seconds[self.at], second.turn()));
         }
-        said.events.push(Event::Start(self.keys[self.at]));
+        said.events.push(Event::Start(self.key()));
         self.phase = Phase::Running;
+    }
+
+    /// It was refused a start, since its votes are damaged; it starts again with another key.
+    pub(crate) fn refused(&mut self, damaged: Damaged, again_ms: u64, ledger: &Mutex<Ledger>) {
+        let Damaged { validator, epoch, view } = damaged;
+        let mut ledger = held(ledger);
+        ledger.count("starts refused: votes are damaged");
+        if self.spare.is_none() || self.damaged.is_some() {
+            ledger.violation(format!("the votes of key {validator} are damaged, and none flipped"));
+        }
+        for replica in self.selves() {
+            held(&replica.inner).halted.get_or_insert("it was refused a start".to_owned());
+        }
+        self.damaged = Some((epoch, view));
+        self.phase = Phase::Down(again_ms);
+    }
+
+    /// Takes its own key again where a later block than its damaged votes is final.
+    pub(crate) fn forgive(&mut self, again_ms: u64, ledger: &Mutex<Ledger>, said: &mut Said) {
+        let Some(damaged) = self.damaged.filter(|_| self.is_running()) else { return };
+        let last = held(&self.replica.inner).blocks.last().map(|block| block.finalization.clone());
+        let last = last.and_then(|bytes| Finalized::decode(&bytes).ok());
+        if last.is_some_and(|last| (last.epoch, last.view) > damaged) {
+            self.damaged = None;
+            held(ledger).count("followed, and votes again");
+            self.stop(again_ms, ledger, said);
+        }
     }
 
     /// Notes that it has again what it lost.

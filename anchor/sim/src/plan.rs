@@ -8,7 +8,10 @@
 //! - The same configuration gives the same plan.
 
 use crate::dice::Dice;
-use piaogen_order::simulation::{self, Link, Side};
+use piaogen_order::simulation::{self, Link, Noise, Side};
+use piaogen_verify::genesis::PARTITIONS_MAX;
+use piaogen_verify::header::VALIDATORS_MAX;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What goes wrong.
@@ -37,11 +40,17 @@ pub enum Fault {
     /// A broker loses the last records of a partition, which its validator has read already. They
     /// stay away, or others come in their places.
     BrokerLosesTail,
+    /// A bit of a validator's votes flips while it is away.
+    VoteFlip,
+    /// Messages come twice.
+    Repeats,
+    /// Messages overtake each other.
+    Overtakes,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::BitFlip,
@@ -53,6 +62,9 @@ impl Fault {
         Fault::BrokerStalls,
         Fault::BrokerLies,
         Fault::BrokerLosesTail,
+        Fault::VoteFlip,
+        Fault::Repeats,
+        Fault::Overtakes,
     ];
 
     /// Its name on the command line.
@@ -69,6 +81,9 @@ impl Fault {
             Fault::BrokerStalls => "broker-stalls",
             Fault::BrokerLies => "broker-lies",
             Fault::BrokerLosesTail => "broker-loses-tail",
+            Fault::VoteFlip => "vote-flip",
+            Fault::Repeats => "repeats",
+            Fault::Overtakes => "overtakes",
         }
     }
 
@@ -79,7 +94,14 @@ impl Fault {
 
     /// Whether it takes from a validator what it had, or makes it another than the rest.
     fn harms(self) -> bool {
-        matches!(self, Fault::BitFlip | Fault::Wipe | Fault::BrokerLies | Fault::BrokerLosesTail)
+        matches!(
+            self,
+            Fault::BitFlip
+                | Fault::Wipe
+                | Fault::BrokerLies
+                | Fault::BrokerLosesTail
+                | Fault::VoteFlip
+        )
     }
 }
 
@@ -149,6 +171,8 @@ pub struct Config {
     pub seed: u64,
     /// How many validators there are.
     pub validators: usize,
+    /// Partitions of the topic of records.
+    pub partitions: u32,
     /// Records that are sent, beside those of the registry.
     pub records: u64,
     /// Only this goes wrong; without it, what the seed says.
@@ -162,12 +186,53 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual run of a seed, with four validators.
+    /// The usual run of a seed, with four validators and two partitions.
     pub fn new(seed: u64) -> Config {
-        let (validators, records) = (4, 120);
+        let (validators, partitions, records) = (4, 2, 120);
         let (fault, role, epochs) = (None, None, None);
-        Config { seed, validators, records, fault, faults: true, role, epochs }
+        Config { seed, validators, partitions, records, fault, faults: true, role, epochs }
     }
+
+    /// Whether there is such a run.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let (validators, liars) = (self.validators, self.role.map_or(0, |(_, liars)| liars));
+        if validators == 0 || validators as u64 > VALIDATORS_MAX {
+            return Err(ConfigError::Validators { validators });
+        }
+        let partitions = self.partitions;
+        if !(1..=PARTITIONS_MAX).contains(&partitions) {
+            return Err(ConfigError::Partitions { partitions });
+        }
+        match liars > validators {
+            true => Err(ConfigError::Liars { liars, validators }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What cannot be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such set.
+    #[error("validators = {validators} is not within 1 to {VALIDATORS_MAX}; take another number")]
+    Validators {
+        /// How many were asked for.
+        validators: usize,
+    },
+    /// There is no such topic.
+    #[error("partitions = {partitions} is not within 1 to {PARTITIONS_MAX}; take another number")]
+    Partitions {
+        /// How many were asked for.
+        partitions: u32,
+    },
+    /// More lie than there are.
+    #[error("liars = {liars} is above validators = {validators}; take fewer, or more validators")]
+    Liars {
+        /// How many should lie.
+        liars: usize,
+        /// Of how many.
+        validators: usize,
+    },
 }
 
 /// One thing that goes wrong, from when to when.
@@ -196,7 +261,26 @@ const BEGIN_MS: u64 = 400;
 /// And before this.
 const END_MS: u64 = 6_000;
 
+impl Episode {
+    /// What it does to messages on their way.
+    pub(crate) fn noise(&self) -> Noise {
+        let share = 20 + (self.how % 30) as u8;
+        let delay = Duration::from_millis(50 + (self.how >> 8) % 400);
+        match self.fault {
+            Fault::Repeats => Noise { repeated_percent: share, delay, ..Noise::default() },
+            Fault::Overtakes => Noise { delayed_percent: share, delay, ..Noise::default() },
+            _ => Noise::default(),
+        }
+    }
+}
+
 impl Plan {
+    /// Whose votes are damaged.
+    pub(crate) fn votes_flip(&self) -> BTreeSet<usize> {
+        let flips = self.episodes.iter().filter(|episode| episode.fault == Fault::VoteFlip);
+        flips.map(|episode| episode.whom).collect()
+    }
+
     /// What befalls so many machines.
     pub(crate) fn new(config: &Config, machines: usize) -> Plan {
         let mut dice = Dice::new(config.seed, 1);

@@ -8,7 +8,12 @@ mod planted;
 mod roles;
 
 use super::*;
+use piaogen_verify::header::VALIDATORS_MAX;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+fn run(config: &Config) -> Report {
+    super::run(config).unwrap()
+}
 
 fn good(config: &Config) -> Report {
     let report = run(config);
@@ -86,6 +91,43 @@ fn many_seeds_hold() {
     shows(&sum, &faults.each_ref().map(String::as_str));
     shows(&sum, &["records sent twice", "who came second was refused", "wrong roots proposed"]);
     shows(&sum, &["sets handed over", "double votes proved", "liars blocked"]);
+}
+
+#[test]
+fn sets_that_cannot_be_are_refused() {
+    let of = |validators| Config { validators, ..Config::new(1) };
+    let why = |config: &Config| super::run(config).unwrap_err().to_string();
+    assert!(why(&of(101)).contains("validators = 101 is not within 1 to 100"));
+    assert!(why(&of(0)).contains("validators = 0 is not within 1 to 100"));
+    let liars = Config { role: Some((Role::Floods, 5)), ..of(4) };
+    assert!(why(&liars).contains("liars = 5 is above validators = 4"));
+}
+
+/// As much as a set of a hundred does in little time.
+fn hundred(seed: u64) -> Config {
+    Config { validators: VALIDATORS_MAX as usize, records: 40, ..Config::new(seed) }
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo test --release -p piaogen-sim -- --ignored` (PROTOCOL 5.9)"]
+fn a_hundred_validators_hold() {
+    good(&Config { faults: false, epochs: Some(false), ..hundred(1) });
+    good(&Config { epochs: Some(true), ..hundred(2) });
+}
+
+#[test]
+#[ignore = "takes minutes: `cargo test --release -p piaogen-sim -- --ignored` (PROTOCOL 5.9)"]
+fn a_hundred_validators_of_whom_33_lie_hold() {
+    for (seed, role) in (1..).zip(&Role::ALL[1..]) {
+        good(&Config { role: Some((*role, 33)), ..hundred(seed) });
+    }
+}
+
+#[test]
+fn thirty_one_validators_of_whom_ten_lie_hold() {
+    for (seed, role) in [(1, Role::WrongRoots), (2, Role::Equivocates)] {
+        good(&Config { validators: 31, records: 40, role: Some((role, 10)), ..Config::new(seed) });
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! - Nothing here reads a clock or a source of randomness but those of the run.
 
 use crate::dice::Dice;
-use crate::faults::Course;
+use crate::faults::{AGAIN_MS, Course};
 use crate::govern::{Decree, Governed};
 use crate::ledger::{Ledger, held};
 use crate::machine::{Machine, Said};
@@ -21,21 +21,23 @@ use piaogen_loadgen::generator::{GeneratorConfig, Shares};
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_loadgen::scenario::{Load, LoadConfig};
 use piaogen_loadgen::source::{Expected, Generated, Kind, Registrations, Source};
-use piaogen_order::simulation::{self, Look, Side, Turn};
+use piaogen_order::simulation::{self, Glance, Look, Noise, Side, Turn};
 use piaogen_verify::entry::Outcome;
 use piaogen_verify::follow::Follower;
 use piaogen_verify::trust_root::TrustRoot;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-/// Partitions of the topic of records.
-const PARTITIONS: u32 = 2;
 /// The time of block 0.
 const TIME_MS: i64 = 1_795_000_000_000;
 /// How long records are being sent.
 const SENDING_MS: u64 = 3_500;
+
+/// Labels of the numbers of first selves and of second ones, with room for each machine.
+const FIRST: u64 = 1_000;
+const SECOND: u64 = 2_000;
+const OTHER: u64 = 3_000;
 
 /// How many blocks an honest validator may be behind the others when a run ends.
 pub(crate) const LATE_MAX: u64 = 3;
@@ -72,6 +74,8 @@ pub(crate) struct World {
     pub(crate) alone: Option<Fault>,
     pub(crate) courses: Vec<Course>,
     pub(crate) apart: BTreeSet<(usize, usize)>,
+    /// What becomes of messages now.
+    pub(crate) noise: Noise,
     pub(crate) healed: bool,
     /// Whom the two selves of those talk to who equivocate.
     pub(crate) sides: (Side, Side),
@@ -85,7 +89,7 @@ pub(crate) struct World {
 
 /// The chain of a run, with its keys.
 pub(crate) fn chain(config: &Config, governed: &Governed) -> DemoChain {
-    let chain = demo_chain(config.seed, PARTITIONS, config.validators as u32, TIME_MS);
+    let chain = demo_chain(config.seed, config.partitions, config.validators as u32, TIME_MS);
     match governed.blocks {
         Some(blocks) => chain.with_epochs_of(blocks),
         None => chain,
@@ -110,11 +114,13 @@ fn sides(config: &Config, plan: &Plan, governed: &Governed) -> (Side, Side) {
 
 impl World {
     pub(crate) fn new(config: &Config, chain: &DemoChain, governed: Governed) -> World {
-        let governed = governed.on(chain, config.seed);
         let plan = Plan::new(config, governed.machines.len());
+        let mut governed = governed;
+        governed.spare(plan.votes_flip());
+        let governed = governed.on(chain, config.seed);
         let mut dice = Dice::new(config.seed, 2);
         let genesis = Arc::new(chain.genesis.clone());
-        let partitions = PARTITIONS as usize + 1;
+        let partitions = config.partitions as usize + 1;
         let shared = Arc::new(Shared {
             genesis: genesis.clone(),
             stream: Mutex::new(Stream::new(partitions)),
@@ -126,7 +132,8 @@ impl World {
         (invoices.sellers, invoices.shares) = (6, Shares::with_bad(12_000));
         let load = LoadConfig { invoices, records: config.records, events_per_100: 60 };
         let load = Load::new(load, &genesis, &chain.authority);
-        let registrations = Registrations { records: load.registrations(), partitions: PARTITIONS };
+        let records = load.registrations();
+        let registrations = Registrations { records, partitions: config.partitions };
         let replica = |who: usize, dice: &mut Dice, label: u64| {
             let delays = (0..partitions).map(|_| dice.between(0, 400)).collect();
             let character = Character {
@@ -139,16 +146,18 @@ impl World {
             Arc::new(Replica::new(&shared, character, Feed::new(delays), own))
         };
         let first: Vec<Arc<Replica>> =
-            (0..plan.roles.len()).map(|who| replica(who, &mut dice, 100)).collect();
+            (0..plan.roles.len()).map(|who| replica(who, &mut dice, FIRST)).collect();
         let machine = |(who, first): (usize, Arc<Replica>)| {
             let two = plan.roles[who] == Role::Equivocates;
-            let mut other = Dice::new(config.seed, 300 + who as u64);
-            let second = two.then(|| replica(who, &mut other, 200));
-            Machine::new(first, second, governed.machines[who].clone())
+            let mut other = Dice::new(config.seed, OTHER + who as u64);
+            let second = two.then(|| replica(who, &mut other, SECOND));
+            let keys = governed.machines[who].clone();
+            let spare = governed.spares.contains(&who).then_some(keys.len() - 1);
+            Machine::new(first, second, keys, spare)
         };
         let machines = first.into_iter().enumerate().map(machine).collect();
         let trust = TrustRoot::of_genesis(&genesis);
-        let decrees = governed.decrees(chain, PARTITIONS, config.seed);
+        let decrees = governed.decrees(chain, config.partitions, config.seed);
         let mut world = World {
             machines,
             witness: Follower::new(&trust).ok(),
@@ -159,6 +168,7 @@ impl World {
             alone: config.fault,
             courses: vec![Course::default(); plan.episodes.len()],
             apart: BTreeSet::new(),
+            noise: Noise::default(),
             healed: false,
             sides: sides(config, &plan, &governed),
             bend: None,
@@ -241,16 +251,23 @@ impl World {
     }
 
     /// What happens at a glance, and whether the run is done.
-    pub(crate) fn look(&mut self, now: Duration) -> Look {
-        let now = now.as_millis() as u64;
+    pub(crate) fn look(&mut self, glance: Glance) -> Look {
+        let now = glance.now.as_millis() as u64;
         self.shared.now_ms.store(now, Ordering::SeqCst);
         self.machines.iter().flat_map(Machine::selves).for_each(|replica| replica.poke());
         let mut said = Said::default();
+        for damaged in glance.refused {
+            let machine = self.governed.machine(damaged.validator);
+            if let Some(machine) = machine.and_then(|at| self.machines.get_mut(at)) {
+                machine.refused(damaged, now + AGAIN_MS, &self.shared.ledger);
+            }
+        }
         self.produce(now);
         self.begin_and_end(now, &mut said);
         self.find_dead(now, &mut said);
         let ledger = &self.shared.ledger;
         for machine in &mut self.machines {
+            machine.forgive(now + AGAIN_MS, ledger, &mut said);
             machine.turn(now, ledger, &mut said);
             machine.start(
                 now,
@@ -274,7 +291,7 @@ impl World {
     }
 
     fn produce(&mut self, now: u64) {
-        let registry = PARTITIONS as usize;
+        let registry = self.shared.genesis.file.partitions as usize;
         let end = held(&self.shared.stream).ends()[registry];
         let executed = self
             .machines

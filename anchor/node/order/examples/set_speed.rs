@@ -17,7 +17,7 @@
 
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_crypto::{Digest, sm3};
-use piaogen_order::simulation::{Event, Link, Look, Plan, Trace, run_watched};
+use piaogen_order::simulation::{Event, Glance, Link, Look, Plan, Trace, run_watched};
 use piaogen_order::{
     Application, FinalBlock, Identity, NetworkConfig, OrderConfig, Verdict, start,
 };
@@ -143,7 +143,8 @@ fn simulate(count: usize, link: Link, blocks: usize) -> Run {
     let steady = Arc::new(Mutex::new(Steady::default()));
     let seen = steady.clone();
     let height = |chain: &Arc<Chain>| chain.0.lock().unwrap().finals.len();
-    let watch = move |now| {
+    let watch = move |glance: Glance| {
+        let now = glance.now;
         let first = height(&watched[0]);
         let mut seen = seen.lock().unwrap();
         if seen.from.is_none() && watched.iter().all(|chain| height(chain) > 0) {

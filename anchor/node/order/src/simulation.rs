@@ -9,7 +9,8 @@
 //! # Faults
 //!
 //! Of the network: [`Link`] loses and scatters messages, [`Noise`] repeats them and lets others
-//! overtake them, [`Event::Cut`] and [`Event::Split`] part validators. Of the machine:
+//! overtake them, from the beginning or from [`Event::Noise`] on, [`Event::Cut`] and
+//! [`Event::Split`] part validators. Of the machine:
 //! [`Event::Stop`] loses what was not synced, [`Event::Blackout`] tears it, [`Event::Flip`] damages
 //! what was. Of the validators: [`Role`].
 //!
@@ -32,27 +33,31 @@ mod start;
 mod wire;
 
 pub use liar::vote_twice;
-pub use records::Traffic;
+pub use records::{Noises, Traffic};
+#[cfg(test)]
+pub(crate) use roles::plausible_message;
 pub use roles::{PLAUSIBLE, REPLAYED, Role};
 
 use self::records::{CHANNELS, Records};
 use self::wire::{In, Memories, Out, Selves};
+use crate::held;
 use crate::journal;
 use crate::key::Key;
 use crate::network::message_bytes_max;
-use crate::{Application, NetworkConfig, OrderConfig, OrderError, Refused};
+use crate::{Application, Fatal, NetworkConfig, OrderConfig, OrderError, Refused};
 use commonware_p2p::Manager as _;
 use commonware_p2p::simulated::{self, Network, Oracle};
 use commonware_runtime::deterministic::{self, Context};
 use commonware_runtime::{Clock as _, Handle, Quota, Supervisor as _};
 use commonware_utils::ordered::Set;
 use commonware_utils::{NZU32, NZUsize, Probability, TryCollect as _};
+use futures::future::join_all;
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_verify::evidence::Evidence;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// How often is looked whether the run is done.
@@ -73,7 +78,7 @@ pub struct Link {
 }
 
 /// What links do besides: over a link alone messages stay in order, and come once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noise {
     /// Of a hundred messages, how many come a second time, later.
     pub repeated_percent: u8,
@@ -83,7 +88,10 @@ pub struct Noise {
     pub delay: Duration,
 }
 
-/// Some of the validators, of whom there are at most 128.
+/// Most members of a network: a set of the most validators, and those who come and go.
+pub const MEMBERS_MAX: usize = 128;
+
+/// Some of the members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Side(u128);
 
@@ -126,6 +134,8 @@ pub enum Event {
     Split(Side),
     /// All are connected again.
     Heal,
+    /// From now on links do this besides.
+    Noise(Noise),
     /// All stop at one moment. Of each write that was not synced some bytes survive.
     Blackout,
     /// A bit of what a validator that does not run has synced last flips; the number says which,
@@ -142,6 +152,26 @@ pub struct Turn {
     pub set: Vec<PublicKey>,
     /// Digest of the block that its first stands on.
     pub ground: Digest,
+}
+
+/// How a run stands when it is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Glance {
+    /// How much simulated time has passed.
+    pub now: Duration,
+    /// Who was refused a start since the last glance because its votes are damaged, and does not run.
+    pub refused: Vec<Damaged>,
+}
+
+/// Votes of which a bit has flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Whose.
+    pub validator: usize,
+    /// Of which epoch.
+    pub epoch: u64,
+    /// And of which view, at most; any, where nothing is left of them.
+    pub view: u64,
 }
 
 /// What is said of a run when it is looked at.
@@ -217,6 +247,12 @@ pub enum SimulationError {
         /// Why.
         error: OrderError,
     },
+    /// There are more than there may be.
+    #[error("there are {count} members, at most {MEMBERS_MAX} are simulated; leave some out")]
+    Members {
+        /// How many there are.
+        count: usize,
+    },
     /// The simulated time is over.
     #[error("not done after {limit:?} of simulated time")]
     Limit {
@@ -246,6 +282,10 @@ pub struct Trace {
     pub traffic: Vec<[Traffic; CHANNELS]>,
     /// From proposing a block to its being final, at each validator.
     pub finality: Vec<Duration>,
+    /// What the noise did.
+    pub noise: Noises,
+    /// How many bits of votes flipped.
+    pub flips: u64,
 }
 
 type Net = Oracle<Key, Context>;
@@ -262,6 +302,9 @@ struct Course {
     turns: BTreeMap<usize, Turn>,
     records: Arc<Records>,
     begun: Option<SystemTime>,
+    /// Whether the watch is told of damaged votes; else a start that they prevent ends the run.
+    told: bool,
+    refused: Vec<Damaged>,
 }
 
 /// Why the runtime ended.
@@ -274,7 +317,8 @@ enum Ended {
 /// equivocate have a second application each, behind all others, in the order of `plan.roles`.
 ///
 /// # Errors
-/// `Start` where a validator is refused, `Limit` where it takes too long.
+/// `Start` where a validator is refused, `Members` where there are too many, `Limit` where it takes
+/// too long.
 pub fn run(
     plan: Plan,
     secrets: Vec<SecretKey>,
@@ -282,56 +326,79 @@ pub fn run(
     done: impl Fn() -> bool + Send + 'static,
 ) -> Result<Trace, SimulationError> {
     let watch = move |_| Look { done: done(), ..Look::default() };
-    run_watched(plan, secrets, applications, watch)
+    course(plan, secrets, applications, false)?.play(watch)
 }
 
-/// Runs them, and asks `watch` at every glance what happens next; it is told how much simulated time
-/// has passed. A `Blackout` must have been planned.
+/// Runs them, and asks `watch` at every glance what happens next. It is told of those whose votes
+/// are damaged; the run goes on without them. A `Blackout` must have been planned.
 ///
 /// # Errors
 /// As [`run`].
 pub fn run_watched(
+    plan: Plan,
+    secrets: Vec<SecretKey>,
+    applications: Vec<Arc<dyn Application>>,
+    watch: impl FnMut(Glance) -> Look + Send + 'static,
+) -> Result<Trace, SimulationError> {
+    course(plan, secrets, applications, true)?.play(watch)
+}
+
+fn course(
     mut plan: Plan,
     secrets: Vec<SecretKey>,
     applications: Vec<Arc<dyn Application>>,
-    mut watch: impl FnMut(Duration) -> Look + Send + 'static,
-) -> Result<Trace, SimulationError> {
-    let mut config = deterministic::Config::new().with_seed(plan.seed).with_timeout(None);
-    if plan.events.iter().any(|(_, event)| *event == Event::Blackout) {
-        config = config.with_storage_fault_config(disk::torn());
+    told: bool,
+) -> Result<Course, SimulationError> {
+    let count = secrets.len();
+    if count > MEMBERS_MAX {
+        return Err(SimulationError::Members { count });
     }
-    let mut course = Course {
+    Ok(Course {
         events: std::mem::take(&mut plan.events).into(),
         apart: BTreeSet::new(),
         turns: BTreeMap::new(),
-        records: Arc::new(Records::new(secrets.len())),
+        records: Arc::new(Records::new(count)),
         begun: None,
         plan,
         secrets,
         applications,
-    };
-    let mut runner = deterministic::Runner::new(config);
-    loop {
-        let (ended, checkpoint) =
-            runner.start_and_recover(|context| course.run(context, &mut watch));
-        match ended {
-            Ended::Blackout => runner = checkpoint.into(),
-            Ended::Done(outcome) => return outcome,
-        }
-    }
+        told,
+        refused: Vec::new(),
+    })
 }
 
 impl Course {
+    /// Runs it, from one blackout to the next.
+    fn play(
+        mut self,
+        mut watch: impl FnMut(Glance) -> Look + Send + 'static,
+    ) -> Result<Trace, SimulationError> {
+        let mut config = deterministic::Config::new().with_seed(self.plan.seed).with_timeout(None);
+        if self.events.iter().any(|(_, event)| *event == Event::Blackout) {
+            config = config.with_storage_fault_config(disk::torn());
+        }
+        let mut runner = deterministic::Runner::new(config);
+        loop {
+            let (ended, checkpoint) =
+                runner.start_and_recover(|context| self.run(context, &mut watch));
+            match ended {
+                Ended::Blackout => runner = checkpoint.into(),
+                Ended::Done(outcome) => return outcome,
+            }
+        }
+    }
+
     /// Runs until it is done, or all stop.
-    async fn run(&mut self, context: Context, watch: &mut impl FnMut(Duration) -> Look) -> Ended {
-        let begun = *self.begun.get_or_insert(context.current());
+    async fn run(&mut self, context: Context, watch: &mut impl FnMut(Glance) -> Look) -> Ended {
         let mut world = World::new(&context, self).await;
+        // Links are made by a network that runs: the time that takes is nobody's.
+        let begun = *self.begun.get_or_insert(context.current());
         loop {
             let now = context.current().duration_since(begun).unwrap_or_default();
             if let Some(ended) = self.due(&context, &mut world, now).await {
                 return ended;
             }
-            let look = watch(now);
+            let look = watch(Glance { now, refused: std::mem::take(&mut self.refused) });
             self.turns.extend(look.turns);
             look.events.into_iter().rev().for_each(|event| self.events.push_front((now, event)));
             if let Some(ended) = self.due(&context, &mut world, now).await {
@@ -349,16 +416,23 @@ impl Course {
 
     /// Lets happen what is due; how that ended the runtime, if it did.
     async fn due(&mut self, context: &Context, world: &mut World, now: Duration) -> Option<Ended> {
-        while self.events.front().is_some_and(|(at, _)| *at <= now) {
-            let (_, event) = self.events.pop_front()?;
-            if event == Event::Blackout {
-                return Some(Ended::Blackout);
+        loop {
+            let due = |(at, event): &(Duration, Event)| (*at <= now).then_some(*event);
+            // Who starts in one moment does so beside the others.
+            let starts: Vec<usize> = self.events.iter().map_while(due).map_while(start).collect();
+            if !starts.is_empty() {
+                self.events.drain(..starts.len());
+                if let Err(error) = world.start(context, &starts, self).await {
+                    return Some(Ended::Done(Err(error)));
+                }
             }
-            if let Err(error) = world.happen(context, event, self).await {
-                return Some(Ended::Done(Err(error)));
+            let event = self.events.front().and_then(due)?;
+            self.events.pop_front();
+            match event {
+                Event::Blackout => return Some(Ended::Blackout),
+                event => world.happen(context, event, self).await,
             }
         }
-        None
     }
 
     /// Parts two, or joins them again.
@@ -371,8 +445,9 @@ impl Course {
         }
     }
 
-    /// Notes who hears whom from now on.
-    fn rearrange(&mut self, event: Event) {
+    /// Notes who hears whom from now on; the pairs of whom that changes.
+    fn rearrange(&mut self, event: Event) -> Vec<(usize, usize)> {
+        let before = self.apart.clone();
         let all = 0..self.secrets.len();
         match event {
             Event::Cut(one) => all.for_each(|other| self.set_apart(one, other, true)),
@@ -392,6 +467,24 @@ impl Course {
             Event::Heal => self.apart.clear(),
             _ => {}
         }
+        before.symmetric_difference(&self.apart).copied().collect()
+    }
+}
+
+/// Up to which view votes are damaged, where that is the error.
+fn damaged(error: &OrderError) -> Option<u64> {
+    match error {
+        OrderError::Fatal(Fatal::VotesDamaged { view, .. }) => Some(*view),
+        OrderError::Refused(Refused::VotesMissing { .. }) => Some(u64::MAX),
+        _ => None,
+    }
+}
+
+/// Who starts in an event.
+fn start(event: Event) -> Option<usize> {
+    match event {
+        Event::Start(one) => Some(one),
+        _ => None,
     }
 }
 
@@ -402,6 +495,7 @@ struct Shared {
     oracle: Net,
     selves: Selves,
     memories: Memories,
+    noise: Arc<Mutex<Noise>>,
 }
 
 /// All validators.
@@ -426,24 +520,41 @@ impl World {
         let peers = names.iter().cloned().try_collect();
         let _ = oracle.manager().track(0, peers.unwrap_or_else(|_| Set::default()));
         let running = names.iter().map(|_| None).collect();
+        let noise = Arc::new(Mutex::new(course.plan.noise));
         let (selves, memories) = (Selves::default(), Memories::default());
-        let shared = Shared { names, oracle, selves, memories };
-        shared.link(course).await;
+        let shared = Shared { names, oracle, selves, memories, noise };
+        let count = shared.names.len();
+        let pairs = (0..count).flat_map(|one| (one + 1..count).map(move |two| (one, two)));
+        shared.link(course, pairs).await;
         Self { shared, running }
     }
 
-    async fn happen(
+    /// Starts these.
+    async fn start(
         &mut self,
         context: &Context,
-        event: Event,
+        who: &[usize],
         course: &mut Course,
     ) -> Result<(), SimulationError> {
-        match event {
-            Event::Start(one) => {
-                let started = self.shared.start(context, one, course).await;
-                let failed = |error| SimulationError::Start { validator: one, error };
-                self.running[one] = Some(started.map_err(failed)?);
+        let (shared, known) = (&self.shared, &*course);
+        let starts = who.iter().map(|one| shared.start(context, *one, known));
+        for (one, started) in who.iter().zip(join_all(starts).await) {
+            match started {
+                Ok(running) => self.running[*one] = Some(running),
+                Err(error) => {
+                    let view = damaged(&error).filter(|_| course.told);
+                    let failed = SimulationError::Start { validator: *one, error };
+                    let view = view.ok_or(failed)?;
+                    let epoch = self.shared.config(*one, *one, course).epoch;
+                    course.refused.push(Damaged { validator: *one, epoch, view });
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn happen(&mut self, context: &Context, event: Event, course: &mut Course) {
+        match event {
             Event::Stop(one) => {
                 if let Some(running) = self.running[one].take() {
                     running.abort();
@@ -453,7 +564,9 @@ impl World {
             }
             Event::Flip(one, at) => {
                 let votes = partition(&self.shared.config(one, one, course), one, 0);
-                if !disk::flip(context, &votes, at).await {
+                if disk::flip(context, &votes, at).await {
+                    course.records.flipped();
+                } else {
                     tracing::warn!(validator = one, "no votes of which a bit could flip");
                 }
             }
@@ -463,12 +576,15 @@ impl World {
             | Event::Together(..)
             | Event::Split(_)
             | Event::Heal => {
-                course.rearrange(event);
-                self.shared.link(course).await;
+                let pairs = course.rearrange(event);
+                self.shared.link(course, pairs).await;
             }
-            Event::Blackout => {}
+            Event::Noise(noise) => {
+                course.plan.noise = noise;
+                *held(&self.shared.noise) = noise;
+            }
+            Event::Start(_) | Event::Blackout => {}
         }
-        Ok(())
     }
 
     async fn trace(&self, context: &Context, course: &Course, elapsed: Duration) -> Trace {
@@ -488,28 +604,29 @@ impl World {
             evidence: records.evidence(),
             traffic: records.traffic(),
             finality: records.finality(),
+            noise: records.noise(),
+            flips: records.flips(),
         }
     }
 }
 
 impl Shared {
-    /// Links all who are not apart, and nobody else; what is linked stays so.
-    async fn link(&self, course: &Course) {
+    /// Links those of these pairs who are not apart, and parts those who are.
+    async fn link(&self, course: &Course, pairs: impl IntoIterator<Item = (usize, usize)>) {
         let Link { latency, jitter, arrive_percent } = course.plan.link;
         let success_rate = Probability::new(arrive_percent.min(100).into(), 100);
         let Some(success_rate) = success_rate else { return };
         let link = simulated::Link { latency, jitter, success_rate };
-        let count = self.names.len();
-        for (one, other) in (0..count).flat_map(|one| (one + 1..count).map(move |two| (one, two))) {
-            for (from, to) in [(one, other), (other, one)] {
-                let (from, to) = (self.names[from].clone(), self.names[to].clone());
-                // That there is one already, or none, is no error.
-                let _ = match course.apart.contains(&(one, other)) {
-                    true => self.oracle.remove_link(from, to).await,
-                    false => self.oracle.add_link(from, to, link.clone()).await,
-                };
-            }
-        }
+        let ways = pairs.into_iter().flat_map(|(one, two)| [(one, two), (two, one)]);
+        let change = async |(one, two): (usize, usize)| {
+            let (from, to) = (self.names[one].clone(), self.names[two].clone());
+            // That there is one already, or none, is no error.
+            let _ = match course.apart.contains(&(one.min(two), one.max(two))) {
+                true => self.oracle.remove_link(from, to).await,
+                false => self.oracle.add_link(from, to, link.clone()).await,
+            };
+        };
+        join_all(ways.map(change)).await;
     }
 
     /// How a validator is started for an application.

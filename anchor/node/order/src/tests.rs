@@ -43,6 +43,8 @@ struct State {
     /// From height 1 on.
     blocks: Vec<FinalBlock>,
     last: Identity,
+    /// What was handed over against validators.
+    caught: Vec<Evidence>,
     /// Proposes nothing.
     idle: bool,
     /// Cannot record.
@@ -71,6 +73,7 @@ impl Default for Chain {
             twist: 0,
             epoch_blocks: 0,
             ground: GENESIS,
+            caught: Vec::new(),
             verdicts: (0, 0),
         };
         Self { state: Mutex::new(state), grew: Condvar::new() }
@@ -229,5 +232,7 @@ impl Application for Chain {
         self.grew.notify_all();
     }
 
-    fn caught(&self, _: Evidence) {}
+    fn caught(&self, evidence: Evidence) {
+        self.set(|state| state.caught.push(evidence));
+    }
 }

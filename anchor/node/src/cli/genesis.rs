@@ -8,6 +8,7 @@ use crate::setup::{self, random_key, write_new};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use piaogen_verify::genesis::{EPOCH_BLOCKS, FORMAT, Founder, GenesisFile};
+use piaogen_verify::header::VALIDATORS_MAX;
 use piaogen_verify::scheme::usual;
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 16)]
     partitions: u32,
     /// How many validators; four are the fewest of which one may fail.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=VALIDATORS_MAX as i64))]
     validators: u32,
     /// Public key of a validator that holds its secret key itself, SPKI PEM; once for each, in place
     /// of --validators.

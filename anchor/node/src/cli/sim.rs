@@ -3,9 +3,11 @@
 //! Nothing of a running node is in it: validators, network, disks, clocks and brokers are simulated.
 
 use super::{No, Output};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use piaogen_sim::{Config, Fault, Report, Role};
+use piaogen_verify::genesis::PARTITIONS_MAX;
+use piaogen_verify::header::VALIDATORS_MAX;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -18,11 +20,17 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "0..100", value_parser = seeds)]
     seeds: Range<u64>,
     /// How many validators a set has.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=31))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=VALIDATORS_MAX))]
     validators: u64,
+    /// Partitions of the topic of records.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=PARTITIONS_MAX as i64))]
+    partitions: u32,
     /// Records of a run, beside those of the registry.
     #[arg(long, default_value_t = 120)]
     records: u64,
+    /// Whether anything goes wrong at all.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    faults: bool,
     /// Let only this go wrong, instead of what the seed says.
     #[arg(long, value_parser = PossibleValuesParser::new(Fault::ALL.map(Fault::name)))]
     fault: Option<String>,
@@ -56,10 +64,12 @@ impl Arguments {
         let role = self.role.as_deref().and_then(Role::of_name);
         Config {
             validators: n,
+            partitions: self.partitions,
             records: self.records,
             fault: self.fault.as_deref().and_then(Fault::of_name),
             role: role.map(|role| (role, liars)),
             epochs: self.epochs,
+            faults: self.faults,
             ..Config::new(seed)
         }
     }
@@ -69,7 +79,13 @@ impl Arguments {
         let (validators, records) = (self.validators, self.records);
         let mut text =
             format!("piaogen sim --seeds {seed} --validators {validators} --records {records}");
+        if self.partitions != 2 {
+            let _ = write!(text, " --partitions {}", self.partitions);
+        }
         // Writing to a string cannot fail.
+        if !self.faults {
+            text.push_str(" --faults false");
+        }
         for (name, value) in [("fault", &self.fault), ("role", &self.role)] {
             let _ = value.as_ref().map(|value| write!(text, " --{name} {value}"));
         }
@@ -80,12 +96,6 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
-    ensure!(
-        arguments.liars.is_none_or(|liars| liars <= arguments.validators),
-        "there are more liars than validators: {} of {}",
-        arguments.liars.unwrap_or(0),
-        arguments.validators
-    );
     let (begun, next) = (Instant::now(), AtomicU64::new(arguments.seeds.start));
     let (failed, printed) = (Mutex::new(Vec::new()), Mutex::new(Ok(())));
     let work = || {
@@ -94,12 +104,13 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             if !arguments.seeds.contains(&seed) {
                 return;
             }
-            let report = piaogen_sim::run(&arguments.config(seed));
+            let ran = piaogen_sim::run(&arguments.config(seed));
             // One at a time, so that lines stay whole.
             let mut printed = printed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let said = say(arguments, &report, output);
+            let good = ran.as_ref().is_ok_and(Report::is_good);
+            let said = ran.map_err(Into::into).and_then(|one| say(arguments, &one, output));
             *printed = std::mem::replace(&mut *printed, Ok(())).and(said);
-            if !report.is_good() {
+            if !good {
                 failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(seed);
             }
         }

@@ -82,6 +82,30 @@ fn a_broker_that_loses_its_tail_makes_its_validator_stop_and_the_others_go_on() 
 }
 
 #[test]
+fn whose_votes_are_damaged_follows_with_another_key_until_they_bind_it_no_more() {
+    let whats =
+        ["bits flipped in votes", "starts refused: votes are damaged", "followed, and votes again"];
+    let sum = withstood(Fault::VoteFlip, &whats);
+    assert!(sum.count("bits flipped in votes") > sum.count("starts refused: votes are damaged"));
+}
+
+#[test]
+fn messages_that_come_twice_are_withstood_and_blamed_on_nobody() {
+    let whats = ["blocks made while messages come twice", "messages came twice"];
+    let sum = withstood(Fault::Repeats, &whats);
+    assert_eq!(sum.count("honest ones blocked by honest ones"), 0);
+    assert_eq!(sum.count("messages overtaken"), 0);
+}
+
+#[test]
+fn messages_that_overtake_each_other_are_withstood_and_blamed_on_nobody() {
+    let whats = ["blocks made while messages overtake each other", "messages overtaken"];
+    let sum = withstood(Fault::Overtakes, &whats);
+    assert_eq!(sum.count("honest ones blocked by honest ones"), 0);
+    assert_eq!(sum.count("messages came twice"), 0);
+}
+
+#[test]
 fn who_starts_again_finds_its_votes_closed() {
     good(&Config::new(248));
 }

@@ -33,6 +33,15 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// What noise did to messages on their way; a message to three counts three times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noises {
+    /// Messages that came once more.
+    pub repeated: u64,
+    /// Messages that others overtook, of the same sender on the same channel.
+    pub overtaken: u64,
+}
+
 /// All votes of one validator in one view.
 #[derive(Default)]
 struct Cast {
@@ -57,6 +66,8 @@ struct Noted {
     proposed: HashMap<piaogen_crypto::Digest, SystemTime>,
     finality: Vec<Duration>,
     evidence: Vec<(usize, Evidence)>,
+    noise: Noises,
+    flips: u64,
 }
 
 /// Everything that is written down.
@@ -121,6 +132,29 @@ impl Records {
         let noted = held(&self.0);
         let all = (validator, epoch, 0)..=(validator, epoch, u64::MAX);
         noted.votes.range(all).next().is_some()
+    }
+
+    /// A message leaves once more for so many others.
+    pub(super) fn repeated(&self, recipients: usize) {
+        held(&self.0).noise.repeated += recipients as u64;
+    }
+
+    /// A message leaves for so many others behind one that came after it.
+    pub(super) fn overtaken(&self, recipients: usize) {
+        held(&self.0).noise.overtaken += recipients as u64;
+    }
+
+    /// A bit of somebody's votes flipped.
+    pub(super) fn flipped(&self) {
+        held(&self.0).flips += 1;
+    }
+
+    pub(super) fn noise(&self) -> Noises {
+        held(&self.0).noise
+    }
+
+    pub(super) fn flips(&self) -> u64 {
+        held(&self.0).flips
     }
 
     pub(super) fn traffic(&self) -> Vec<[Traffic; CHANNELS]> {

@@ -127,7 +127,7 @@ pub(super) fn flood(context: Context, flood: Flood) {
 }
 
 /// What an honest validator might send, some day.
-fn plausible_message(
+pub(crate) fn plausible_message(
     channel: usize,
     count: u64,
     scheme: &Scheme,

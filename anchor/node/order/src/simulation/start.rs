@@ -7,7 +7,7 @@
 use super::records::{Records, Timed};
 use super::roles::{self, Flood, Role};
 use super::wire::{self, Doorman, Ear, In, Kept, Late, Out, Shape, Wire};
-use super::{Course, Noise, Shared, Side, partition};
+use super::{Course, Shared, Side, partition};
 use crate::engine::{Member, Resume, resume, start_member};
 use crate::exchange::Calls;
 use crate::finalization::{self, sorted};
@@ -23,6 +23,7 @@ use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _};
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::SecretKey;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 impl Shared {
@@ -101,7 +102,6 @@ impl Shared {
             one,
             role: plan.role(one),
             seed: plan.seed,
-            noise: plan.noise,
             begun: course.begun.unwrap_or_else(|| context.current()),
             records: course.records.clone(),
             world: self.clone(),
@@ -164,7 +164,6 @@ struct Start {
     one: usize,
     role: Option<Role>,
     seed: u64,
-    noise: Noise,
     /// When the run began.
     begun: SystemTime,
     records: Arc<Records>,
@@ -258,7 +257,8 @@ impl Start {
             selves: self.world.selves.clone(),
             withholds: self.role == Some(Role::Withholds),
             honest: self.role.is_none(),
-            noise: self.noise,
+            noise: self.world.noise.clone(),
+            sent: AtomicU64::new(0),
             late: late.clone(),
             kept: kept.cloned(),
             records: self.records.clone(),

@@ -22,6 +22,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -97,7 +98,10 @@ pub(super) struct Shape {
     pub(super) selves: Selves,
     pub(super) withholds: bool,
     pub(super) honest: bool,
-    pub(super) noise: Noise,
+    /// As it is now.
+    pub(super) noise: Arc<Mutex<Noise>>,
+    /// How many messages left on this channel.
+    pub(super) sent: AtomicU64,
     pub(super) late: mpsc::UnboundedSender<Late>,
     pub(super) kept: Option<Kept>,
     pub(super) records: Arc<Records>,
@@ -204,21 +208,25 @@ impl CheckedSender for CheckedWire<'_> {
             let place = (*ally, shape.which, shape.channel);
             shape.selves.tell(place, (me.clone(), message.clone()));
         }
-        let late = |message: IoBuf| {
-            let most = shape.noise.delay.max(Duration::from_millis(1));
+        let noise = *held(&shape.noise);
+        let late = |message: IoBuf, again: bool| {
+            let most = noise.delay.max(Duration::from_millis(1));
             let share = held(&wire.random).random_range(0..=1_000);
-            let (after, channel) = (most * share / 1_000, shape.channel);
-            // Who has stopped sends nothing more.
+            let (after, shape) = (most * share / 1_000, shape.clone());
+            let before = shape.sent.load(Ordering::Relaxed);
             let recipients = recipients.clone();
-            let _ = shape.late.send(Late { after, channel, recipients, message, priority });
+            let late = Late { after, again, before, recipients, message, priority, shape };
+            // Who has stopped sends nothing more.
+            let _ = wire.shape.late.send(late);
         };
-        if wire.chance(shape.noise.repeated_percent) {
-            late(message.clone());
+        if wire.chance(noise.repeated_percent) {
+            late(message.clone(), true);
         }
-        if wire.chance(shape.noise.delayed_percent) {
-            late(message);
+        if wire.chance(noise.delayed_percent) {
+            late(message, false);
             return Unreliable::new(Feedback::Ok);
         }
+        shape.sent.fetch_add(1, Ordering::Relaxed);
         self.net.send(message, priority)
     }
 }
@@ -226,10 +234,30 @@ impl CheckedSender for CheckedWire<'_> {
 /// A message that is sent after others.
 pub(super) struct Late {
     after: Duration,
-    channel: usize,
+    /// Whether it was sent in its time too.
+    again: bool,
+    /// How many messages had left before it.
+    before: u64,
     recipients: Vec<Key>,
     message: IoBuf,
     priority: bool,
+    shape: Arc<Shape>,
+}
+
+impl Late {
+    fn send(self, senders: &mut [Out]) {
+        let Late { again, before, recipients, message, priority, shape, .. } = self;
+        let Ok(checked) = senders[shape.channel].check(Recipients::Some(recipients)) else {
+            return;
+        };
+        let recipients = checked.recipients().len();
+        if again {
+            shape.records.repeated(recipients);
+        } else if shape.sent.load(Ordering::Relaxed) > before {
+            shape.records.overtaken(recipients);
+        }
+        let _ = checked.send(message, priority);
+    }
 }
 
 /// Sends messages when their time has come.
@@ -253,11 +281,7 @@ pub(super) fn send_late(context: Context, senders: Vec<Out>) -> mpsc::UnboundedS
                     while let Some(entry) = waiting.first_entry()
                         && entry.key().0 <= context.current()
                     {
-                        let Late { channel, recipients, message, priority, .. } = entry.remove();
-                        let to = Recipients::Some(recipients);
-                        if let Ok(checked) = senders[channel].check(to) {
-                            let _ = checked.send(message, priority);
-                        }
+                        entry.remove().send(&mut senders);
                     }
                 }
             }

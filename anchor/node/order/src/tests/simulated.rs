@@ -6,9 +6,11 @@ use crate::exchange::{Calls, Exchange, Order, Parts};
 use crate::finalization::sorted;
 use crate::key::Key;
 use crate::scheme::Scheme;
-use crate::simulation::{Event, Link, Look, Plan, Trace, run, run_watched};
+use crate::simulation::{
+    Event, Glance, Link, Look, MEMBERS_MAX, Plan, SimulationError, Trace, run, run_watched,
+};
 use crate::worker::{Good, Open};
-use crate::{Application, FinalBlock, Identity, Verdict, silent};
+use crate::{Application, FinalBlock, Identity, VALIDATORS_MAX, Verdict, silent};
 use commonware_runtime::deterministic;
 use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _};
 use commonware_utils::channel::{mpsc, oneshot};
@@ -166,8 +168,8 @@ fn goes_on_without(by_the_rules: bool, cut_ms: u64) -> bool {
     let latency = Duration::from_millis(120);
     let plan = Plan { link: Link { latency, ..cut.link }, limit: seconds(60), ..cut };
     let watched = chains.clone();
-    let watch = move |now| {
-        choosy.refuses.store(now < seconds(4), Ordering::Relaxed);
+    let watch = move |glance: Glance| {
+        choosy.refuses.store(glance.now < seconds(4), Ordering::Relaxed);
         let done = [0, 2, 3].iter().all(|one| watched[*one].height() >= BLOCKS + 10);
         Look { done, ..Look::default() }
     };
@@ -180,6 +182,27 @@ fn who_refused_a_block_takes_it_from_a_quorum_and_the_set_goes_on() {
     let (halted, on): (Vec<u64>, Vec<u64>) = cuts().partition(|at| !goes_on_without(true, *at));
     assert!(halted.is_empty(), "halted after cuts at {halted:?} ms, went on after {on:?}");
     assert!(cuts().any(|at| !goes_on_without(false, at)), "the rule makes no difference");
+}
+
+/// Runs so many that start at once, until each has a block.
+fn so_many(count: usize) -> Result<Trace, SimulationError> {
+    let secret = |one: usize| SecretKey::from_bytes(&[one as u8 + 1; 32]).unwrap();
+    let chains: Vec<Arc<Chain>> = (0..count).map(|_| Arc::default()).collect();
+    let watched = chains.clone();
+    let done = move || watched.iter().all(|chain| chain.height() > 0);
+    let applications = chains.iter().map(|chain| chain.clone() as Arc<dyn Application>);
+    let events = (0..count).map(|one| (Duration::ZERO, Event::Start(one))).collect();
+    let plan = Plan { events, limit: seconds(60), ..Plan::new(1, NAMESPACE, GENESIS, BODY_MAX) };
+    run(plan, (0..count).map(secret).collect(), applications.collect(), done)
+}
+
+#[test]
+fn a_hundred_agree_and_no_more_are_taken() {
+    assert!(so_many(VALIDATORS_MAX as usize).is_ok());
+    let refused = so_many(VALIDATORS_MAX as usize + 1).unwrap_err().to_string();
+    assert!(refused.contains("101 keys, from 1 to 100 are allowed"), "{refused}");
+    let refused = so_many(MEMBERS_MAX + 1).unwrap_err().to_string();
+    assert!(refused.contains("129 members, at most 128"), "{refused}");
 }
 
 /// An exchange of validator 0 with nobody to talk to, and what it works for.

@@ -152,6 +152,7 @@ fn a_wrong_configuration_is_refused() {
     let cases: Vec<(OrderConfig, &str)> = vec![
         (OrderConfig { validators: vec![], ..good.clone() }, "has 0 keys"),
         (OrderConfig { validators: vec![key(1), key(1)], ..good.clone() }, "twice"),
+        (OrderConfig { validators: (1..=101).map(key).collect(), ..good.clone() }, "has 101 keys"),
         (OrderConfig { validators: vec![key(2)], ..good.clone() }, "not among"),
         (OrderConfig { validators: vec![key(1), key(2)], ..good.clone() }, "peers.listen"),
         (OrderConfig { namespace: vec![], ..good.clone() }, "0 bytes"),
