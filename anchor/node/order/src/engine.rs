@@ -12,7 +12,7 @@ use crate::exchange::{Calls, Exchange, Fetch, Inbox, Library, Mailbox, Parts};
 use crate::finalization::{self, Finalization};
 use crate::journal::{self, Memory};
 use crate::key::Key;
-use crate::network::{self, Block, Channel, Links, Peers, Source};
+use crate::network::{self, Block, Channel, Links, Peers, RATES, Source};
 use crate::own::Own;
 use crate::scheme::Scheme;
 use crate::signed::{Gate, Kept, Place};
@@ -413,7 +413,7 @@ async fn run(
     let quiet = silent::links(&me, resume.due.clone());
     let (engine, exchange) = match &config.network {
         Some(network) => {
-            let links = network::connect(&parts, &config, network, peers, own);
+            let links = network::connect(&parts, &config, network, peers, own, RATES);
             let seen = context.child("seen");
             *held(&status.links) = Some(Box::new(move || network::seen(&seen)));
             match links.of_epoch(&parts, config.epoch).await {

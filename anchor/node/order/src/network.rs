@@ -44,7 +44,8 @@ use std::time::Duration;
 
 /// Votes, certificates, certificates of earlier views, bodies, requests: the most messages a second
 /// from each peer. Documented in PROTOCOL section 5.2.
-const RATES: [NonZeroU32; 5] = [NZU32!(256), NZU32!(128), NZU32!(128), NZU32!(32), NZU32!(64)];
+pub(crate) const RATES: [NonZeroU32; 5] =
+    [NZU32!(256), NZU32!(128), NZU32!(128), NZU32!(32), NZU32!(64)];
 /// How far clocks may be apart for a handshake, and how old its messages may be.
 const CLOCKS: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE: Duration = Duration::from_secs(10);
@@ -61,16 +62,11 @@ pub(crate) struct Links<V, W, S, R, B, P> {
 }
 
 /// Messages that go out on a channel of this network.
-type Out = Reached<lookup::Sender<Key, runtime::Context>>;
+pub(crate) type Out = Reached<lookup::Sender<Key, runtime::Context>>;
+/// Messages that come in on one.
+pub(crate) type In = lookup::Receiver<Key>;
 /// Links over this network, as they are.
-pub(crate) type Connected = Links<
-    Out,
-    lookup::Receiver<Key>,
-    Out,
-    lookup::Receiver<Key>,
-    lookup::Oracle<Key>,
-    lookup::Oracle<Key>,
->;
+pub(crate) type Connected = Links<Out, In, Out, In, lookup::Oracle<Key>, lookup::Oracle<Key>>;
 /// Links of which the engine's belong to one epoch.
 pub(crate) type OfEpoch<V, S, R, B, P> = Links<SubSender<V>, SubReceiver<Key>, S, R, B, P>;
 
@@ -182,13 +178,14 @@ fn parse(address: &str) -> Option<Address> {
     Some(Address::Asymmetric { ingress: Ingress::Dns { host, port }, egress })
 }
 
-/// Starts to listen and to dial.
+/// Starts to listen and to dial; a node does so with `RATES`.
 pub(crate) fn connect(
     context: &runtime::Context,
     config: &OrderConfig,
     network: &NetworkConfig,
     peers: Vec<(Key, Address)>,
     own: Own,
+    rates: [NonZeroU32; 5],
 ) -> Connected {
     let named = peers.iter().any(|(_, address)| matches!(address, Address::Asymmetric { .. }));
     let (mut network, mut oracle) = lookup::Network::new(
@@ -216,7 +213,7 @@ pub(crate) fn connect(
     let peers: Map<Key, Address> = Map::from_iter_dedup(peers);
     oracle.track(config.epoch, peers);
     let mut channel = |number: u64, rate| network.register(number, Quota::per_second(rate));
-    let [votes, certificates, views, bodies, requests] = RATES;
+    let [votes, certificates, views, bodies, requests] = rates;
     let views = channel(2, views);
     // Certificates of earlier views are rarely asked for, so their channel is asked who is there.
     let sight = Sight::new(views.0.clone());

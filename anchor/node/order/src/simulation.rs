@@ -310,7 +310,7 @@ struct Course {
 /// Why the runtime ended.
 enum Ended {
     Blackout,
-    Done(Result<Trace, SimulationError>),
+    Done(Box<Result<Trace, SimulationError>>),
 }
 
 /// Runs validators with these keys until `done`; validator i works for application i. Those who
@@ -383,7 +383,7 @@ impl Course {
                 runner.start_and_recover(|context| self.run(context, &mut watch));
             match ended {
                 Ended::Blackout => runner = checkpoint.into(),
-                Ended::Done(outcome) => return outcome,
+                Ended::Done(outcome) => return *outcome,
             }
         }
     }
@@ -405,10 +405,11 @@ impl Course {
                 return ended;
             }
             if self.events.is_empty() && look.done {
-                return Ended::Done(Ok(world.trace(&context, self, now).await));
+                return Ended::Done(Box::new(Ok(world.trace(&context, self, now).await)));
             }
             if now >= self.plan.limit {
-                return Ended::Done(Err(SimulationError::Limit { limit: self.plan.limit }));
+                let limit = self.plan.limit;
+                return Ended::Done(Box::new(Err(SimulationError::Limit { limit })));
             }
             context.sleep(GLANCE).await;
         }
@@ -423,7 +424,7 @@ impl Course {
             if !starts.is_empty() {
                 self.events.drain(..starts.len());
                 if let Err(error) = world.start(context, &starts, self).await {
-                    return Some(Ended::Done(Err(error)));
+                    return Some(Ended::Done(Box::new(Err(error))));
                 }
             }
             let event = self.events.front().and_then(due)?;

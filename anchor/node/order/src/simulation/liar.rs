@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::engine::checked;
-use crate::network;
+use crate::network::{self, RATES};
 use crate::own::Own;
 use crate::scheme::Scheme;
 use crate::{OrderConfig, OrderError};
@@ -38,7 +38,7 @@ pub fn vote_twice(
     let Some(network) = &config.network else { return Ok(0) };
     let settings = runtime::Config::new().with_storage_directory(&config.directory);
     Ok(runtime::Runner::new(settings).start(|context| async move {
-        let links = network::connect(&context, config, network, peers, own);
+        let links = network::connect(&context, config, network, peers, own, RATES);
         for (_, receiver) in [links.certificates, links.views, links.bodies, links.requests] {
             context.child("deaf").spawn(move |_| ignore(receiver));
         }

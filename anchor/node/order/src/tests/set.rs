@@ -1,10 +1,13 @@
 //! Sets of four over sockets of this machine, with their votes on disk: what is promised with one
-//! down, two down, one away; and what strangers and liars achieve.
+//! down, two down, one away; and what strangers, liars and listeners achieve.
+
+mod listening;
+mod rates;
 
 use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
 use crate::engine::fetching;
 use crate::exchange::Order;
-use crate::network::{addresses, connect, seen};
+use crate::network::{Connected, In, Out, RATES, addresses, connect, seen};
 use crate::wire::Want;
 use crate::{Finalized, Handle, NetworkConfig, OrderConfig, Peer, start};
 use commonware_p2p::{Recipients, Sender as _};
@@ -15,6 +18,7 @@ use commonware_runtime::{
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -46,6 +50,12 @@ impl Four {
             chains: (0..4).map(|_| Arc::default()).collect(),
             handles: (0..4).map(|_| None).collect(),
         }
+    }
+
+    /// The same set, of which nobody runs.
+    fn shape(&self) -> Self {
+        let (secrets, addresses) = (self.secrets.clone(), self.addresses.clone());
+        Self { secrets, addresses, ..Self::new() }
     }
 
     fn keys(&self) -> Vec<PublicKey> {
@@ -211,7 +221,8 @@ fn intrude<T: Send + 'static>(
     four: &Four,
     secret: &SecretKey,
     listen: &str,
-    work: impl AsyncFnOnce(runtime::Context, crate::network::Connected) -> T + Send + 'static,
+    rates: [NonZeroU32; 5],
+    work: impl AsyncFnOnce(runtime::Context, Connected) -> T + Send + 'static,
 ) -> T {
     let mut config = four.config(0);
     let network = config.network.as_mut().unwrap();
@@ -219,7 +230,7 @@ fn intrude<T: Send + 'static>(
     if !config.validators.contains(&secret.public_key()) {
         config.validators.push(secret.public_key());
     }
-    networked(four, config, secret, work)
+    networked(four, config, secret, rates, work)
 }
 
 /// Runs a network, and nothing behind it.
@@ -227,7 +238,8 @@ fn networked<T: Send + 'static>(
     four: &Four,
     config: OrderConfig,
     secret: &SecretKey,
-    work: impl AsyncFnOnce(runtime::Context, crate::network::Connected) -> T + Send + 'static,
+    rates: [NonZeroU32; 5],
+    work: impl AsyncFnOnce(runtime::Context, Connected) -> T + Send + 'static,
 ) -> T {
     let network = config.network.clone().unwrap();
     let me = secret.public_key().into();
@@ -236,7 +248,7 @@ fn networked<T: Send + 'static>(
     let settings = runtime::Config::new().with_storage_directory(folder).with_worker_threads(1);
     let secret = secret.clone();
     runtime::Runner::new(settings).start(|context| async move {
-        let links = connect(&context, &config, &network, peers, secret.into());
+        let links = connect(&context, &config, &network, peers, secret.into(), rates);
         work(context, links).await
     })
 }
@@ -247,7 +259,7 @@ fn a_stranger_is_turned_away() {
     four.grow(&[0, 1, 2, 3], 3);
     let stranger = secret(9);
     let listen = &free(1)[0];
-    let connected = intrude(&four, &stranger, listen, async |context, mut links| {
+    let connected = intrude(&four, &stranger, listen, RATES, async |context, mut links| {
         for _ in 0..20 {
             links.votes.0.send(Recipients::All, b"let me in".to_vec(), true);
             context.sleep(Duration::from_millis(100)).await;
@@ -260,20 +272,25 @@ fn a_stranger_is_turned_away() {
     four.finish();
 }
 
+/// Both ends of a channel.
+fn of(links: &mut Connected, channel: usize) -> &mut (Out, In) {
+    match channel {
+        0 => &mut links.votes,
+        1 => &mut links.certificates,
+        2 => &mut links.views,
+        3 => &mut links.bodies,
+        _ => &mut links.requests,
+    }
+}
+
 /// Sends `bytes` as validator 3 on a channel, until `enough`.
 fn garbage(four: &Four, channel: usize, bytes: &'static [u8], enough: impl Fn() -> bool) -> bool {
     let (rogue, listen) = (&four.secrets[3], &four.addresses[3]);
     std::thread::scope(|scope| {
         let (end, ended) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            intrude(four, rogue, listen, async move |context, mut links| {
-                let sender = match channel {
-                    0 => &mut links.votes.0,
-                    1 => &mut links.certificates.0,
-                    2 => &mut links.views.0,
-                    3 => &mut links.bodies.0,
-                    _ => &mut links.requests.0,
-                };
+            intrude(four, rogue, listen, RATES, async move |context, mut links| {
+                let (sender, _) = of(&mut links, channel);
                 while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                     sender.send(Recipients::All, bytes.to_vec(), true);
                     context.sleep(Duration::from_millis(20)).await;
@@ -334,7 +351,7 @@ fn who_is_not_there_is_not_asked() {
     config.network.as_mut().unwrap().peers.extend(absent);
     let me = four.secrets[3].public_key().into();
     let chain: Arc<Chain> = Arc::default();
-    let asked = networked(&four, config, &four.secrets[3], async move |context, links| {
+    let asked = networked(&four, config, &four.secrets[3], RATES, async move |context, links| {
         let (mailbox, mut orders) = mpsc::unbounded_channel();
         let parts = context.child("parts");
         let peers = (links.peers, links.blocker, links.requests);
