@@ -247,8 +247,7 @@ fn a_devnet_of_four_processes_answers_every_record() {
     assert_eq!(sights.len(), 9);
     for sight in &sights[..4] {
         assert_eq!(sight["root"], sights[0]["root"], "{said}");
-        // Three agree without the fourth connection, which may still be on its way.
-        assert!(sight["connected"].as_u64().unwrap() >= 3, "{said}");
+        assert_eq!(sight["connected"], 4, "{said}");
         assert!(sight["votes"].as_u64().unwrap() > 0, "{said}");
     }
     for observer in &sights[4..6] {

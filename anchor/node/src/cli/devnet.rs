@@ -30,7 +30,7 @@ use piaogen_loadgen::send::Sink;
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
 use processes::{GLANCE, Kind, Namespace, PATIENCE, Post, Processes};
-use sight::{Seen, Sight, Table};
+use sight::{NodeSight, Seen, Sight, Table};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -232,7 +232,8 @@ fn posts(arguments: &Arguments, members: &[Member]) -> Vec<Post> {
     members.iter().zip(folders).enumerate().map(post).collect()
 }
 
-/// Registers the participants, and waits until every node knows them.
+/// Registers the participants, and waits until every node knows them, and is connected with every
+/// validator: agreement needs less, but what is lost then is no news.
 fn register(
     arguments: &Arguments,
     chain: &DemoChain,
@@ -250,10 +251,14 @@ fn register(
     sink.flush()?;
     sink.poll_acks(&mut Vec::new())?;
     let registered = registrations.len() as u64;
-    processes.wait("the participants are registered", |sights| {
+    let validators = u64::from(arguments.validators);
+    processes.wait("the participants are registered, and all are connected", |sights| {
         table.show(sights);
         let nodes = sights.iter().filter_map(Sight::node);
-        let here = nodes.filter(|node| node.executed_records >= registered).count();
+        let ready = |node: &&NodeSight| {
+            node.executed_records >= registered && node.connected == validators
+        };
+        let here = nodes.filter(ready).count();
         here == processes.posts.iter().filter(|post| matches!(post.kind, Kind::Node { .. })).count()
     })?;
     Ok(sink)
