@@ -77,6 +77,8 @@ pub(crate) struct World {
     /// What becomes of messages now.
     pub(crate) noise: Noise,
     pub(crate) healed: bool,
+    /// The highest final block when the run was done: more may come while everything stops.
+    pub(crate) ended_at: u64,
     /// Whom the two selves of those talk to who equivocate.
     pub(crate) sides: (Side, Side),
     /// What a bug would make of an epoch that begins.
@@ -170,6 +172,7 @@ impl World {
             apart: BTreeSet::new(),
             noise: Noise::default(),
             healed: false,
+            ended_at: u64::MAX,
             sides: sides(config, &plan, &governed),
             bend: None,
             until: None,
@@ -279,7 +282,11 @@ impl World {
         }
         self.watch();
         let Said { events, turns } = said;
-        Look { events, turns, done: self.is_done() }
+        let done = self.is_done();
+        if done {
+            self.ended_at = self.best();
+        }
+        Look { events, turns, done }
     }
 
     fn is_done(&self) -> bool {

@@ -255,9 +255,8 @@ fn register(
     processes.wait("the participants are registered, and all are connected", |sights| {
         table.show(sights);
         let nodes = sights.iter().filter_map(Sight::node);
-        let ready = |node: &&NodeSight| {
-            node.executed_records >= registered && node.connected == validators
-        };
+        let ready =
+            |node: &&NodeSight| node.executed_records >= registered && node.connected == validators;
         let here = nodes.filter(ready).count();
         here == processes.posts.iter().filter(|post| matches!(post.kind, Kind::Node { .. })).count()
     })?;

@@ -17,6 +17,7 @@ use commonware_runtime::{
 };
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
+use std::cell::Cell;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -319,7 +320,15 @@ fn garbage_on_any_channel_stops_nobody_and_blocks_its_sender_where_it_could_do_h
         (1, unnamed),
         (2, unnamed),
     ]) {
-        let blocked = || (0..3).all(|index| four.peers(index)[3].blocked);
+        // Each for a while, and not all at one moment.
+        let seen = [const { Cell::new(false) }; 3];
+        let blocked = || {
+            let look = |(index, seen): (usize, &Cell<bool>)| {
+                seen.set(seen.get() || four.peers(index)[3].blocked);
+                seen.get()
+            };
+            seen.iter().enumerate().filter(|one| look(*one)).count() == 3
+        };
         wait("an earlier block is over", || (0..3).all(|index| !four.peers(index)[3].blocked));
         let sent = garbage(&four, channel, bytes, blocked);
         assert!(sent, "channel {channel}, {bytes:?}: {:?}", four.peers(0)[3]);
