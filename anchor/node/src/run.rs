@@ -323,6 +323,24 @@ fn open_readers(
     Ok(readers)
 }
 
+/// Refuses a lone node whose keys are not of the set.
+fn of_the_set(parts: &NodeParts, start: &Start) -> Result<()> {
+    let epoch = start.last.next_epoch().0;
+    // Where an epoch ends among blocks that are executed again, its set is not known yet; who has
+    // peers may follow without a vote, and ordering says whether.
+    if parts.peers.is_none()
+        && parts.role == Role::Validator
+        && start.tip.header.next_epoch().0 == epoch
+    {
+        ensure!(
+            parts.keys().any(|key| start.set.contains(&key.public_key())),
+            "the key of this node is not among the validators of epoch {epoch}: give it the \
+             key of one of them (`key` in its configuration), or have it voted in"
+        );
+    }
+    Ok(())
+}
+
 impl Node {
     /// Opens the data folder, recovers, and begins to run.
     pub fn start(parts: NodeParts) -> Result<Node> {
@@ -334,20 +352,7 @@ impl Node {
             tracing::info!(%note, "recovered");
         }
         let opened = open_chain(genesis, &parts.archive, &store)?;
-        let start = &opened.start;
-        let epoch = start.last.next_epoch().0;
-        // Where an epoch ends among blocks that are executed again, its set is not known yet; who has
-        // peers may follow without a vote, and ordering says whether.
-        if parts.peers.is_none()
-            && parts.role == Role::Validator
-            && start.tip.header.next_epoch().0 == epoch
-        {
-            ensure!(
-                parts.keys().any(|key| start.set.contains(&key.public_key())),
-                "the key of this node is not among the validators of epoch {epoch}: give it the \
-                 key of one of them (`key` in its configuration), or have it voted in"
-            );
-        }
+        of_the_set(&parts, &opened.start)?;
         let readers = open_readers(&parts, &opened)?;
         let keys = Arc::new(KeyDirectory::default());
         let intake = Arc::new(Intake::new(readers, parts.intake, keys.clone(), metrics.clone()));
