@@ -57,7 +57,9 @@ impl Judged {
             Evidence::DoubleVote { epoch, .. } => *epoch,
             Evidence::Fork { first, second } => first.header.epoch.min(second.header.epoch),
             Evidence::Rewrite { older, .. } => older.header.epoch,
-            _ => return None,
+            Evidence::RewrittenLog(rewritten) => rewritten.older.block.header.epoch,
+            // Witnesses' keys do not change with epochs.
+            Evidence::Cosigned { .. } => return None,
         };
         let from = trust.epoch;
         match self.verdict.as_ref().err()?.step {

@@ -1,5 +1,6 @@
 //! `piaogen mirror`: keeps the logs of a chain as files, checks such a folder, and proves from it.
 
+use super::evidence::what;
 use super::receipt::{Wanted, stream_place};
 use super::verify::read_receipt;
 use super::{No, Output, read_trust_root};
@@ -123,12 +124,12 @@ fn accuse(
     trust: &TrustRoot,
     output: Output,
 ) -> Result<()> {
-    let verdict = evidence.verify(trust)?;
     let path = mirror.keep(evidence)?;
+    let what = what(evidence, trust);
     let json = serde_json::json!({
-        key: true, "kind": verdict.kind, "what": verdict.what, "evidence": path,
+        key: true, "kind": evidence.kind(), "what": what, "evidence": path,
     });
-    output.print(&json, || format!("{title}: {}", verdict.what))?;
+    output.print(&json, || format!("{title}: {what}"))?;
     let why = format!("nothing of it is handed out; the evidence is in {}", path.display());
     Err(No(why).into())
 }

@@ -158,12 +158,12 @@ impl Engines {
             tracing::warn!(epoch = turn.epoch, "{why}: it is followed without a vote{alone}");
         }
         if let Some(PeersPolicy { mut network, leader_timeout }) = self.peers.clone() {
-            // Nobody answers for the key that does not count in this epoch.
-            let idle = [Some(&self.key), self.next_key.as_ref()].into_iter().flatten();
-            let idle: Vec<PublicKey> = idle.map(|own| own.public_key()).collect();
-            network.peers.retain(|(peer, _)| {
-                *peer == key || !idle.contains(peer) || turn.set.contains(peer)
-            });
+            // Nobody answers for a key of this node that does not count in this epoch.
+            let own = [Some(&self.key), self.next_key.as_ref()].into_iter().flatten();
+            let idle = own.map(|own| own.public_key());
+            let idle = idle.filter(|own| *own != key && !turn.set.contains(own));
+            let idle: Vec<PublicKey> = idle.collect();
+            network.peers.retain(|(peer, _)| !idle.contains(peer));
             config.leader_timeout = leader_timeout;
             config.certification_timeout = leader_timeout + leader_timeout / 2;
             config.network = Some(network);

@@ -16,7 +16,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 /// All series of a node.
@@ -68,8 +68,8 @@ struct SetSeries {
     peer_blocked: IntGaugeVec,
     peer_votes: IntCounterVec,
     peer_view: IntGaugeVec,
-    /// Who has a series.
-    named: Mutex<BTreeSet<String>>,
+    /// Who has a series, and the votes that were counted of it in this epoch.
+    counted: Mutex<BTreeMap<String, u64>>,
 }
 
 impl SetSeries {
@@ -119,7 +119,7 @@ impl SetSeries {
             )?,
             peer_votes: registered(r, IntCounterVec::new(votes, &["peer"]))?,
             peer_view: of_peer("piaogen_peer_view", "The highest view it voted in")?,
-            named: Mutex::default(),
+            counted: Mutex::default(),
         })
     }
 
@@ -286,21 +286,24 @@ impl Metrics {
     /// series, lest a watcher thinks that it is away.
     pub fn peers(&self, view: u64, peers: &[Peer]) {
         self.set.view.set(view as i64);
-        let names: BTreeSet<String> =
-            peers.iter().map(|peer| hex::encode(peer.key.to_compressed())).collect();
-        let before = std::mem::replace(&mut *lock(&self.set.named), names.clone());
-        for gone in before.difference(&names) {
-            self.set.forget(gone);
-        }
-        for (peer, name) in peers.iter().map(|peer| (peer, hex::encode(peer.key.to_compressed()))) {
+        let mut counted = lock(&self.set.counted);
+        let before = std::mem::take(&mut *counted);
+        for peer in peers {
+            let name = hex::encode(peer.key.to_compressed());
             let set = |series: &IntGaugeVec, value: u64| {
                 series.with_label_values(&[&name]).set(value as i64);
             };
             set(&self.set.peer_connected, u64::from(peer.connected || peer.me));
             set(&self.set.peer_blocked, u64::from(peer.blocked));
             set(&self.set.peer_view, peer.view);
+            // Each epoch counts from nothing.
+            let last = before.get(&name).copied().filter(|last| *last <= peer.votes);
             let votes = self.set.peer_votes.with_label_values(&[&name]);
-            votes.inc_by(peer.votes.saturating_sub(votes.get()));
+            votes.inc_by(peer.votes - last.unwrap_or(0));
+            counted.insert(name, peer.votes);
+        }
+        for gone in before.keys().filter(|name| !counted.contains_key(*name)) {
+            self.set.forget(gone);
         }
     }
 
@@ -434,5 +437,36 @@ impl Metrics {
             Ok(()) => String::from_utf8_lossy(&out).into_owned(),
             Err(error) => format!("# {error}\n"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piaogen_crypto::sm2::SecretKey;
+
+    #[test]
+    fn votes_are_counted_through_epochs_and_who_left_has_no_series() {
+        let metrics = Metrics::new().unwrap();
+        let peer = |seed: u8, votes| Peer {
+            key: SecretKey::from_bytes(&[seed; 32]).unwrap().public_key(),
+            me: false,
+            connected: true,
+            blocked: false,
+            votes,
+            view: votes,
+        };
+        let name = |seed: u8| hex::encode(peer(seed, 0).key.to_compressed());
+        let votes = |seed| metrics.set.peer_votes.with_label_values(&[&name(seed)]).get();
+        metrics.peers(7, &[peer(1, 5), peer(2, 9)]);
+        metrics.peers(8, &[peer(1, 6), peer(2, 9)]);
+        assert_eq!((votes(1), votes(2)), (6, 9));
+        // Another epoch: its engine begins to count, and the second is not of its set.
+        metrics.peers(1, &[peer(1, 2)]);
+        assert_eq!(votes(1), 8);
+        let text = metrics.text();
+        assert!(text.contains(&name(1)) && !text.contains(&name(2)), "{text}");
+        metrics.peers(2, &[peer(1, 2), peer(2, 1)]);
+        assert_eq!((votes(1), votes(2)), (8, 1));
     }
 }
