@@ -6,13 +6,14 @@
 //! from a snapshot; only another restore takes it. One that a snapshot replaces keeps what it has
 //! until the new one is whole, in a folder inside it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::effects::Digest;
 use crate::error::{During, Result, StoreError};
 use crate::files::{create_folder, delete, sync_folder, write_durably};
+use crate::held::Held;
 
 /// Text before the version in `FORMAT`.
 const FIRST_LINE: &str = "piaogen-store 2";
@@ -40,12 +41,9 @@ pub(crate) struct Owner {
     pub(crate) partitions: u32,
 }
 
-/// The right to write, held while this value lives.
-pub(crate) struct Lock(#[allow(dead_code, reason = "held for its lock")] File);
-
 /// Takes a folder for writing. Says whether it has yet to be created: then the caller creates what
 /// belongs in it and calls [`created`].
-pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Lock, bool)> {
+pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<(Held, bool)> {
     create_folder(dir)?;
     let found = read_format(dir)?;
     if found.is_none() && dir.join(RESTORING).exists() {
@@ -97,7 +95,7 @@ fn delete_all(path: &Path) -> Result<()> {
 
 /// Takes a folder in order to build it from a snapshot: what an earlier restore left half done is
 /// deleted, what others keep beside it (votes, stream, archive) stays.
-pub(crate) fn claim_restore(dir: &Path) -> Result<Lock> {
+pub(crate) fn claim_restore(dir: &Path) -> Result<Held> {
     create_folder(dir)?;
     let (begun, own) = (dir.join(RESTORING).exists(), own(dir)?);
     if read_format(dir)?.is_some() || (!begun && !own.is_empty()) {
@@ -116,7 +114,7 @@ pub(crate) fn claim_restore(dir: &Path) -> Result<Lock> {
 
 /// Takes a folder that holds data in order to build another inside it, and where that goes; nothing
 /// where the folder holds none.
-pub(crate) fn claim_replaced(dir: &Path, owner: Owner) -> Result<Option<(Lock, PathBuf)>> {
+pub(crate) fn claim_replaced(dir: &Path, owner: Owner) -> Result<Option<(Held, PathBuf)>> {
     let Some(found) = read_format(dir)? else { return Ok(None) };
     check(dir, found, owner)?;
     let (lock, inner) = (lock(dir)?, dir.join(REPLACEMENT));
@@ -190,26 +188,22 @@ fn check(dir: &Path, found: Owner, asked: Owner) -> Result<()> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<Lock> {
+fn lock(dir: &Path) -> Result<Held> {
     let path = dir.join("LOCK");
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = opened.at("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            return Err(StoreError::Refused(format!(
-                "{} is in use by process {}: stop it, or read beside it",
-                dir.display(),
-                holder.trim()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(error).at("lock", &path),
-    }
+    let file = opened.at("open", &path)?;
+    let Some(mut held) = Held::take(file).at("lock", &path)? else {
+        let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        return Err(StoreError::Refused(format!(
+            "{} is in use by process {}: stop it, or read beside it",
+            dir.display(),
+            holder.trim()
+        )));
+    };
     // The number is for the message above only; the lock is the kernel's.
-    file.set_len(0).at("write", &path)?;
-    writeln!(file, "{}", std::process::id()).at("write", &path)?;
-    Ok(Lock(file))
+    held.file().set_len(0).at("write", &path)?;
+    writeln!(held.file(), "{}", std::process::id()).at("write", &path)?;
+    Ok(held)
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
@@ -269,7 +263,7 @@ mod tests {
 
     const OWNER: Owner = Owner { chain: [0xab; 32], partitions: 8 };
 
-    fn message(result: Result<(Lock, bool)>) -> String {
+    fn message(result: Result<(Held, bool)>) -> String {
         match result {
             Err(StoreError::Refused(text)) => text,
             Err(other) => panic!("{other}"),
@@ -336,7 +330,7 @@ mod tests {
         assert!(other.path().join("index").exists());
     }
     /// A folder of this chain with votes, and a whole one inside it.
-    fn replaced(dir: &Path) -> (Lock, PathBuf) {
+    fn replaced(dir: &Path) -> (Held, PathBuf) {
         for name in ["order", "evidence", "blocks", "shard-0000"] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }

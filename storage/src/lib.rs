@@ -32,6 +32,7 @@ mod error;
 mod files;
 mod folder;
 mod frame;
+mod held;
 mod hot;
 mod index;
 mod levels;
@@ -55,6 +56,7 @@ pub use effects::{
     ShardState,
 };
 pub use error::{Result, StoreError};
+pub use held::Held;
 pub use index::Documents;
 pub use reader::StoreReader;
 pub use shard::{SUBJECT_BYTES, StatusPath};

@@ -18,7 +18,8 @@ use crate::config::StoreConfig;
 use crate::effects::{Digest, FlushPoint, IdPlace, ShardEffects, ShardState};
 use crate::error::{During, Result, StoreError};
 use crate::files::{Files, Place, create_folder, sync_folder};
-use crate::folder::{self, Lock, Owner};
+use crate::folder::{self, Owner};
+use crate::held::Held;
 use crate::index::Index;
 use crate::overlay::Map;
 use crate::shard::{lock, read, write};
@@ -79,7 +80,7 @@ pub struct Store {
     #[cfg(test)]
     fault: Mutex<Option<(Step, bool)>>,
     // Last, so that it is let go when everything else is closed.
-    _lock: Lock,
+    _lock: Held,
 }
 
 impl Store {

@@ -16,11 +16,12 @@ pub use file::LinkFile;
 pub use source::{Published, Source, decode as decode_links, open as open_source};
 
 use anyhow::{Context, Result};
+use piaogen_storage::Held;
 use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::tiles::WIDTH;
 use piaogen_verify::trust_root::TrustRoot;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 /// Bundles whose headers are asked for at once.
@@ -134,16 +135,10 @@ fn open_file(path: &Path) -> Result<File> {
     options.open(path).with_context(|| path.display().to_string())
 }
 
-/// Makes a folder and locks it for this process, which is called what it is, as long as the file is
-/// open.
-pub fn lock(dir: &Path, who: &str) -> Result<File> {
+/// Makes a folder and locks it for this process, which is called what it is, as long as what it
+/// returns lives.
+pub fn lock(dir: &Path, who: &str) -> Result<Held> {
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-    let lock = open_file(&dir.join(LOCK))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            anyhow::bail!("{} is in use by another {who}", dir.display())
-        }
-        Err(TryLockError::Error(error)) => Err(error).context("lock"),
-    }
+    let held = Held::take(open_file(&dir.join(LOCK))?).context("lock")?;
+    held.with_context(|| format!("{} is in use by another {who}", dir.display()))
 }

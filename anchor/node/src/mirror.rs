@@ -31,11 +31,11 @@ use crate::history;
 use crate::site::read_bounded;
 use anyhow::{Context, Result, ensure};
 use files::Files;
+use piaogen_storage::Held;
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::tiles::{Head, LEVELS, Log, Part, TileError};
 use piaogen_verify::trust_root::TrustRoot;
 use std::fmt::Debug;
-use std::fs::File;
 use std::path::Path;
 
 /// The folder of a mirror, opened for writing.
@@ -44,7 +44,7 @@ pub struct Mirror {
     files: Files,
     trust: TrustRoot,
     follower: Follower,
-    _lock: File,
+    _lock: Held,
 }
 
 /// All parts of a log.

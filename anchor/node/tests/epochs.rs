@@ -233,9 +233,7 @@ fn a_witness_signs_what_a_folder_and_a_node_show_and_receipts_carry_it() {
         assert!(output.status.success(), "{output:?}");
     };
     witness(dir.path().to_str().unwrap());
-    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = probe.local_addr().unwrap();
-    drop(probe);
+    let address = piaogen_order::ports::free(1).unwrap()[0];
     let node = piaogen_node::run::Node::start(setup::node_parts(&chain.config()).unwrap()).unwrap();
     let node = std::sync::Arc::new(node);
     let (end, served) =

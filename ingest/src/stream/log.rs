@@ -236,13 +236,25 @@ fn recovery_lock(folder: &Path) -> Result<File, StreamError> {
     Ok(file)
 }
 
+/// The right to write, held while this value lives.
+struct WriterLock(File);
+
+impl Drop for WriterLock {
+    /// Lets go of it also where a process that is just being started by another thread still has
+    /// the open file.
+    fn drop(&mut self) {
+        // Where that fails, the lock ends with the last who has the file open.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The writer's lock, or nothing when a writer is alive.
-fn writer_lock(folder: &Path) -> Result<Option<File>, StreamError> {
+fn writer_lock(folder: &Path) -> Result<Option<WriterLock>, StreamError> {
     let path = folder.join("writer.lock");
     let wrong = |e| StreamError::io(format!("lock {}", path.display()), &e);
     let file = open_lock(&path).map_err(wrong)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(WriterLock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(wrong(e)),
     }

@@ -16,7 +16,8 @@ use crate::config::StoreConfig;
 use crate::effects::{Digest, FlushPoint, IdPlace, RowChunk};
 use crate::error::{Result, StoreError};
 use crate::files::Files;
-use crate::folder::{self, Lock, Owner};
+use crate::folder::{self, Owner};
+use crate::held::Held;
 use crate::index::Index;
 use crate::levels::{Levels, LogOf};
 use crate::overlay::Map;
@@ -51,7 +52,7 @@ pub struct Builder {
     history: Mutex<Growing>,
     shards: Vec<Mutex<ShardFiles>>,
     tables: AtomicU64,
-    _lock: Lock,
+    _lock: Held,
 }
 
 impl Growing {

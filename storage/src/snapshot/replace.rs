@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 use crate::config::StoreConfig;
 use crate::error::Result;
-use crate::folder::{self, Lock, Owner};
+use crate::folder::{self, Owner};
+use crate::held::Held;
 
 /// The right to replace a data folder, held while this value lives.
 pub struct Replacement {
     root: PathBuf,
     inner: PathBuf,
     owner: Owner,
-    _lock: Lock,
+    _lock: Held,
 }
 
 impl Replacement {

@@ -94,6 +94,7 @@ mod journal;
 mod key;
 mod network;
 mod own;
+pub mod ports;
 mod reach;
 mod scheme;
 mod signed;

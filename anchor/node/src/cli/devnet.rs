@@ -31,7 +31,6 @@ use piaogen_verify::genesis::Genesis;
 use piaogen_verify::trust_root::TrustRoot;
 use processes::{GLANCE, Kind, Namespace, PATIENCE, Post, Processes};
 use sight::{NodeSight, Seen, Sight, Table};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,18 +187,14 @@ fn write(arguments: &Arguments, chain: &DemoChain) -> Result<(Genesis, Vec<Membe
     let made = |_| random_key().map(|key| (key.public_key(), Some(key)));
     let observers = (0..arguments.observers).map(made).collect::<Result<_>>()?;
     members.extend(Member::observers(observers, &[], members.len())?);
-    let held = (0..2 * members.len())
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<Vec<_>>>()
-        .context("finding free ports")?;
-    for (index, (member, pair)) in members.iter_mut().zip(held.chunks_exact(2)).enumerate() {
+    let free = piaogen_order::ports::free(2 * members.len()).context("finding free ports")?;
+    for (index, (member, pair)) in members.iter_mut().zip(free.chunks_exact(2)).enumerate() {
         let places = match arguments.namespace.get(index) {
             Some(namespace) => NAMESPACE_PORTS.map(|port| format!("{}:{port}", namespace.address)),
-            None => [pair[0].local_addr()?.to_string(), pair[1].local_addr()?.to_string()],
+            None => [pair[0].to_string(), pair[1].to_string()],
         };
         [member.address, member.http] = places;
     }
-    drop(held);
     let stream = match &arguments.kafka {
         Some(brokers) => format!(
             "carrier = \"kafka\"\nbrokers = {brokers:?}\nrecords_topic = \"{TOPICS}-{0}-records\"\n\

@@ -12,6 +12,7 @@ use super::{FOLLOWER, FOLLOWER_MAX, Headers, lock, open_file};
 use crate::setup::replace;
 use crate::site::read_bounded;
 use anyhow::{Context, Result, ensure};
+use piaogen_storage::Held;
 use piaogen_verify::follow::{Follower, LINK_MAX, Link};
 use piaogen_verify::trust_root::TrustRoot;
 use std::cell::RefCell;
@@ -34,7 +35,7 @@ pub struct LinkFile {
     end: u64,
     /// Where each link begins, as far as somebody asked.
     offsets: RefCell<Vec<u64>>,
-    _lock: File,
+    _lock: Held,
 }
 
 impl LinkFile {

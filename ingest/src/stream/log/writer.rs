@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::ends::{End, Ends, EndsFile};
-use super::{LogOptions, frame, segment, sync_folder};
+use super::{LogOptions, WriterLock, frame, segment, sync_folder};
 use crate::stream::{Ack, NO_ACK, StreamError, Writer, check_length, check_partition};
 
 /// A buffer that has grown to this is written, to be synced later.
@@ -70,7 +70,7 @@ pub(super) struct LogWriter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// Held for as long as the writer lives.
-    _lock: File,
+    _lock: WriterLock,
 }
 
 impl LogWriter {
@@ -80,7 +80,7 @@ impl LogWriter {
         name: &str,
         options: &LogOptions,
         ends: Ends,
-        lock: File,
+        lock: WriterLock,
     ) -> Result<LogWriter, StreamError> {
         let tails = (0..).zip(&ends.partitions);
         let tails = tails

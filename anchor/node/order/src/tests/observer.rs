@@ -3,7 +3,6 @@
 use super::{Chain, GENESIS, NAMESPACE, bodies, check, secret};
 use crate::{Handle, NetworkConfig, OrderConfig, start};
 use piaogen_crypto::sm2::PublicKey;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +20,9 @@ fn key(index: u8) -> PublicKey {
 
 impl Observed {
     fn new() -> Self {
-        let held: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         Self {
             root: tempfile::tempdir().unwrap(),
-            addresses: held.iter().map(|one| one.local_addr().unwrap().to_string()).collect(),
+            addresses: super::set::free(3),
             chains: (0..3).map(|_| Arc::default()).collect(),
         }
     }

@@ -18,7 +18,6 @@ use commonware_runtime::{
 use commonware_utils::channel::mpsc;
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use std::cell::Cell;
-use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +34,7 @@ struct Four {
 
 /// Addresses of this machine that nobody uses.
 pub(super) fn free(count: usize) -> Vec<String> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    crate::ports::free(count).unwrap().iter().map(ToString::to_string).collect()
 }
 
 impl Four {

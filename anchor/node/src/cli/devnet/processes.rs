@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 
+/// So much of a log's end is quoted, in bytes.
+const LAST_WORDS: usize = 2_000;
+
 /// A network namespace, and the address that it has in it. The host's end of its link has the
 /// namespace's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,14 @@ impl Post {
 
     fn log(&self) -> PathBuf {
         self.folder.join("process.log")
+    }
+
+    /// The last lines of its log.
+    fn last_words(&self) -> String {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        let end =
+            String::from_utf8_lossy(&log[log.len().saturating_sub(LAST_WORDS)..]).into_owned();
+        end.trim_end().to_string()
     }
 }
 
@@ -172,7 +183,12 @@ impl Processes {
         for (state, post) in self.states().iter_mut().zip(&self.posts) {
             let Some(child) = &mut state.child else { continue };
             if let Some(status) = child.try_wait()? {
-                bail!("{} ended ({status}); {} says why", post.name, post.log().display());
+                let (name, log) = (&post.name, post.log());
+                bail!(
+                    "{name} ended ({status}); {} ends with\n{}",
+                    log.display(),
+                    post.last_words()
+                );
             }
         }
         Ok(())
@@ -269,7 +285,7 @@ mod tests {
         assert!(processes.kill(0).is_err());
         processes.start(0).unwrap();
         let error = processes.wait("it runs", |_| false).unwrap_err().to_string();
-        assert!(error.contains("one ended") && error.contains("process.log"), "{error}");
+        assert!(error.contains("one ended") && error.contains("no-such-argument"), "{error}");
         assert!(processes.cut(0, true).unwrap_err().to_string().contains("no namespace"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::thread::{JoinHandle, spawn};
