@@ -346,7 +346,8 @@ pub fn start(
     offers: Offers,
 ) -> Result<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<std::io::Result<()>>)> {
     // Bound here, so that an address in use is an error of the start.
-    drop(std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?);
+    let listener =
+        std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
         // What blocks has threads of its own.
@@ -357,7 +358,7 @@ pub fn start(
             let _ = ended.await;
         };
         let answers = Arc::new(Answers { node, offers, waiting: Semaphore::new(WAITING_MAX) });
-        runtime.block_on(piaogen_api::serve(address, answers, requests, until))
+        runtime.block_on(piaogen_api::serve(listener, answers, requests, until))
     })?;
     Ok((end, thread))
 }

@@ -43,7 +43,6 @@ use axum::routing::get;
 use connections::{Bounds, Sending};
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -127,14 +126,19 @@ pub trait Source: Send + Sync + 'static {
     fn consistency(&self, older: u64, newer: u64) -> Result<Vec<u8>, Unanswered>;
 }
 
-/// Serves until `until` is done; answers at most `requests` at a time.
+/// Serves who connects until `until` is done; answers at most `requests` at a time.
+///
+/// # Errors
+///
+/// What the operating system says of a listener that cannot be used.
 pub async fn serve(
-    address: SocketAddr,
+    listener: std::net::TcpListener,
     source: Arc<dyn Source>,
     requests: usize,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let (room, sending) = (Arc::new(Semaphore::new(requests)), Sending::new());
     let router = router(Asked { source, room, sending });
     connections::serve(listener, router, Bounds::default(), until).await;
@@ -364,6 +368,7 @@ async fn answer(
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::net::SocketAddr;
 
     struct Fixed;
 
@@ -443,13 +448,11 @@ mod tests {
         requests: usize,
         ask: impl FnOnce(SocketAddr) -> T + Send + 'static,
     ) -> T {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = probe.local_addr().unwrap();
-        drop(probe);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let until = async move { drop(ended.await) };
-        let server = tokio::spawn(serve(address, Arc::new(Fixed), requests, until));
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let server = tokio::spawn(serve(listener, Arc::new(Fixed), requests, until));
         let answer = tokio::task::spawn_blocking(move || ask(address)).await.unwrap();
         end.send(()).unwrap();
         server.await.unwrap().unwrap();
