@@ -14,44 +14,45 @@ pub mod chain;
 pub mod epochs;
 pub mod execute;
 pub mod intake;
+mod keeping;
 pub mod metrics;
+mod opening;
 pub mod receipts;
 pub mod shards;
 pub mod statuses;
 
+pub use opening::{parse_block, rebuild_registry, shard_entries};
+
+use alerts::Alerts;
 use alerts::again::Rows;
-use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Outlets, Start};
 use epochs::{Engines, Epochs};
 use execute::{Executor, ExecutorParts};
 use intake::{Intake, IntakeLimits};
+use keeping::Keeper;
 use metrics::Metrics;
+use opening::{Opened, StoreLog, open_chain, open_readers};
 
 use crate::config::Role;
 use crate::evidence::Keeper as EvidenceKeeper;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use archiver::{ArchivePolicy, Archiver};
-use piaogen_anchor::block::Tip;
 use piaogen_anchor::log::Log;
-use piaogen_anchor::registry::Registry;
 use piaogen_anchor::shard::Shard;
+use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::{PublicKey, Signer};
-use piaogen_crypto::{Digest, Lanes};
 use piaogen_ingest::check::{CheckContext, KeyDirectory, Signatures};
 use piaogen_ingest::stream::Stream;
 use piaogen_order::{NetworkConfig, Peer};
 use piaogen_storage::archive::Archive;
-use piaogen_storage::{Block, ShardState, Store, StoreConfig};
-use piaogen_verify::encoding::Reader;
+use piaogen_storage::{Store, StoreConfig};
 use piaogen_verify::genesis::Genesis;
-use piaogen_verify::header::{Cut, Header, ShardEntry};
-use piaogen_verify::merkle::{self, Hashes};
-use piaogen_verify::record;
-use std::path::{Path, PathBuf};
+use piaogen_verify::header::Header;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Locks; what is behind a poisoned lock here is whole, since it is replaced and not patched.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,6 +63,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(pub String);
+
+/// A thread that panicked; where, it has said itself.
+fn panicked(thread: &str) -> Fatal {
+    Fatal(format!("{thread} panicked, and the log says where; a restart recovers"))
+}
 
 /// What a node needs in order to run.
 pub struct NodeParts {
@@ -149,178 +155,6 @@ pub struct Node {
     records: Arc<dyn Stream>,
     registry: Arc<dyn Stream>,
     role: Role,
-}
-
-struct StoreLog<'a>(&'a Store, Option<u32>);
-
-impl Hashes for StoreLog<'_> {
-    type Error = anyhow::Error;
-
-    fn get(&self, level: u8, index: u64) -> Result<Digest> {
-        let hash = match self.1 {
-            Some(shard) => self.0.log_hash(shard, level, index)?,
-            None => self.0.history_hash(level, index)?,
-        };
-        hash.with_context(|| format!("hash {index} of level {level} is missing in the store"))
-    }
-}
-
-/// Reads the header and cut of a stored block.
-pub fn parse_block(block: &Block) -> Result<(Header, Cut)> {
-    let mut reader = Reader::new(&block.header);
-    let header = Header::decode(&mut reader).context("a stored header does not decode")?;
-    reader.end().context("a stored header is too long")?;
-    let cut = Cut::decode(&block.cut).context("a stored cut does not decode")?;
-    ensure!(header.cut == cut.digest(), "block {}: the cut is not the header's", block.height);
-    Ok((header, cut))
-}
-
-/// The entries of shards from what storage keeps of them.
-pub fn shard_entries(states: &[ShardState]) -> Vec<ShardEntry> {
-    let entry = |(shard, state): (u32, &ShardState)| match state.log_size {
-        0 => ShardEntry { next_offset: state.next_offset, ..ShardEntry::empty(shard) },
-        _ => ShardEntry {
-            shard,
-            next_offset: state.next_offset,
-            log_size: state.log_size,
-            log_root: state.log_root,
-            invoices: state.invoices,
-            status_root: state.status_root,
-        },
-    };
-    (0..).zip(states).map(entry).collect()
-}
-
-/// Rebuilds the registry from the rows of its shard: archive first, then what is not sealed.
-pub fn rebuild_registry<R: receipts::Reads>(
-    genesis: &Genesis,
-    archive: &Archive,
-    store: &R,
-    size: u64,
-) -> Result<Registry> {
-    let shard = genesis.file.partitions;
-    let mut registry = Registry::genesis(genesis);
-    let mut next = 0;
-    while next < size {
-        let rows = receipts::rows(archive, store, shard, next, 4_096)?;
-        ensure!(!rows.is_empty(), "registry record {next} is neither in the archive nor in tail/");
-        for row in rows.into_iter().take((size - next) as usize) {
-            let entry = piaogen_verify::entry::Entry::decode(&row.entry)
-                .context("a stored registry entry does not decode")?;
-            if entry.outcome == piaogen_verify::entry::Outcome::Accepted {
-                let decoded = record::decode(&row.record)
-                    .map_err(|_| anyhow::anyhow!("registry record {next} does not decode"))?;
-                if let Err(outcome) = registry.execute(&decoded, row.height) {
-                    bail!("registry record {next} was accepted and is now {}", outcome.name());
-                }
-            }
-            next += 1;
-        }
-    }
-    Ok(registry)
-}
-
-struct Opened {
-    start: Start,
-    /// The registry after the executed tip.
-    registry: Registry,
-    /// Final blocks after the executed tip, oldest first.
-    again: Vec<(Header, Cut)>,
-    /// The newest certificate.
-    finalization: Option<Vec<u8>>,
-}
-
-fn open_chain(genesis: &Genesis, archive: &Archive, store: &Store) -> Result<Opened> {
-    if store.tip().is_none() {
-        let header = genesis.header();
-        let cut = Cut(vec![0; header.shards as usize]);
-        store.append_block(&Block {
-            height: 0,
-            header: header.encode().to_vec(),
-            cut: cut.encode(),
-            finalization: Vec::new(),
-        })?;
-    }
-    let executed = store.recovered().height;
-    let stored = |height: u64| -> Result<Block> {
-        store.block(height)?.with_context(|| format!("block {height} is missing"))
-    };
-    let (header, cut) = parse_block(&stored(executed)?)?;
-    let mut history = Log::open(&StoreLog(store, None), store.history_size()?)?;
-    // A store that was never flushed has no history yet; genesis belongs to it.
-    if history.size() == 0 {
-        let levels = history.append(Lanes::portable(), vec![merkle::leaf(&header.digest())]);
-        store.history_append(&levels, 1)?;
-    }
-    ensure!(
-        history.size() == executed + 1,
-        "history has {} headers, the state is at height {executed}",
-        history.size()
-    );
-    let shards = shard_entries(&store.recovered().shards);
-    let (registry_size, height) = (shards.last().map_or(0, |shard| shard.log_size), executed);
-    let registry = rebuild_registry(genesis, archive, store, registry_size)?;
-    let governance = registry.governance();
-    let next_set = governance.next_set(height + 1);
-    let tip = Tip { header, cut, shards, history_root: history.root(), next_set };
-    let sets = governance.sets(height);
-    let set = sets.last().map_or_else(|| genesis.validators.clone(), |change| change.set.clone());
-    let (ground, _) = parse_block(&stored(governance.ground(height))?)?;
-    let changes = epochs::changes(store, &sets)?;
-    let mut again = Vec::new();
-    let mut finalization = Some(stored(executed)?.finalization);
-    for block in store.blocks_from(executed + 1) {
-        let block = block?;
-        again.push(parse_block(&block)?);
-        finalization = Some(block.finalization);
-    }
-    let last = again.last().map_or(tip.header, |(header, _)| *header);
-    let ground = ground.digest();
-    Ok(Opened {
-        start: Start {
-            tip,
-            last,
-            history,
-            set,
-            ground,
-            changes,
-            genesis: genesis.validators.clone(),
-        },
-        registry,
-        again,
-        finalization: finalization.filter(|bytes| !bytes.is_empty()),
-    })
-}
-
-fn open_readers(
-    parts: &NodeParts,
-    opened: &Opened,
-) -> Result<Vec<Box<dyn piaogen_ingest::stream::Reader>>> {
-    let partitions = parts.genesis.file.partitions;
-    ensure!(
-        parts.records.partitions() == partitions,
-        "topic {} has {} partitions, the genesis says {partitions}: they must be equal",
-        parts.records.name(),
-        parts.records.partitions(),
-    );
-    let last_cut = opened.again.last().map_or(&opened.start.tip.cut, |(_, cut)| cut);
-    let mut readers = Vec::new();
-    for (shard, entry) in opened.start.tip.shards.iter().enumerate() {
-        let (stream, partition) = match shard < partitions as usize {
-            true => (&parts.records, shard as u32),
-            false => (&parts.registry, 0),
-        };
-        let end = stream.end_offset(partition)?;
-        ensure!(
-            end >= last_cut.0[shard],
-            "topic {} partition {partition} ends at offset {end}, but final blocks cover it up to \
-             {}: the stream lost records, or it is another stream",
-            stream.name(),
-            last_cut.0[shard],
-        );
-        readers.push(stream.reader(partition, entry.next_offset)?);
-    }
-    Ok(readers)
 }
 
 /// Refuses a lone node whose keys are not of the set.
@@ -554,13 +388,14 @@ impl Node {
         }
         self.chain.stop();
         if let Some(executor) = self.executor.take() {
-            executor.join().map_err(|_| anyhow::anyhow!("execution panicked"))?;
+            executor.join().map_err(|_| panicked("execution"))?;
         }
         self.intake.stop();
         self.evidence.end();
         self.stopping.store(true, Ordering::SeqCst);
         for thread in std::mem::take(&mut self.threads) {
-            thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+            let name = thread.thread().name().unwrap_or("a thread").to_string();
+            thread.join().map_err(|_| panicked(&name))?;
         }
         if let Some(failure) = failure {
             return Err(Fatal(failure).into());
@@ -611,89 +446,4 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .name(name.into())
         .spawn(run)
         .with_context(|| format!("starting thread {name}"))
-}
-
-/// Flushes and archives beside execution.
-#[derive(Clone)]
-struct Keeper {
-    store: Arc<Store>,
-    chain: Arc<Chain>,
-    intake: Arc<Intake>,
-    metrics: Arc<Metrics>,
-    archiver: Arc<Archiver>,
-    signatures: Arc<Signatures>,
-    stopping: Arc<AtomicBool>,
-    flush_interval: Duration,
-}
-
-impl Keeper {
-    /// Starts the threads that flush, seal and carry alerts.
-    fn start(self, alerts: Option<Arc<dyn Stream>>, dir: &Path) -> Result<Vec<JoinHandle<()>>> {
-        let mut threads = Vec::new();
-        if let Some(topic) = alerts {
-            let courier = Courier { dir: dir.into(), topic, stopping: self.stopping.clone() };
-            let carrying = self.clone();
-            threads.push(spawn("alerts", move || carrying.carry(&courier))?);
-        }
-        let sealing = self.clone();
-        threads.push(spawn("flush", move || self.flush())?);
-        threads.push(spawn("archive", move || sealing.archive())?);
-        Ok(threads)
-    }
-
-    /// Whether to end: after a failure nothing more is written, so that it can be looked into.
-    fn ended(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst) || self.chain.failure().is_some()
-    }
-
-    fn flush(&self) {
-        let mut last = Instant::now();
-        while !self.ended() {
-            std::thread::sleep(Duration::from_millis(20));
-            self.metrics.key_tables(&self.signatures.stats());
-            let due =
-                self.store.should_flush().unwrap_or(false) || last.elapsed() >= self.flush_interval;
-            if !due {
-                continue;
-            }
-            let begun = Instant::now();
-            match self.store.flush() {
-                Ok(height) => self.metrics.flushed(height, begun.elapsed().as_secs_f64()),
-                Err(error) => return self.fail(&format!("flushing: {error}")),
-            }
-            last = Instant::now();
-            if let Ok(sizes) = self.store.sizes() {
-                for (name, bytes) in [
-                    ("log", sizes.log),
-                    ("status", sizes.status),
-                    ("index", sizes.index),
-                    ("tail", sizes.tail),
-                    ("blocks", sizes.blocks),
-                ] {
-                    self.metrics.store(name, bytes);
-                }
-            }
-        }
-    }
-
-    fn carry(&self, courier: &Courier) {
-        if let Err(error) = courier.run() {
-            self.fail(&format!("carrying alerts: {error:#}"));
-        }
-    }
-
-    fn archive(&self) {
-        while !self.ended() {
-            match self.archiver.seal_due() {
-                Ok(true) => {}
-                Ok(false) => std::thread::sleep(Duration::from_millis(50)),
-                Err(error) => return self.fail(&format!("archiving: {error:#}")),
-            }
-        }
-    }
-
-    fn fail(&self, why: &str) {
-        self.chain.fail(why.into());
-        self.intake.stop();
-    }
 }

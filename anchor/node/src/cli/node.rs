@@ -1,9 +1,9 @@
 //! `piaogen node`: runs a node until it is told to end.
 
 use super::Place;
-use crate::run::Node;
+use crate::run::{Fatal, Node};
 use crate::{serve, setup};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     }
     match Arc::try_unwrap(node) {
         Ok(node) => node.stop(),
-        Err(_) => bail!("the HTTP server still holds the node"),
+        Err(_) => Err(Fatal("the HTTP server still holds the node".into()).into()),
     }
 }
 
