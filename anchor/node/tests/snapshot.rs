@@ -183,6 +183,23 @@ fn every_part_that_is_another_is_refused_and_the_true_one_is_restored_after_it()
     assert!(said(&twin.restore(&snapshot, &chain)).contains("holds data already"));
 }
 
+/// Runs a command, killed later each time, until it has made something; how often it ran and was killed.
+fn killed_until(arguments: &[&str], whole: &Path) -> (usize, usize) {
+    let (mut runs, mut kills, mut ms) = (0, 0, 1);
+    while !whole.exists() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(ms));
+        child.kill().unwrap();
+        (runs, kills) = (runs + 1, kills + usize::from(!child.wait().unwrap().success()));
+        // A machine that is slow is not to be met at every moment.
+        ms += 7 + ms / 8;
+        assert!(ms < 60_000, "{arguments:?} does not end");
+    }
+    (runs, kills)
+}
+
 /// What had come whole was never asked for again, in so many runs.
 fn fetched_once(asked: &web::Asked, fetched: &Path, fetches: usize) {
     let manifest = read_manifest(fetched).unwrap();
@@ -199,14 +216,6 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
     let (again, fetched) = (root.path().join("again"), root.path().join("fetched"));
     let twin = chain.twin(&root.path().join("twin"));
     let archive = chain.dir.join("archive");
-    let run = |arguments: &[&str], ms: u64| -> bool {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
-        let mut child =
-            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(ms));
-        child.kill().unwrap();
-        child.wait().unwrap().success()
-    };
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let site = root.path().join("site");
     std::fs::create_dir_all(site.join("v1")).unwrap();
@@ -237,27 +246,16 @@ fn killed_at_any_moment_there_is_nothing_or_all() {
     let done: [(&[&str], &Path, &str); 3] =
         [(&make, &again, MANIFEST), (&fetch, &fetched, MANIFEST), (&restore, &data, "FORMAT")];
     for (arguments, folder, whole) in done {
-        let (mut kills, mut fetches) = (0, 0);
         // Where this process was not woken in time to kill it, it is tried once more.
-        for _ in 0..20 {
+        let killed = || {
             let _ = std::fs::remove_dir_all(folder);
             asked.lock().unwrap().clear();
-            (kills, fetches) = (0, 0);
-            let mut ms = 1;
-            while !folder.join(whole).exists() {
-                kills += u32::from(!run(arguments, ms));
-                fetches += 1;
-                // A machine that is slow is not to be met at every moment.
-                ms += 7 + ms / 8;
-                assert!(ms < 600_000, "{arguments:?} does not end");
-            }
-            if kills > 1 {
-                break;
-            }
-        }
-        assert!(kills > 1, "{arguments:?} was never killed");
+            killed_until(arguments, &folder.join(whole))
+        };
+        let often = (0..20).map(|_| killed()).find(|(_, kills)| *kills > 1);
+        let (runs, _) = often.unwrap_or_else(|| panic!("{arguments:?} was never killed"));
         if arguments[1] == "fetch" {
-            fetched_once(&asked, &fetched, fetches);
+            fetched_once(&asked, &fetched, runs);
         }
     }
     let manifest = read_manifest(&fetched).unwrap();
