@@ -108,7 +108,7 @@ fn costs_are_refused_before_they_are_paid() {
         limit: SCRYPT_WORK_MIB_MAX,
     };
     assert_eq!(scrypt(18, 8, 5), work);
-    assert!(begin.elapsed() < Duration::from_secs(20), "something was derived");
+    assert!(begin.elapsed() < Duration::from_secs(60), "something was derived");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 const PARTITIONS: u32 = 4;
 const RECORDS: u64 = 100_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A topic of this run alone, deleted at the end.
 struct Topic {
@@ -64,13 +64,16 @@ fn payload(partition: u32, i: u64) -> Vec<u8> {
 }
 
 fn read_to(reader: &mut dyn Reader, partition: u32, end: u64) {
-    let begun = Instant::now();
+    let mut moved = Instant::now();
     let mut batch = Batch::new(5000, 1 << 20);
     while reader.next_offset() < end {
-        assert!(begun.elapsed() < PATIENCE, "stuck at {}", reader.next_offset());
+        assert!(moved.elapsed() < PATIENCE, "stuck at {}", reader.next_offset());
         batch.clear();
         let next = reader.next_offset();
         reader.poll(&mut batch, Duration::from_millis(200)).unwrap();
+        if !batch.is_empty() {
+            moved = Instant::now();
+        }
         assert!(batch.len() <= 5000 && batch.bytes() <= 1 << 20);
         for (i, entry) in (next..).zip(batch.iter()) {
             assert_eq!(entry.offset, i);
@@ -193,11 +196,14 @@ fn transactions(brokers: &str) {
     assert_eq!((reader.next_offset(), stream.end_offset(0).unwrap()), (8, 9));
 }
 
-/// Runs `deploy/kafka` for the broker under test.
+/// Runs `deploy/kafka` for the broker under test; where that fails, what it says is said.
 fn script(port: &str, command: &str) -> Option<String> {
     let path = std::env::current_dir().expect("a folder to be in").join("../deploy/kafka");
     let done = Command::new(path).arg(command).env("PIAOGEN_KAFKA_PORT", port).output().ok()?;
     let said = String::from_utf8_lossy(&done.stdout).trim().to_string();
+    if !done.status.success() {
+        println!("{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
     done.status.success().then_some(said)
 }
 
@@ -211,7 +217,7 @@ fn encrypted_and_with_a_password(brokers: &str) {
     let [address, certificate, user, password] =
         said.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let topic = Topic::new(brokers, "secured", 1);
-    let with = |change: (&str, &str)| {
+    let with = |change: (&str, &str), seconds: u64| {
         let mut properties = BTreeMap::from([
             ("security.protocol", "SASL_SSL"),
             ("ssl.ca.location", certificate),
@@ -224,12 +230,12 @@ fn encrypted_and_with_a_password(brokers: &str) {
         let options = KafkaOptions {
             brokers: address.to_string(),
             properties: properties.into_iter().map(own).collect(),
-            patience: Duration::from_secs(5),
+            patience: Duration::from_secs(seconds),
             ..KafkaOptions::default()
         };
         KafkaStream::open(&options, &topic.name)
     };
-    let stream = with(("sasl.username", user)).unwrap();
+    let stream = with(("sasl.username", user), PATIENCE.as_secs()).unwrap();
     write(&stream, 0, 1000);
     read_to(&mut *stream.reader(0, 0).unwrap(), 0, 1000);
     let system = "/etc/ssl/certs/ca-certificates.crt";
@@ -238,7 +244,7 @@ fn encrypted_and_with_a_password(brokers: &str) {
         (("security.protocol", "SASL_PLAINTEXT"), ""),
         (("ssl.ca.location", system), "ertificate"),
     ] {
-        let error = with(change).err().expect("refused");
+        let error = with(change, 10).err().expect("refused");
         assert!(!matches!(error, StreamError::Fatal(_)), "{change:?}: {error}");
         assert!(error.to_string().contains(said), "{change:?}: {error}");
     }

@@ -14,7 +14,7 @@ use piaogen_ingest::stream::log::{EmbeddedLog, LogOptions};
 use piaogen_ingest::stream::{Batch, Reader, Stream};
 
 const FOLDER: &str = "PIAOGEN_TEST_LOG_FOLDER";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn open(folder: &Path) -> EmbeddedLog {
     let options = LogOptions {

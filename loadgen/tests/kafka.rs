@@ -31,7 +31,8 @@ fn read(brokers: &str, topic: &str, partition: i32, count: usize) -> Vec<(i64, V
     consumer.assign(&list).unwrap();
     let mut out = Vec::new();
     while out.len() < count {
-        let message = consumer.poll(Duration::from_secs(20)).expect("the record is there").unwrap();
+        let message =
+            consumer.poll(Duration::from_secs(120)).expect("the record is there").unwrap();
         out.push((message.offset(), message.payload().unwrap_or_default().to_vec()));
     }
     out

@@ -24,10 +24,15 @@ fn run(dir: &Path, code: i32, arguments: &[&str]) -> String {
     said
 }
 
-/// Makes a chain that serves nothing: these tests run side by side.
+/// Makes a chain that serves nothing.
 fn genesis(dir: &Path, chain_id: &str) {
     run(dir, 0, &["genesis", "--dir", "chain", "--chain-id", chain_id, "--partitions", "2"]);
-    let path = dir.join("chain/node.toml");
+    serve_nothing(&dir.join("chain"));
+}
+
+/// These tests run side by side, and there is one default port.
+fn serve_nothing(chain: &Path) {
+    let path = chain.join("node.toml");
     let toml = std::fs::read_to_string(&path).unwrap();
     std::fs::write(path, format!("listen = \"\"\n{toml}")).unwrap();
 }
@@ -144,6 +149,7 @@ fn an_archive_of_another_folder_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();
     run(dir, 0, &["demo", "--records", "400", "--dir", "d", "--sellers", "5", "--partitions", "2"]);
+    serve_nothing(&dir.join("d"));
     // The stream is there, so all could be executed again; but nothing of it would be sealed.
     std::fs::remove_dir_all(dir.join("d/data")).unwrap();
     let said = run(dir, 2, &["node", "--dir", "d", "--until-drained"]);

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Carrier, Chain, TIME_MS, send_registrations};
+use common::{Carrier, Chain, PATIENCE, TIME_MS, send_registrations};
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_loadgen::genesis::DemoChain;
 use piaogen_node::setup;
@@ -78,7 +78,9 @@ fn run_into_next_epoch(chain: &Chain) -> Option<String> {
         Err(error) => return Some(format!("{error:#}")),
     };
     let first = node.chain.turn(None).epoch;
+    let until = std::time::Instant::now() + PATIENCE;
     while node.failure().is_none() && node.chain.tip().header.epoch < first + 2 {
+        assert!(std::time::Instant::now() < until, "stuck in epoch {first}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let failure = node.failure();

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Carrier, Chain, generator, kafka, send_all, send_registrations};
+use common::{Carrier, Chain, generator, kafka, prefix, send_all, send_registrations};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,10 +42,9 @@ fn run(root: &Path, carrier: Carrier<'_>, records: u64) {
     eprintln!("PIAOGEN_KILL_SEED={seed}");
     let mut moments = Moments(seed);
     for _ in 0..20 {
-        let mut node = killed.spawn();
+        let node = killed.spawn();
         std::thread::sleep(moments.next(30, 600 + records / 200));
-        node.kill().unwrap();
-        node.wait().unwrap();
+        node.kill();
     }
     killed.drain();
     assert_eq!(calm.shards(), killed.shards());
@@ -64,7 +63,7 @@ fn killed_twenty_times_over_the_embedded_log() {
 fn killed_twenty_times_over_kafka() {
     let Some(broker) = kafka("killed_twenty_times_over_kafka") else { return };
     let root = tempfile::tempdir().unwrap();
-    let prefix = format!("kill-{}", std::process::id());
+    let prefix = prefix("kill");
     let carrier = Carrier::Kafka(&broker, &prefix);
     run(root.path(), carrier, setting("PIAOGEN_KILL_RECORDS", 20_000));
 }

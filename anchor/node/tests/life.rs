@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Carrier, Chain, TIME_MS, copy, forge, kafka, send, send_registrations};
+use common::{Carrier, Chain, TIME_MS, copy, forge, kafka, prefix, send, send_registrations};
 use piaogen_crypto::Digest;
 use piaogen_crypto::Lanes;
 use piaogen_crypto::sm2::SecretKey;
@@ -35,8 +35,12 @@ use std::time::Duration;
 const GROSS: i128 = 11_300;
 const SECRET: [u8; 16] = [9; 16];
 const PARTITIONS: u32 = 3;
-/// How long a slip waits in these stories.
-const SLIP_MS: u64 = 2_000;
+/// How long a slip waits in these stories: no kill takes so long that one which is to be used lapses.
+const SLIP_MS: u64 = 20_000;
+/// When both sides are warned of it.
+const WARNED_MS: u64 = 1_000;
+/// From here on the policy of these stories holds, some blocks after the chain begins.
+const POLICY_HEIGHT: u64 = 10;
 
 /// What is sent, in order, and what must become of it.
 struct Story<'a> {
@@ -184,7 +188,7 @@ impl Story<'_> {
 }
 
 /// Signed before the first block, by whose header before they are judged.
-fn registrations(chain: &Chain, slip_ms: u64) -> Vec<Vec<u8>> {
+fn registrations(chain: &Chain, slip_ms: u64, warned_ms: u64) -> Vec<Vec<u8>> {
     let roles = [
         ("S", ROLE_ISSUER | ROLE_COMPANY),
         ("B", ROLE_COMPANY),
@@ -202,14 +206,30 @@ fn registrations(chain: &Chain, slip_ms: u64) -> Vec<Vec<u8>> {
         Draft { kind, signed_at: TIME_MS, secret, fields: fields.pairs() }
             .sign(&chain.genesis().chain, &chain.keys.authority)
     };
-    let policy = Policy { slip_ms, slip_warning_ms: slip_ms / 2, ..Policy::default() };
+    let policy = Policy { slip_ms, slip_warning_ms: slip_ms - warned_ms, ..Policy::default() };
     let mut fields: Fields =
         policy.values().into_iter().map(|(tag, number)| uint(tag, number)).collect();
-    fields.set(tag::EFFECTIVE_HEIGHT, value::uint(3));
+    fields.set(tag::EFFECTIVE_HEIGHT, value::uint(POLICY_HEIGHT));
     let draft =
         Draft { kind: R::Policy, signed_at: TIME_MS, secret: [0; 16], fields: fields.pairs() };
     let policy = draft.sign(&chain.genesis().chain, &chain.keys.authority);
     roles.into_iter().map(register).chain([policy]).collect()
+}
+
+/// Registers everybody, and runs the node until the policy is in force.
+fn begin(chain: &Chain, slip_ms: u64, warned_ms: u64) {
+    let records = registrations(chain, slip_ms, warned_ms);
+    send_registrations(chain, &records);
+    let mut node = chain.spawn();
+    let reader = || StoreReader::open(&chain.config().dir).ok();
+    node.wait("the policy is in force", || {
+        reader().is_some_and(|reader| reader.flushed().height >= POLICY_HEIGHT)
+    });
+    node.kill();
+    chain.drain();
+    let registry = StoreReader::open(&chain.config().dir).unwrap();
+    let registered = registry.flushed().shards[PARTITIONS as usize].log_size;
+    assert_eq!(registered, records.len() as u64);
 }
 
 /// Every leaf says what it must, and every receipt holds against the trust root alone.
@@ -438,11 +458,11 @@ fn rebuild(chain: &Chain) {
 }
 
 fn run(dir: &Path, carrier: Carrier<'_>) {
-    let frequent = "[store]\nflush_interval_ms = 100\n[blocks]\ninterval_ms = 20\n";
+    let frequent = "[store]\nflush_interval_ms = 100\n[blocks]\ninterval_ms = 20\n\
+        idle_interval_ms = 100\n";
     let chain = Chain::create(dir, carrier, PARTITIONS, frequent);
+    begin(&chain, SLIP_MS, WARNED_MS);
     let now = piaogen_node::run::chain::clock_ms();
-    send_registrations(&chain, &registrations(&chain, SLIP_MS));
-    chain.drain();
     let mut story = Story { chain: &chain, now, sent: Vec::new() };
     story.issue("untouched");
     story.booked("booked-0");
@@ -456,12 +476,11 @@ fn run(dir: &Path, carrier: Carrier<'_>) {
             story.financed(&format!("financed-{round}-{n}"));
             story.credited(&format!("credited-{round}-{n}"));
         }
-        let mut node = chain.spawn();
+        let node = chain.spawn();
         std::thread::sleep(Duration::from_millis(40 * round));
         story.send(from);
         std::thread::sleep(Duration::from_millis(45 * (9 - round)));
-        node.kill().unwrap();
-        node.wait().unwrap();
+        node.kill();
     }
     let from = story.sent.len();
     story.credited("credited-0");
@@ -493,7 +512,7 @@ fn killed_eight_times_over_the_embedded_log() {
 fn killed_eight_times_over_kafka() {
     let Some(broker) = kafka("killed_eight_times_over_kafka") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let prefix = format!("life-{}", std::process::id());
+    let prefix = prefix("life");
     run(&dir.path().join("chain"), Carrier::Kafka(&broker, &prefix));
 }
 
@@ -596,10 +615,9 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
     let toml = std::fs::read_to_string(chain.dir.join("node.toml")).unwrap();
     let toml = toml.replace("[archive]\n", frequent);
     std::fs::write(chain.dir.join("node.toml"), toml).unwrap();
-    let now = piaogen_node::run::chain::clock_ms();
     // Some slips wait through all of it, and are in the snapshot.
-    send_registrations(&chain, &registrations(&chain, 600_000));
-    chain.drain();
+    begin(&chain, 3_600_000, 1_800_000);
+    let now = piaogen_node::run::chain::clock_ms();
     let mut story = Story { chain: &chain, now, sent: Vec::new() };
     let mut waits = 0;
     for round in 0..4u64 {
@@ -609,7 +627,7 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
             story.financed(&format!("financed-{round}-{n}"));
             story.credited(&format!("credited-{round}-{n}"));
         }
-        let mut node = chain.spawn();
+        let node = chain.spawn();
         std::thread::sleep(Duration::from_millis(100));
         story.send(from);
         std::thread::sleep(Duration::from_millis(350 * (round + 1)));
@@ -617,8 +635,7 @@ fn a_snapshot_amid_their_lives_answers_like_the_original() {
         // Beside the running node, and of the node at rest where everything is sealed.
         let beside = dir.path().join(format!("beside-{round}"));
         chain.json(&["snapshot", "make", "--to", beside.to_str().unwrap()]);
-        node.kill().unwrap();
-        node.wait().unwrap();
+        node.kill();
         if round % 2 == 0 {
             chain.drain();
         }

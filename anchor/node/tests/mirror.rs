@@ -22,7 +22,8 @@ use piaogen_verify::trust_root::TrustRoot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 const QUICK: Duration = Duration::ZERO;
 /// Enough for a second level of tiles, and for a bundle that is just full.
@@ -424,7 +425,7 @@ fn a_head_without_changes_is_proved_by_the_headers_beside_it() {
     assert_eq!(place.proved(&place.evidence("m")[0]).kind(), "rewritten_log");
 }
 
-/// A real process that is killed after so many answers, again and again.
+/// A real process that is killed after so many answers, while it waits for one more, again and again.
 #[test]
 fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
     let chain = Chain::growing(40, [150, 0, 7]);
@@ -432,20 +433,24 @@ fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
     good(&place.mirror(&chain.publish(&place.path("begin"), 3, NONE), "m"));
     let site = place.path("site");
     chain.publish(&site, 40, NONE);
-    let (url, asked) = web::serve(&site, Duration::from_millis(5));
+    let (url, asked, limit) = web::serve_up_to(&site, 0);
     let mut killed = 0;
     for answers in (3..).step_by(5) {
         let had: BTreeSet<String> = files(&place.path("m")).into_keys().collect();
         asked.lock().unwrap().clear();
+        limit.store(answers, Ordering::SeqCst);
         let mut command = place.command(&url, "m");
         let mut mirror = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let until = Instant::now() + common::PATIENCE;
         let ended = loop {
             if let Some(status) = mirror.try_wait().unwrap() {
                 break Some(status);
             }
-            if asked.lock().unwrap().len() >= answers {
+            let late = Instant::now() > until;
+            if asked.lock().unwrap().len() > answers || late {
                 mirror.kill().unwrap();
                 mirror.wait().unwrap();
+                assert!(!late, "it asks for nothing more: {:?}", asked.lock().unwrap());
                 break None;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -471,17 +476,6 @@ fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
     assert!(whole.iter().all(|(path, bytes)| kept.get(path) == Some(bytes)));
 }
 
-/// Opens a folder that nobody uses. A process that another test starts holds all locks of this one
-/// between its fork and its exec, so it is tried again.
-fn reopen(dir: &Path, trust: &TrustRoot) -> Mirror {
-    loop {
-        match Mirror::open(dir, trust) {
-            Err(error) if error.to_string().contains("in use") => std::thread::yield_now(),
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
 /// Whatever a source says, a mirror neither panics nor hands out what does not check.
 #[test]
 fn a_hostile_source_gets_nothing_in() {
@@ -502,8 +496,8 @@ fn a_hostile_source_gets_nothing_in() {
     let mut taken = 0;
     for round in 0..150 {
         let dir = place.path(&format!("m-{round}"));
-        let open = |from: &str| Site::open(from, "", Duration::from_secs(9)).unwrap();
-        reopen(&dir, &trust).pull(&open(&begin)).unwrap();
+        let open = |from: &str| Site::open(from, "", common::PATIENCE).unwrap();
+        Mirror::open(&dir, &trust).unwrap().pull(&open(&begin)).unwrap();
         let path = site.join(&paths[random(paths.len())]);
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();
@@ -516,7 +510,7 @@ fn a_hostile_source_gets_nothing_in() {
             _ => bytes[at] ^= 1 << random(8),
         }
         std::fs::write(&path, &bytes).unwrap();
-        let pulled = reopen(&dir, &trust).pull(&open(site.to_str().unwrap()));
+        let pulled = Mirror::open(&dir, &trust).unwrap().pull(&open(site.to_str().unwrap()));
         taken += usize::from(matches!(pulled, Ok(Pulled::Grown { .. })));
         check(&dir, &trust).unwrap();
         assert_eq!(height(&dir), Some(if pulled.is_ok() { 40 } else { 20 }), "round {round}");
@@ -541,7 +535,7 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let sent = common::send_all(&chain, &source, 1_500);
     set.start(0);
     let settled = |set: &common::Set| {
-        set.wait("all is executed", |set| set.series(0, "piaogen_lag_records") == Some(0));
+        set.settle(&[0]);
         set.grow(&[0], 3);
     };
     settled(&set);
@@ -549,7 +543,7 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     // One process goes on beside the node, while the log grows.
     let mut command = place.command(&url, "m");
     let following = command.args(["--every", "1"]).stdout(Stdio::null()).spawn();
-    let mut following = following.unwrap();
+    let following = common::Running::new(following.unwrap());
     let until = |more: u64| {
         set.wait("the mirror has it", |_| height(&place.path("m")) >= Some(more));
     };
@@ -561,10 +555,9 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     assert_eq!(code, Some(0), "{text}");
     common::send_all(&chain, &common::generator(&chain, 20), 1_500);
     settled(&set);
-    let newest = set.series(0, "piaogen_block_height").unwrap();
+    let newest = set.value(0, "piaogen_block_height");
     until(newest);
-    following.kill().unwrap();
-    following.wait().unwrap();
+    following.kill();
     // A mirror of the mirror, through a web server that knows nothing of it; then all by itself.
     let (web, _) = web::serve(&place.path("m"), QUICK);
     good(&place.mirror(&web, "m2"));

@@ -43,15 +43,6 @@ fn fill(set: &Set, invoices: u64) -> u64 {
     registrations.len() as u64 + invoices
 }
 
-/// Waits until these have executed everything, at one root.
-fn settle(set: &Set, who: &[usize]) {
-    set.wait("all have executed everything, at one root", |set| {
-        let root = |index: usize| set.series(index, "piaogen_executed_root");
-        let lag = |index: usize| set.series(index, "piaogen_lag_records");
-        who.iter().all(|i| lag(*i) == Some(0) && root(*i) == root(0))
-    });
-}
-
 /// Takes a file of a node.
 fn file(set: &Set, node: usize, path: &str) -> Vec<u8> {
     let url = format!("http://{}/v1/{path}", set.members[node].http);
@@ -107,12 +98,12 @@ fn observers_follow_whoever_is_killed_and_answer_like_validators() {
     set.grow(&ALL, 3);
     for index in ALL {
         let role = if index < 4 { "validator" } else { "observer" };
-        assert_eq!(
-            fetch(&set.members[index].http, "/health/ready").unwrap(),
-            format!("ok {role}\n")
-        );
+        let (http, ready) = (&set.members[index].http, format!("ok {role}\n"));
         let series = format!("piaogen_role{{role=\"{role}\"}} 1\n");
-        assert!(fetch(&set.members[index].http, "/metrics").unwrap().contains(&series));
+        set.wait(&format!("node {index} is ready as {role}"), |_| {
+            fetch(http, "/health/ready").is_ok_and(|said| said == ready)
+                && fetch(http, "/metrics").is_ok_and(|text| text.contains(&series))
+        });
     }
     // An observer is killed twice, once while a validator is away; nobody waits for it.
     set.kill(4);
@@ -129,7 +120,7 @@ fn observers_follow_whoever_is_killed_and_answer_like_validators() {
     set.grow(&[0, 1, 2, 3], 3);
     WATCHING.into_iter().for_each(|index| set.start(index));
     set.grow(&ALL, 2);
-    settle(&set, &ALL);
+    set.settle(&ALL);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
     let entries = ALL.map(|index| {
         let receipt = set.receipt(index, 0, 1);
@@ -170,7 +161,7 @@ fn an_observer_of_a_lone_validator_follows_live() {
     set.kill(0);
     set.start(0);
     set.grow(&[0, 1], 2);
-    settle(&set, &[0, 1]);
+    set.settle(&[0, 1]);
     let trust = TrustRoot::of_genesis(&set.keys.genesis);
     set.receipt(1, 0, 1).verify(&trust).unwrap();
     // A witness asks the observer, who voted for nothing, and signs what the validator made final.

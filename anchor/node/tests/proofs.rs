@@ -5,11 +5,11 @@
 
 mod common;
 
-use common::{Chain, Set, TIME_MS, generator, send, send_all, send_registrations};
+use common::{Chain, PATIENCE, Set, Stop, TIME_MS, generator, send, send_all, send_registrations};
 use piaogen_crypto::Lanes;
 use piaogen_loadgen::send::Sink;
 use piaogen_loadgen::source::{Kind, Source};
-use piaogen_node::site::{Site, encoded};
+use piaogen_node::site::{Busy, Site, encoded};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::{Document, Fields};
 use piaogen_verify::fields::tag;
@@ -25,11 +25,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FREQUENT: &str = "[blocks]\ninterval_ms = 50\nidle_interval_ms = 200\n[store]\n\
     flush_interval_ms = 300\n[limits]\nkey_tables_mib = 16\nqueue_mib = 32\n";
-const PATIENCE: Duration = Duration::from_secs(30);
 const RECORDS: u64 = 300;
 
 /// A validator with its observer, and two good invoices of their stream.
@@ -61,12 +60,13 @@ impl World {
         let mut set = Set::observed(dir, 1, 1, 2, FREQUENT);
         let chain = set.chain(0);
         let source = generator(&chain, 20);
-        send_registrations(&chain, &source.registrations(&chain.keys.authority));
+        let registrations = source.registrations(&chain.keys.authority);
+        send_registrations(&chain, &registrations);
         [0, 1].into_iter().for_each(|index| set.start(index));
         // Who is registered issues from the next block on.
+        let registered = Some(registrations.len() as u64);
         set.wait("the registrations are executed", |set| {
-            set.series(0, "piaogen_lag_records") == Some(0)
-                && set.series(0, "piaogen_executed_records_total") > Some(0)
+            set.series(0, "piaogen_executed_records_total") >= registered
         });
         let good = source.batch(0..RECORDS, Lanes::detect()).unwrap().into_iter();
         let good = good.filter(|one| one.kind == Kind::Blue).map(|one| one.index);
@@ -76,13 +76,13 @@ impl World {
         let text = json::document_to_json(&world.invoices[0]);
         std::fs::write(dir.join("document.json"), text).unwrap();
         world.event("freeze", "order-1");
-        world.set.wait("both have executed everything, and can prove it", |set| {
-            let settled = |index| {
-                let lag = set.series(index, "piaogen_lag_records");
+        world.set.settle(&[0, 1]);
+        world.set.wait("both can prove it", |set| {
+            let proved = |index| {
                 let proof = asked(set, index).ask(&path(&world.invoices[0]), 1 << 20);
-                lag == Some(0) && proof.is_ok_and(|bytes| frozen(&bytes))
+                proof.is_ok_and(|bytes| frozen(&bytes))
             };
-            settled(0) && settled(1)
+            proved(0) && proved(1)
         });
         world
     }
@@ -212,15 +212,6 @@ fn what_became_of_an_invoice_is_proved_to_whoever_asks() {
     }
 }
 
-/// Says that it is enough, also where a test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 /// Freezes invoices of one shard, one each few milliseconds and again and again, until it is told to
 /// stop; every eighth time the first of them.
 fn freeze_steadily(chain: &Chain, invoices: &[Document], stop: &AtomicBool) {
@@ -254,12 +245,24 @@ fn shard_of(document: &Document, genesis: &Genesis) -> u32 {
 }
 
 /// Asks for a status until it was proved by so many headers. Every answer is one that holds, and none
-/// is of an older header than the one before. The version of the last.
+/// is of an older header than the one before. The version of the last. A node is busy only where no
+/// header comes to prove it by.
 fn ask_steadily(world: &World, node: usize, headers: usize) -> u64 {
     let (site, path, trust) = (asked(&world.set, node), path(&world.invoices[0]), world.trust());
     let (mut last, mut seen) = ((0, 0), 0);
+    let until = Instant::now() + PATIENCE;
     while seen < headers {
-        let proof = StatusReceipt::decode(&site.ask(&path, 1 << 20).unwrap()).unwrap();
+        assert!(Instant::now() < until, "node {node}: {seen} of {headers}, the last {last:?}");
+        let before = head(&site);
+        let bytes = match site.ask(&path, 1 << 20) {
+            Err(error) if error.is::<Busy>() => {
+                let after = head(&site);
+                assert!(after < before + 8, "node {node}: {error}, from {before} to {after}");
+                continue;
+            }
+            answer => answer.unwrap(),
+        };
+        let proof = StatusReceipt::decode(&bytes).unwrap();
         let verified = proof.verify(&trust).unwrap();
         let now = (verified.block.height, verified.face.unwrap().version);
         assert!(last.0 <= now.0 && last.1 <= now.1, "node {node}: {now:?} after {last:?}");
@@ -267,6 +270,11 @@ fn ask_steadily(world: &World, node: usize, headers: usize) -> u64 {
         last = now;
     }
     last.1
+}
+
+/// The height of the newest header that proves something.
+fn head(site: &Site) -> u64 {
+    Head::decode(&site.ask("head", 1 << 20).unwrap()).unwrap().header.height
 }
 
 #[test]
@@ -297,7 +305,9 @@ fn a_status_is_proved_whenever_it_is_asked_for_however_steadily_its_shard_change
         world.set.start(0);
         let (site, path) = (asked(&world.set, 0), path(&world.invoices[0]));
         let mut refused = Vec::new();
+        let until = Instant::now() + PATIENCE;
         while let Err(error) = site.ask(&path, 1 << 20) {
+            assert!(Instant::now() < until, "{error:#}\n{}", world.set.log(0));
             refused.push(format!("{error:#}"));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -314,10 +324,11 @@ fn one_header_is_proved_to_extend_another() {
     let root = tempfile::tempdir().unwrap();
     let mut world = World::create(root.path());
     let trust = world.trust();
+    world.set.grow(&[0, 1], 5);
     for node in [0, 1] {
         let asked = asked(&world.set, node);
-        let head = Head::decode(&asked.ask("head", 1 << 20).unwrap()).unwrap();
-        let newest = head.header.height;
+        let newest = head(&asked);
+        assert!(newest > 3, "{newest}");
         let pairs = [(0, 1), (0, newest), (1, 2), (newest - 1, newest), (2, newest - 1)];
         for (older, newer) in pairs {
             let bytes = asked.ask(&format!("consistency/{older}/{newer}"), 1 << 20).unwrap();

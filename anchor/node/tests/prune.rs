@@ -167,8 +167,7 @@ fn an_archive_that_does_not_cover_it_or_a_node_that_needs_it_stops_it() {
 /// Others who read the stream too: what they do not say, and what they need.
 fn asked(chain: &Chain, kept: &Path) {
     let id = chain.genesis().chain;
-    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = format!("http://{away}");
+    let away = format!("http://{}", common::free(1)[0]);
     refused(chain, kept, &["--ask", &away], 2, "does not say what it needs");
     refused(chain, kept, &["--ask", "https://a.example"], 2, "only http:// is spoken");
     for (answer, words) in [
@@ -220,12 +219,12 @@ fn first_segment(dir: &Path) -> PathBuf {
 fn over_kafka_a_broker_that_is_away_stops_it_and_records_go_one_by_one() {
     let Some(broker) = common::kafka("over_kafka_a_broker_that_is_away_stops_it") else { return };
     let root = tempfile::tempdir().unwrap();
-    let prefix = format!("prune-{}", std::process::id());
+    let prefix = common::prefix("prune");
     let chain = filled(&root.path().join("chain"), Carrier::Kafka(&broker, &prefix));
     let kept = snapshot(&chain, root.path().join("kept"));
     let toml = std::fs::read_to_string(chain.dir.join("node.toml")).unwrap();
-    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    std::fs::write(chain.dir.join("node.toml"), toml.replace(&broker, &away)).unwrap();
+    let away = &common::free(1)[0];
+    std::fs::write(chain.dir.join("node.toml"), toml.replace(&broker, away)).unwrap();
     let arguments = ["prune", "--snapshot", kept.to_str().unwrap(), "--margin", "10"];
     let output = chain.piaogen(&arguments);
     assert_eq!(output.status.code(), Some(3), "busy: {output:?}");

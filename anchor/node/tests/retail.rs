@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Carrier, Chain, data, kafka, send_all, send_registrations};
+use common::{Carrier, Chain, data, kafka, prefix, send_all, send_registrations};
 use piaogen_loadgen::replay::Replay;
 use piaogen_loadgen::retail::Retail;
 use piaogen_loadgen::source::Source;
@@ -100,7 +100,7 @@ fn a_year_of_a_retailer_has_the_same_roots_on_both_ways() {
     embedded.check();
 
     let Some(broker) = kafka(test) else { return };
-    let prefix = format!("retail-{}", std::process::id());
+    let prefix = prefix("retail");
     let carrier = Carrier::Kafka(&broker, &prefix);
     let kafka = Chain::create(&root.path().join("kafka"), carrier, 4, "");
     replay(&kafka, &csv);

@@ -14,7 +14,9 @@ use piaogen_verify::trust_root::TrustRoot;
 #[test]
 fn every_fraud_is_caught_and_nothing_honest_is_refused() {
     let (mut chain, mut stage) = OwnChain::start(5, 4).unwrap();
-    let config = SeasonConfig::of_records(5, 2_500);
+    // Long enough for all that must come before the end of what is short-lived.
+    let mut config = SeasonConfig::of_records(5, 2_500);
+    config.short_ms = 20_000;
     let season = Season::new(config, &stage.genesis, &stage.authority);
     let play = play(&mut stage, season, &mut |_| {}).unwrap();
     assert!(play.is_good(), "{}\n{}", play.complaint(), play.to_text());

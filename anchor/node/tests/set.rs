@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Chain, Set, generator, send, send_registrations};
+use common::{Chain, PATIENCE, Set, Stop, generator, send, send_registrations};
 use piaogen_crypto::Lanes;
 use piaogen_loadgen::outcomes::ReceiptSource;
 use piaogen_loadgen::send::Sink;
@@ -67,26 +67,30 @@ fn kills(set: &mut Set) {
     set.kill(1);
     set.kill(2);
     // What was under way becomes final, and then nothing does.
-    std::thread::sleep(Duration::from_millis(1_000));
-    let heights = |set: &Set| [0, 3].map(|index| set.series(index, "piaogen_block_height"));
-    let before = heights(set);
-    std::thread::sleep(Duration::from_millis(2_500));
-    assert_eq!(before, heights(set), "two of four make no block");
+    let heights = |set: &Set| [0, 3].map(|index| set.value(index, "piaogen_block_height"));
+    let (until, first) = (Instant::now() + PATIENCE, heights(set));
+    loop {
+        let before = heights(set);
+        std::thread::sleep(Duration::from_millis(2_500));
+        if before == heights(set) {
+            break;
+        }
+        assert!(Instant::now() < until, "two of four make no block: {first:?} to {before:?}");
+    }
     set.start(1);
     set.start(2);
     set.grow(&ALL, 3);
 }
 
-/// Waits until all have executed so many records, and ends them in order.
+/// Waits until all have executed everything and can prove it, and ends them in order.
 fn settle(set: &mut Set, records: u64) {
-    set.wait("all have executed everything, at one root", |set| {
-        let stand = |index: usize| set.series(index, "piaogen_executed_root");
-        let lag = |index: usize| set.series(index, "piaogen_lag_records");
-        let proved = |index: usize| {
-            let mut receipts = HttpReceipts::new(&set.members[index].http);
+    set.settle(&ALL);
+    set.wait("all can prove it", |set| {
+        let proved = |index: &usize| {
+            let mut receipts = HttpReceipts::new(&set.members[*index].http);
             receipts.receipt(0, 0).is_some()
         };
-        ALL.iter().all(|i| lag(*i) == Some(0) && stand(*i) == stand(0) && proved(*i))
+        ALL.iter().all(proved)
     });
     for index in ALL {
         assert_eq!(set.end(index), Some(0), "{}", set.log(index));
@@ -113,9 +117,10 @@ fn four_processes_lose_nothing_whoever_is_killed() {
     let stop = AtomicBool::new(false);
     let (early, sent) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| load(&chain, &stop));
+        let stopping = Stop(&stop);
         let early = set.receipt(0, 0, 1);
         kills(&mut set);
-        stop.store(true, Ordering::SeqCst);
+        drop(stopping);
         (early, sender.join().unwrap())
     });
     let trust = TrustRoot::of_genesis(&set.keys.genesis);

@@ -25,7 +25,7 @@ fn a_set_changes_while_it_runs_and_who_was_away_comes_through_the_epochs() {
     // Through two boundaries; the fifth has followed, and is a validator from the second epoch on.
     set.grow(&ALL, 2 * EPOCH_BLOCKS + 2);
     let joined = |set: &Set| set.log(4).contains("not of the set of this epoch");
-    assert!(joined(&set), "{}", set.log(4));
+    set.wait("the fifth followed", joined);
     let left = |set: &Set| set.log(3).contains("not of the set of this epoch");
     set.wait("the fourth follows", left);
     // Three of the new set are a quorum, and the one that joined is needed for it.

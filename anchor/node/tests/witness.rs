@@ -226,17 +226,6 @@ fn a_fork_that_nobody_certified_is_an_error_and_no_evidence() {
     assert_eq!(checked(&place, &chain).size, 31);
 }
 
-/// Opens a folder that nobody uses. A process that another test starts holds all locks of this one
-/// between its fork and its exec, so it is tried again.
-fn reopen(dir: &Path, trust: &TrustRoot) -> anyhow::Result<Witness> {
-    loop {
-        match Witness::open(dir, trust) {
-            Err(error) if error.to_string().contains("in use") => std::thread::yield_now(),
-            opened => return opened,
-        }
-    }
-}
-
 /// What a crash leaves at any byte of the headers is either kept whole or cut off.
 #[test]
 fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
@@ -246,7 +235,7 @@ fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
     let dir = place.path("state");
     let follow = |to: usize| {
         let from = chain.export(&place.path("links"), to, |height| height == 6);
-        let mut witness = reopen(&dir, &trust).unwrap();
+        let mut witness = Witness::open(&dir, &trust).unwrap();
         let followed = witness.follow(&mut *open_source(&from).unwrap()).unwrap();
         assert!(matches!(followed, Followed::Extended(_)));
         witness
@@ -259,7 +248,7 @@ fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
     let mut sizes = Vec::new();
     for end in before.len()..=after.len() {
         std::fs::write(dir.join("headers"), &after[..end]).unwrap();
-        let size = reopen(&dir, &trust).unwrap().size();
+        let size = Witness::open(&dir, &trust).unwrap().size();
         if sizes.last() != Some(&size) {
             sizes.push(size);
         }
@@ -277,16 +266,16 @@ fn a_torn_file_is_cut_off_and_a_lost_one_is_not_used_again() {
     drop(witness);
     for bytes in [&before[..], b"", &after[..after.len() - 1]] {
         std::fs::write(dir.join("headers"), bytes).unwrap();
-        let error = reopen(&dir, &trust).unwrap_err();
+        let error = Witness::open(&dir, &trust).unwrap_err();
         assert!(error.to_string().contains("never start it again"), "{error}");
         assert!(error.downcast_ref::<piaogen_node::run::Fatal>().is_some());
     }
     // Nor is one of another history, though it is as long and each header of it is certified.
     let fork = chain.fork(4, 12);
     fork.export(&dir.join("headers"), 9, NONE);
-    assert!(reopen(&dir, &trust).is_err());
+    assert!(Witness::open(&dir, &trust).is_err());
     std::fs::write(dir.join("headers"), &after).unwrap();
-    assert_eq!(reopen(&dir, &trust).unwrap().size(), 10);
+    assert_eq!(Witness::open(&dir, &trust).unwrap().size(), 10);
 }
 
 /// A start reads what was appended since the follower last rested, and nothing before it.
@@ -299,7 +288,7 @@ fn a_witness_that_starts_again_goes_on_where_it_rested() {
     let key = setup::random_key().unwrap();
     let follow = |to: usize| {
         let from = chain.export(&from, to, NONE);
-        let mut witness = reopen(&dir, &trust).unwrap();
+        let mut witness = Witness::open(&dir, &trust).unwrap();
         witness.follow(&mut *open_source(&from).unwrap()).unwrap();
         witness
     };
@@ -313,7 +302,7 @@ fn a_witness_that_starts_again_goes_on_where_it_rested() {
     changed[40] ^= 1;
     for follower in [&later[..], &rested, b"", &changed, &later[..100]] {
         std::fs::write(dir.join("follower"), follower).unwrap();
-        assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+        assert_eq!(Witness::open(&dir, &trust).unwrap().size(), 21);
         assert_eq!(std::fs::read(dir.join("follower")).unwrap(), later);
         assert_eq!(std::fs::read(&headers).unwrap(), all);
     }
@@ -321,12 +310,12 @@ fn a_witness_that_starts_again_goes_on_where_it_rested() {
     let mut spoilt = all.clone();
     spoilt[300] ^= 1;
     std::fs::write(&headers, &spoilt).unwrap();
-    assert_eq!(reopen(&dir, &trust).unwrap().size(), 21);
+    assert_eq!(Witness::open(&dir, &trust).unwrap().size(), 21);
     // The last one is: it was never kept so, and is taken again.
     spoilt = all.clone();
     spoilt[all.len() - 300] ^= 1;
     std::fs::write(&headers, &spoilt).unwrap();
-    assert_eq!(reopen(&dir, &trust).unwrap().size(), 20);
+    assert_eq!(Witness::open(&dir, &trust).unwrap().size(), 20);
     std::fs::write(&headers, &all).unwrap();
     std::fs::write(dir.join("follower"), &later).unwrap();
     // What is kept must descend from what was signed.
@@ -334,7 +323,7 @@ fn a_witness_that_starts_again_goes_on_where_it_rested() {
     let other = signed.replace("\"size\": 10", "\"size\": 11");
     assert_ne!(other, signed);
     std::fs::write(dir.join("signed.json"), other).unwrap();
-    assert!(reopen(&dir, &trust).unwrap_err().to_string().contains("never start it again"));
+    assert!(Witness::open(&dir, &trust).unwrap_err().to_string().contains("never start it again"));
     std::fs::write(dir.join("signed.json"), signed).unwrap();
     assert_eq!(follow(30).cosign("w.example", &key, 100).unwrap().size, 31);
 }
@@ -363,7 +352,7 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
     let key = KeySource::from(place.path("witness.pem")).open().unwrap();
     let follow = |to: usize| {
         let from = chain.export(&place.path("links"), to, NONE);
-        let mut witness = reopen(&dir, &trust).unwrap();
+        let mut witness = Witness::open(&dir, &trust).unwrap();
         witness.follow(&mut *open_source(&from).unwrap()).unwrap();
         witness
     };
@@ -379,7 +368,7 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
     // The smallest is signed first, so a crash leaves the beginning of them.
     for left in [all.len() - 1, 5, 0] {
         all[..all.len() - left].iter().for_each(|size| std::fs::remove_file(path(*size)).unwrap());
-        reopen(&dir, &trust).unwrap().cosign("w.example", &*key, 100).unwrap();
+        Witness::open(&dir, &trust).unwrap().cosign("w.example", &*key, 100).unwrap();
         assert_eq!(shared(&dir, &chain, &watched), all);
     }
     // What was changed on disk is not signed, though nothing reads it at the start.
@@ -393,7 +382,7 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
         let mut spoilt = bytes.clone();
         spoilt[place_of(height) + 4 + 100] ^= 1;
         std::fs::write(&file, spoilt).unwrap();
-        let witness = reopen(&dir, &trust).unwrap();
+        let witness = Witness::open(&dir, &trust).unwrap();
         let error = witness.cosign("w.example", &*key, 200).unwrap_err();
         assert!(error.downcast_ref::<piaogen_node::run::Fatal>().is_some(), "{height}: {error}");
         assert!(shared(&dir, &chain, &watched).is_empty());
@@ -401,7 +390,7 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
         assert_eq!(std::fs::read(dir.join(CHECKPOINT)).unwrap(), note);
     }
     std::fs::write(&file, bytes).unwrap();
-    reopen(&dir, &trust).unwrap().cosign("w.example", &*key, 200).unwrap();
+    Witness::open(&dir, &trust).unwrap().cosign("w.example", &*key, 200).unwrap();
     assert_eq!(shared(&dir, &chain, &watched), all);
 }
 
@@ -409,11 +398,11 @@ fn a_witness_signs_the_sizes_that_all_share_and_lets_go_of_others() {
 fn one_folder_is_for_one_witness_at_a_time() {
     let chain = Chain::new(3);
     let place = Place::new(&chain);
-    let first = reopen(&place.path("state"), &chain.trust()).unwrap();
+    let first = Witness::open(&place.path("state"), &chain.trust()).unwrap();
     let error = Witness::open(&place.path("state"), &chain.trust()).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
     drop(first);
-    reopen(&place.path("state"), &chain.trust()).unwrap();
+    Witness::open(&place.path("state"), &chain.trust()).unwrap();
 }
 
 /// Neither asks the other anything: whoever hands the files out knows nothing of headers.

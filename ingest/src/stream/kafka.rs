@@ -130,9 +130,15 @@ impl KafkaStream {
         // Nobody else empties this client's queue of events.
         while control.poll(Duration::ZERO).is_some() {}
         let what = format!("ask for the offsets of {} partition {partition}", self.topic);
-        let (low, high) = retry(&what, self.options.patience, |left| {
-            control.fetch_watermarks(&self.topic, partition as i32, left)
-        })?;
+        // The topic was there when it was opened: where it is new, the broker may know of it before
+        // it has it.
+        let new = |code| matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition);
+        let (low, high) = retry_while(
+            |code| new(code) || passes(code),
+            &what,
+            self.options.patience,
+            |left| control.fetch_watermarks(&self.topic, partition as i32, left),
+        )?;
         match (u64::try_from(low), u64::try_from(high)) {
             (Ok(low), Ok(high)) => Ok((low, high)),
             _ => Err(StreamError::Busy(format!("{what}: the answer was {low}..{high}; try again"))),
@@ -225,6 +231,16 @@ fn passes(code: RDKafkaErrorCode) -> bool {
 fn retry<T>(
     what: &str,
     patience: Duration,
+    ask: impl FnMut(Duration) -> Result<T, KafkaError>,
+) -> Result<T, StreamError> {
+    retry_while(passes, what, patience, ask)
+}
+
+/// The same with what passes here.
+fn retry_while<T>(
+    passes: impl Fn(RDKafkaErrorCode) -> bool,
+    what: &str,
+    patience: Duration,
     mut ask: impl FnMut(Duration) -> Result<T, KafkaError>,
 ) -> Result<T, StreamError> {
     let begun = Instant::now();
@@ -235,7 +251,7 @@ fn retry<T>(
             Err(error) => error,
         };
         let code = error.rdkafka_error_code();
-        if !code.is_some_and(passes) {
+        if !code.is_some_and(&passes) {
             return Err(StreamError::Refused(format!(
                 "Kafka: {what}: {error}; check the topic, the credentials and the access rights"
             )));

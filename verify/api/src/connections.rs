@@ -232,7 +232,7 @@ mod tests {
     const SHORT: Bounds = Bounds {
         connections: 2,
         head: Duration::from_millis(300),
-        stall: Duration::from_millis(300),
+        stall: Duration::from_millis(1_500),
         end: Duration::from_millis(300),
     };
 
@@ -257,7 +257,8 @@ mod tests {
 
     fn connect(address: SocketAddr, said: &str) -> std::net::TcpStream {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(said.as_bytes()).unwrap();
+        // It may be refused before all is said.
+        let _ = stream.write_all(said.as_bytes());
         stream
     }
 

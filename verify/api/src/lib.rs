@@ -369,6 +369,11 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// Longer than anything takes that has not failed.
+    const PATIENCE: Duration = Duration::from_secs(120);
 
     struct Fixed;
 
@@ -420,7 +425,7 @@ mod tests {
         }
         fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, Unanswered> {
             match path {
-                "0/0/slow" => std::thread::sleep(std::time::Duration::from_secs(1)),
+                "0/0/slow" => std::thread::sleep(Duration::from_secs(1)),
                 "0/0/none" => return Ok(None),
                 _ => {}
             }
@@ -567,18 +572,27 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn where_there_is_no_room_readers_come_again_and_health_is_answered() {
         let [busy, live, free] = with_room(1, |address| {
-            // The other reader may be in its way first.
+            // The other reader may be in its way first, or have been away meanwhile.
+            let (seen, until) = (Arc::new(AtomicBool::new(false)), Instant::now() + PATIENCE);
+            let enough = seen.clone();
             let slow = std::thread::spawn(move || {
                 loop {
                     let answer = ask_all(address, "/v1/tiles/0/0/slow");
-                    if !answer.0.contains(" 503 ") {
+                    if !answer.0.contains(" 503 ") && enough.load(Ordering::SeqCst) {
                         return answer;
                     }
+                    assert!(Instant::now() < until, "{}", answer.0);
                 }
             });
             // Asked until it is being answered, which takes a second.
-            let busy = (0..).map(|_| ask_all(address, "/v1/tiles/0/0/000"));
-            let busy = busy.take(10_000).find(|(head, _)| head.contains(" 503 ")).unwrap();
+            let busy = loop {
+                let answer = ask_all(address, "/v1/tiles/0/0/000");
+                if answer.0.contains(" 503 ") {
+                    break answer;
+                }
+                assert!(Instant::now() < until, "{}", answer.0);
+            };
+            seen.store(true, Ordering::SeqCst);
             let live = ask_all(address, "/health/live");
             let (head, _) = slow.join().unwrap();
             assert!(head.contains(" 200 ") && head.contains("immutable"), "{head}");

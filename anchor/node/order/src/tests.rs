@@ -25,6 +25,8 @@ const NAMESPACE: &[u8] = b"piaogen-test";
 const GENESIS: Digest = [0x67; 32];
 /// Parent, height, view, root.
 const BODY: usize = 32 + 8 + 8 + 32;
+/// Longer than anything takes that has not failed, also where other programs have the machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn secret(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32]).unwrap()
@@ -94,21 +96,17 @@ impl Chain {
 
     /// Finals from height 1 on, once there are at least `count`.
     fn finals(&self, count: usize) -> Vec<FinalBlock> {
-        self.finals_within(count, Duration::from_secs(60)).unwrap_or_else(|found| {
-            panic!("{found} of {count} blocks final");
-        })
-    }
-
-    fn finals_within(&self, count: usize, limit: Duration) -> Result<Vec<FinalBlock>, usize> {
-        let until = Instant::now() + limit;
+        let until = Instant::now() + PATIENCE;
         let mut state = self.state.lock().unwrap();
         while state.blocks.len() < count {
+            let found = state.blocks.len();
             if Instant::now() >= until {
-                return Err(state.blocks.len());
+                drop(state);
+                panic!("{found} of {count} blocks final");
             }
             state = self.grew.wait_timeout(state, Duration::from_millis(50)).unwrap().0;
         }
-        Ok(state.blocks.clone())
+        state.blocks.clone()
     }
 
     fn height(&self) -> usize {

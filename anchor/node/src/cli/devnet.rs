@@ -156,9 +156,10 @@ fn play(
     let troubled =
         troubled.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
     let troubled = troubled.transpose()?;
-    let sights = processes.wait("all stand at one root", |sights| {
+    let connected = u64::from(arguments.validators);
+    let sights = processes.wait("all stand at one root, and are connected", |sights| {
         table.show(sights);
-        together(sights)
+        together(sights, connected)
     })?;
     let (mut incidents, mut blocks) = (Vec::new(), None);
     if let Some((proved, happened)) = troubled {
@@ -170,12 +171,13 @@ fn play(
     Ok(End { report, incidents, blocks, sights, cosigned })
 }
 
-/// Whether all nodes have executed everything and stand at one root, and all witnesses signed.
-fn together(sights: &[Sight]) -> bool {
+/// Whether all nodes have executed everything, stand at one root and are connected with so many
+/// validators, and all witnesses signed.
+fn together(sights: &[Sight], connected: u64) -> bool {
     let root = sights.first().and_then(Sight::node).map(|node| node.root);
     sights.iter().all(|sight| match &sight.seen {
         Seen::Silent => false,
-        Seen::Node(node) => node.lag == 0 && Some(node.root) == root,
+        Seen::Node(node) => node.lag == 0 && Some(node.root) == root && node.connected == connected,
         Seen::Witness { .. } => true,
     })
 }

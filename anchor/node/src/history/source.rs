@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longest time that a node may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Most bytes of a bundle of links.
 const BUNDLE_MAX: u64 = WIDTH * (2 + LINK_MAX);
 

@@ -110,19 +110,35 @@ pub fn rows<R: Reads>(
     from: u64,
     max: u64,
 ) -> Result<Vec<Row>> {
-    if from < archive.sealed_up_to(shard)? {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for row in archive.some_rows(shard, from, max) {
-            let row = row?;
-            bytes += (row.entry.len() + row.record.len()) as u64;
-            found.push(row);
-            if bytes > ROWS_BYTES {
-                break;
-            }
-        }
+    if let Some(found) = sealed_rows(archive, shard, from, max)? {
         return Ok(found);
     }
-    Ok(store.tail_read(shard, from, max)?.iter().map(Row::from).collect())
+    let found = store.tail_read(shard, from, max);
+    let first = found.as_ref().ok().and_then(|rows| rows.iter().next().map(|row| row.log_index));
+    // The node may have sealed the row since the first look, and let go of it.
+    if first != Some(from)
+        && let Some(found) = sealed_rows(archive, shard, from, max)?
+    {
+        return Ok(found);
+    }
+    Ok(found?.iter().map(Row::from).collect())
+}
+
+/// Those that the archive has; nothing where the first of them is not sealed.
+fn sealed_rows(archive: &Archive, shard: u32, from: u64, max: u64) -> Result<Option<Vec<Row>>> {
+    if from >= archive.sealed_up_to(shard)? {
+        return Ok(None);
+    }
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for row in archive.some_rows(shard, from, max) {
+        let row = row?;
+        bytes += (row.entry.len() + row.record.len()) as u64;
+        found.push(row);
+        if bytes > ROWS_BYTES {
+            break;
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The log index of the record at an offset of the stream, in a log of this size. Offsets may have

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a header is waited for that carries the roots of a flush point.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Rows that are hashed at once.
 const BATCH_ROWS: usize = 4_096;
 

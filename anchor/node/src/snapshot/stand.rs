@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Longest time that a node may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer: an offset for each of 4,097 shards fits.
 const BYTES: u64 = 256 << 10;
 

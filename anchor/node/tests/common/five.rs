@@ -147,6 +147,16 @@ pub fn load(chain: &Chain, sink: &mut StreamSink, registry: &Receiver<Vec<u8>>) 
     at + more
 }
 
+/// Waits until a node has so many more records of each partition on disk than `than`.
+pub fn ahead(set: &Set, node: usize, than: &[u64], more: u64) {
+    set.wait(&format!("node {node} is {more} ahead of {than:?}"), |set| {
+        let ahead = |flushed: Vec<u64>| {
+            flushed.iter().zip(than).take(PARTITIONS as usize).all(|(at, from)| *at >= from + more)
+        };
+        set.flushed(node).is_some_and(ahead)
+    });
+}
+
 /// Makes a snapshot of a running node in the folder that it offers.
 pub fn offer(set: &Set, node: usize) -> PathBuf {
     let to = set.chain(node).dir.join("offered");
@@ -171,8 +181,8 @@ pub fn fetched(set: &Set, node: usize, from: usize) -> PathBuf {
 }
 
 /// What node 0 has archived and audited, what stands in the snapshot, and what the others who are
-/// asked have on disk, goes; of each partition of records something.
-pub fn prune(set: &Set, snapshot: &Path, asked: &[usize]) {
+/// asked have on disk, goes; of each partition more than `least`, as soon as that may be.
+pub fn prune(set: &Set, snapshot: &Path, asked: &[usize], least: &[u64]) {
     let urls: Vec<String> =
         asked.iter().map(|index| format!("http://{}", set.members[*index].http)).collect();
     let run = |more: &[&str]| {
@@ -181,9 +191,12 @@ pub fn prune(set: &Set, snapshot: &Path, asked: &[usize]) {
         let arguments: Vec<&str> = all.into_iter().chain(ask).chain(more.iter().copied()).collect();
         set.chain(0).json(&arguments)
     };
-    let planned = run(&["--dry-run"]);
-    assert_eq!(planned["partitions"][0]["began"], 0, "{planned:#}");
-    assert!(planned["partitions"][0]["begins"].as_u64() > Some(0), "{planned:#}");
+    set.wait(&format!("of each partition more than {least:?} may go"), |_| {
+        let planned = run(&["--dry-run"]);
+        assert_eq!(planned["partitions"][0]["began"], 0, "{planned:#}");
+        let begins = |at: usize| planned["partitions"][at]["begins"].as_u64();
+        (0..PARTITIONS as usize).all(|at| begins(at) > Some(least[at]))
+    });
     let pruned = run(&[]);
     for partition in 0..PARTITIONS as usize {
         let reach = &pruned["partitions"][partition];

@@ -25,12 +25,22 @@ use piaogen_node::snapshot::read_manifest;
 use piaogen_storage::snapshot::{MANIFEST, PartInfo, PartKind, PartWriter};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::receipt::Receipt;
+use std::cell::Cell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The time of block 0 in these tests: before everything that they date.
 pub const TIME_MS: i64 = 1_790_000_000_000;
+
+/// Longer than anything takes that has not failed, also where other programs have the machine.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a node writes to standard error, in its folder.
+const LOG: &str = "node.log";
 
 /// A chain in a folder.
 pub struct Chain {
@@ -70,6 +80,12 @@ pub fn kafka(test: &str) -> Option<String> {
         eprintln!("SKIPPED: {test} needs a Kafka broker in PIAOGEN_KAFKA (deploy/kafka start)");
     }
     broker
+}
+
+/// A prefix of topics that no other run has, on whatever broker.
+pub fn prefix(what: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{what}-{}-{}", std::process::id(), now.as_nanos())
 }
 
 /// The shared data; says loudly that a test is skipped where it is absent.
@@ -173,14 +189,13 @@ impl Chain {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Starts a node as a process.
-    pub fn spawn(&self) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_piaogen"))
-            .args(["node", "--dir"])
-            .arg(&self.dir)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+    /// Starts a node as a process, which ends with the value.
+    pub fn spawn(&self) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piaogen"));
+        command.args(["node", "--log", "info", "--dir"]).arg(&self.dir);
+        let log = self.dir.join(LOG);
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        Running { child: Some(command.stderr(file).spawn().unwrap()), log }
     }
 
     /// Everything that must be the same after any run over the same stream.
@@ -201,12 +216,71 @@ impl Chain {
     }
 }
 
+/// A process that is killed with this value, however a test ends.
+pub struct Running {
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Running {
+    /// One whose words go somewhere else.
+    pub fn new(child: Child) -> Running {
+        Running { child: Some(child), log: PathBuf::new() }
+    }
+
+    /// Kills it with SIGKILL; fails where it had ended by itself.
+    pub fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ended, None, "it ended by itself\n{}", last_words(&self.log));
+    }
+
+    /// Waits until something is true; fails with the log.
+    pub fn wait(&mut self, what: &str, done: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            let late = ended.is_some() || Instant::now() > until;
+            assert!(!late, "in vain: {what}; {ended:?}\n{}", last_words(&self.log));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The last lines of a log.
+fn last_words(log: &Path) -> String {
+    let log = std::fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// Says that it is enough, also where a test fails: who goes on until then is waited for.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A chain of several validators, each a process of its own in a folder of its own.
 pub struct Set {
     pub dir: PathBuf,
     pub keys: DemoChain,
     pub members: Vec<Member>,
-    nodes: Vec<Option<Child>>,
+    nodes: Mutex<Vec<Option<Child>>>,
 }
 
 /// Addresses of this machine that nobody uses.
@@ -241,7 +315,7 @@ impl Set {
         }
         let more = format!("\n[stream]\nembedded_dir = \"../stream\"\n{more_toml}\n");
         members::write(dir, &keys.bytes, &members, &keys.authority, &more).unwrap();
-        let nodes = members.iter().map(|_| None).collect();
+        let nodes = Mutex::new(members.iter().map(|_| None).collect());
         Set { dir: dir.into(), keys, members, nodes }
     }
 
@@ -251,44 +325,65 @@ impl Set {
         Chain { dir: folder, keys: self.keys.clone() }
     }
 
+    fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Option<Child>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn start(&mut self, index: usize) {
         let chain = self.chain(index);
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(chain.dir.join("node.log"))
-            .unwrap();
+        let log = File::options().create(true).append(true).open(chain.dir.join(LOG)).unwrap();
         let node = Command::new(env!("CARGO_BIN_EXE_piaogen"))
             .args(["node", "--log", "info", "--dir"])
             .arg(&chain.dir)
             .stderr(log)
             .spawn()
             .unwrap();
-        self.nodes[index] = Some(node);
+        self.nodes()[index] = Some(node);
     }
 
-    /// Kills a validator with SIGKILL.
+    /// Kills a validator with SIGKILL; fails where it had ended by itself.
     pub fn kill(&mut self, index: usize) {
-        let mut node = self.nodes[index].take().unwrap();
+        let mut node = self.nodes()[index].take().unwrap();
+        let ended = node.try_wait().unwrap();
         node.kill().unwrap();
         node.wait().unwrap();
+        assert_eq!(ended, None, "node {index} ended by itself\n{}", self.log(index));
     }
 
     /// Tells a validator to end; its exit code.
     pub fn end(&mut self, index: usize) -> Option<i32> {
-        let node = self.nodes[index].as_ref().unwrap();
-        let command = format!("kill -TERM {}", node.id());
+        let id = self.nodes()[index].as_ref().unwrap().id();
+        let command = format!("kill -TERM {id}");
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
         self.ended(index)
     }
 
     /// Waits until a validator ends; its exit code.
     pub fn ended(&mut self, index: usize) -> Option<i32> {
-        self.nodes[index].take().unwrap().wait().unwrap().code()
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.nodes()[index].as_mut().unwrap().try_wait().unwrap();
+            if let Some(status) = status {
+                self.nodes()[index] = None;
+                return status.code();
+            }
+            assert!(Instant::now() < until, "node {index} does not end\n{}", self.log(index));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Those that ended by themselves.
+    fn gone(&self) -> Vec<(usize, ExitStatus)> {
+        let mut nodes = self.nodes();
+        let ended = nodes.iter_mut().enumerate().filter_map(|(index, node)| {
+            let status = node.as_mut()?.try_wait().unwrap()?;
+            Some((index, status))
+        });
+        ended.collect()
     }
 
     pub fn log(&self, index: usize) -> String {
-        std::fs::read_to_string(self.chain(index).dir.join("node.log")).unwrap_or_default()
+        std::fs::read_to_string(self.chain(index).dir.join(LOG)).unwrap_or_default()
     }
 
     /// The sum of a series of a validator; nothing where it does not answer.
@@ -302,9 +397,45 @@ impl Set {
         Some(text.lines().filter_map(value).sum::<f64>() as u64)
     }
 
+    /// The same of one that runs: it is asked until it answers.
+    pub fn value(&self, index: usize, name: &str) -> u64 {
+        let value = Cell::new(None);
+        self.wait(&format!("node {index} says {name}"), |set| {
+            value.set(set.series(index, name));
+            value.get().is_some()
+        });
+        value.get().unwrap()
+    }
+
+    /// Of each partition, the registry last, the first offset that a node does not have on disk yet;
+    /// nothing where it does not answer.
+    pub fn flushed(&self, index: usize) -> Option<Vec<u64>> {
+        let text = fetch(&self.members[index].http, "/v1/flushed").ok()?;
+        let stand: serde_json::Value = serde_json::from_str(&text).ok()?;
+        stand["next_offsets"].as_array()?.iter().map(serde_json::Value::as_u64).collect()
+    }
+
+    /// Waits until these have executed all that is in the stream now, have it on disk, and stand at
+    /// one root.
+    pub fn settle(&self, who: &[usize]) {
+        let chain = self.chain(who[0]);
+        let (records, registry) = setup::streams(&chain.config(), &chain.genesis()).unwrap();
+        let ends =
+            (0..records.partitions()).map(|partition| records.end_offset(partition).unwrap());
+        let ends: Vec<u64> = ends.chain([registry.end_offset(0).unwrap()]).collect();
+        self.wait(&format!("{who:?} have executed all up to {ends:?}"), |set| {
+            let root = |index: usize| set.series(index, "piaogen_executed_root");
+            let first = root(who[0]);
+            let there = |index: &usize| {
+                set.flushed(*index).as_ref() == Some(&ends) && root(*index) == first
+            };
+            first.is_some() && who.iter().all(there)
+        });
+    }
+
     /// The receipt of the first record of a partition, once a node has one of this height or later.
     pub fn receipt(&self, index: usize, partition: u32, height: u64) -> Receipt {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + PATIENCE;
         let url = format!("http://{}/v1/receipts/{partition}/0", self.members[index].http);
         let ask = || ureq::get(&url).call().ok()?.body_mut().read_to_vec().ok();
         loop {
@@ -317,18 +448,15 @@ impl Set {
         }
     }
 
-    /// Waits until something is true; fails with the logs.
+    /// Waits until something is true; fails with the logs, and at once where one ended.
     pub fn wait(&self, what: &str, done: impl Fn(&Set) -> bool) {
-        let until = Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + PATIENCE;
         while !done(self) {
-            if Instant::now() > until {
-                let tail = |index: usize| {
-                    let log = self.log(index);
-                    let lines: Vec<&str> = log.lines().rev().take(20).collect();
-                    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-                };
+            let gone = self.gone();
+            if !gone.is_empty() || Instant::now() > until {
+                let tail = |index: usize| last_words(&self.chain(index).dir.join(LOG));
                 let logs: Vec<String> = (0..self.members.len()).map(tail).collect();
-                panic!("in vain: {what}\n{}", logs.join("\n----\n"));
+                panic!("in vain: {what}; ended: {gone:?}\n{}", logs.join("\n----\n"));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -344,7 +472,7 @@ impl Set {
 
 impl Drop for Set {
     fn drop(&mut self) {
-        for mut node in self.nodes.iter_mut().filter_map(Option::take) {
+        for mut node in self.nodes().iter_mut().filter_map(Option::take) {
             let _ = node.kill();
             let _ = node.wait();
         }

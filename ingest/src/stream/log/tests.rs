@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::stream::{Ack, Batch, MAX_PAYLOAD, NO_ACK};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Commits happen when a test flushes and not before.
 fn quiet(segment_bytes: u32) -> LogOptions {

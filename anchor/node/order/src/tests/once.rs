@@ -1,7 +1,7 @@
 //! Nothing is signed twice: not with an older copy of the votes, not by two processes, not with
 //! other bytes by a key that draws its nonces, and not after the key has failed once.
 
-use super::{Chain, GENESIS, NAMESPACE, check, secret};
+use super::{Chain, GENESIS, NAMESPACE, PATIENCE, check, secret};
 use crate::digest::Digest;
 use crate::finalization::sorted;
 use crate::journal::{WRITE_BUFFER, page_cache, partition, recall};
@@ -324,7 +324,7 @@ fn a_token_that_is_removed_stops_the_validator_and_it_goes_on_when_it_is_back() 
     let handle = start(config(folder), Device::new(20) as Arc<dyn Signer>, chain.clone()).unwrap();
     let begin = Instant::now();
     while handle.failed().is_none() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "it did not say so");
+        assert!(begin.elapsed() < PATIENCE, "it did not say so");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(matches!(handle.failed(), Some(Fatal::Signing { .. })), "{:?}", handle.failed());

@@ -185,7 +185,7 @@ impl Story<'_> {
             if let Some(failure) = self.node.failure() {
                 return Err(crate::run::Fatal(failure).into());
             }
-            ensure!(begun.elapsed() < Duration::from_secs(60), "{what} did not become final");
+            ensure!(begun.elapsed() < Duration::from_secs(300), "{what} did not become final");
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

@@ -13,8 +13,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that has not failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than anything takes that has not failed, also where other programs have the machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 
 /// So much of a log's end is quoted, in bytes.
@@ -165,12 +165,17 @@ impl Processes {
         Ok(())
     }
 
+    /// Those that were started and are not cut off.
+    pub(super) fn running(&self) -> Vec<usize> {
+        let states = self.states();
+        let runs = |index: &usize| states[*index].child.is_some() && !states[*index].cut;
+        (0..self.posts.len()).filter(runs).collect()
+    }
+
     /// What each says of itself now; who is cut off, nothing.
     pub(super) fn look(&self) -> Vec<Sight> {
-        let away = |index: usize| {
-            let state = &self.states()[index];
-            state.cut || state.child.is_none()
-        };
+        let running = self.running();
+        let away = |index: usize| !running.contains(&index);
         let sight = |(index, post): (usize, &Post)| match away(index) {
             true => Sight { name: post.name.clone(), seen: Default::default() },
             false => post.look(),
@@ -203,9 +208,20 @@ impl Processes {
                 return Ok(sights);
             }
             self.alive()?;
-            ensure!(Instant::now() < until, "waited {PATIENCE:?} in vain until {what}");
+            ensure!(
+                Instant::now() < until,
+                "waited {PATIENCE:?} in vain until {what}\n{}",
+                self.last_words(&sights)
+            );
             std::thread::sleep(GLANCE);
         }
+    }
+
+    /// How all look, and what each said last.
+    fn last_words(&self, sights: &[Sight]) -> String {
+        let looks = sights.iter().map(Sight::line);
+        let words = self.posts.iter().map(|post| format!("{}:\n{}", post.name, post.last_words()));
+        looks.chain(words).collect::<Vec<_>>().join("\n")
     }
 
     /// Tells all to end, and waits until they have written what they hold. A witness holds nothing.
@@ -223,8 +239,12 @@ impl Processes {
             let Some(mut child) = state.child.take() else { continue };
             let status = child.wait()?;
             if !status.success() && matches!(post.kind, Kind::Node { .. }) {
-                let log = post.log();
-                result = Err(anyhow::anyhow!("{} ended badly, see {}", post.name, log.display()));
+                let (name, log) = (&post.name, post.log());
+                result = Err(anyhow::anyhow!(
+                    "{name} ended badly ({status}); {} ends with\n{}",
+                    log.display(),
+                    post.last_words()
+                ));
             }
         }
         result

@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 
 /// Blocks that the others must make without who is away.
 const BLOCKS: u64 = 4;
-/// In this time what was under way when too many were killed becomes final.
-const SETTLE: Duration = Duration::from_secs(3);
-/// For so long, a chain that must halt is looked at; a live one would make several blocks.
+/// For so long a chain that must halt is looked at, again and again until it stands still: what was
+/// under way when too many were killed becomes final, and a live one would make several blocks.
 const HALTED: Duration = Duration::from_secs(6);
 /// How long the broker, or who is cut off, is away.
 const AWAY: Duration = Duration::from_secs(5);
@@ -126,10 +125,18 @@ impl Trouble<'_> {
         Ok(incident)
     }
 
-    /// The height of who is ahead.
+    /// The height of who is ahead; waits until all nodes that run answer.
     fn height(&self) -> Result<u64> {
-        let sights = self.processes.look();
-        sights.iter().filter_map(height).max().context("no node answers")
+        let runs = self.processes.running();
+        let answers = |sights: &[Sight]| {
+            runs.iter().filter(|index| self.is_node(**index)).all(|at| sights[*at].node().is_some())
+        };
+        let sights = self.processes.wait("all nodes that run answer", answers)?;
+        sights.iter().filter_map(height).max().context("no node runs")
+    }
+
+    fn is_node(&self, index: usize) -> bool {
+        matches!(self.processes.posts[index].kind, Kind::Node { .. })
     }
 
     /// Waits until every process has reached where the chain stands now.
@@ -170,11 +177,18 @@ impl Trouble<'_> {
         for index in 0..many {
             self.processes.kill(index)?;
         }
-        std::thread::sleep(SETTLE);
-        let before = self.height()?;
-        std::thread::sleep(HALTED);
-        let after = self.height()?;
-        ensure!(after == before, "without a quorum the chain went from {before} to {after}");
+        let (until, first) = (Instant::now() + super::PATIENCE, self.height()?);
+        let mut before = first;
+        loop {
+            std::thread::sleep(HALTED);
+            let after = self.height()?;
+            if after <= before {
+                break;
+            }
+            let late = Instant::now() > until;
+            ensure!(!late, "without a quorum the chain went from {first} to {after}");
+            before = after;
+        }
         for index in 0..many {
             self.processes.start(index)?;
         }

@@ -74,8 +74,8 @@ fn who_listens_between_validators_reads_nothing() {
     }
     four.grow(&[0, 1, 2, 3], 10);
     let total = |heard: &Heard| heard.lock().unwrap().iter().map(Vec::len).sum::<usize>();
-    let bytes: usize = heard.iter().map(total).sum();
     let finals = four.chains[0].finals(10);
+    let bytes: usize = heard.iter().map(total).sum();
     assert!(bytes > finals.len() * 1_000, "{bytes} bytes passed");
     let mut secrets: Vec<Vec<u8>> = vec![NAMESPACE.to_vec()];
     for block in &finals {
