@@ -13,6 +13,7 @@ pub mod archiver;
 pub mod chain;
 pub mod epochs;
 pub mod execute;
+pub mod heads;
 pub mod intake;
 pub mod metrics;
 pub mod receipts;
@@ -24,6 +25,7 @@ use alerts::{Alerts, Courier};
 use chain::{BlockPolicy, Chain, Outlets, Start};
 use epochs::{Engines, Epochs};
 use execute::{Executor, ExecutorParts};
+use heads::Heads;
 use intake::{Intake, IntakeLimits};
 use metrics::Metrics;
 
@@ -434,7 +436,7 @@ impl Node {
             parts.blocks,
             parts.lanes,
             opened.start,
-            Outlets { finals, evidence: evidence.clone() },
+            Outlets { finals, evidence: evidence.clone(), heads: Heads::of(&parts.dir) },
         )?);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
@@ -566,6 +568,7 @@ impl Node {
             return Err(Fatal(failure).into());
         }
         self.store.flush()?;
+        self.chain.keep_newest();
         self.archiver.seal_all()?;
         Ok(())
     }

@@ -14,6 +14,7 @@
 
 use super::epochs::{RECEIPT_CHANGES_MAX, Turn, change_at, links};
 use super::execute::{ExecuteError, Executor};
+use super::heads::{Heads, Known, Passed};
 use super::intake::Intake;
 use super::metrics::Metrics;
 use super::shards::Shards;
@@ -30,7 +31,6 @@ use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
-use piaogen_verify::witness::SHARED_EVERY;
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
@@ -88,7 +88,7 @@ struct State {
     provable: Option<Provable>,
     /// Of those before it, the last below each size that witnesses share: theirs are the receipts
     /// that are cosigned.
-    passed: VecDeque<Provable>,
+    passed: Passed,
     /// The last final blocks, for peers that ask, and for the shards that they were proposed with.
     recent: VecDeque<(Digest, Vec<u8>)>,
     history: Log,
@@ -105,16 +105,12 @@ struct State {
 }
 
 impl State {
-    /// Takes the newest header that proves something.
-    fn prove(&mut self, newest: Provable) {
-        let turn = |provable: &Provable| provable.header.height / SHARED_EVERY;
-        if let Some(last) = self.provable.take().filter(|last| turn(last) < turn(&newest)) {
-            if self.passed.len() == PASSED {
-                self.passed.pop_front();
-            }
-            self.passed.push_back(last);
-        }
+    /// Takes the newest header that proves something; which heads are to be kept on disk.
+    #[must_use]
+    fn prove(&mut self, newest: Provable) -> Vec<Provable> {
+        let passed = self.passed.go_on(self.provable.take(), &newest);
         self.provable = Some(newest);
+        passed
     }
 }
 
@@ -125,6 +121,8 @@ pub struct Outlets {
     pub finals: Sender<(Header, Cut)>,
     /// Keeps evidence against validators.
     pub evidence: Arc<Keeper>,
+    /// Keeps the heads under which receipts are cosigned.
+    pub heads: Heads,
 }
 
 /// What is shared between ordering, execution and those who ask.
@@ -142,12 +140,11 @@ pub struct Chain {
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
     evidence: Arc<Keeper>,
+    heads: Heads,
 }
 
 /// How many final blocks are remembered.
 const RECENT: usize = 64;
-/// How many headers are remembered that may be cosigned: so long may gathering take.
-const PASSED: usize = 64;
 /// How long a check waits at a time for what is not here yet.
 const CHECK_WAIT: Duration = Duration::from_millis(50);
 /// What a proposed cut may have beyond twice this node's own limit of records: a batch.
@@ -213,13 +210,19 @@ impl Chain {
             false => None,
         };
         let last = start.last;
+        let passed = outlets.heads.open(&Known {
+            chain: last.chain,
+            executed: start.tip.header.height,
+            changes: changes.clone(),
+            block: &|height| Ok(store.block(height)?),
+        });
         metrics.resumed(last.height);
         metrics.stands(start.tip.header.height, &shards_root(&start.tip.shards));
         let state = State {
             tip: start.tip,
             last,
             provable: newest,
-            passed: VecDeque::new(),
+            passed,
             recent: VecDeque::new(),
             history: start.history,
             set: start.set,
@@ -242,6 +245,7 @@ impl Chain {
             changed: Condvar::new(),
             finals: Mutex::new(Some(outlets.finals)),
             evidence: outlets.evidence,
+            heads: outlets.heads,
         })
     }
 
@@ -250,10 +254,16 @@ impl Chain {
         lock(&self.state).provable.clone()
     }
 
+    /// Keeps the newest such header on disk: nothing makes it again after a restart where later
+    /// blocks are executed.
+    pub fn keep_newest(&self) {
+        self.provable().iter().for_each(|head| self.heads.keep(head));
+    }
+
     /// The newest such header among the first `size`, as far as they are remembered.
     pub fn provable_below(&self, size: u64) -> Option<Provable> {
         let state = lock(&self.state);
-        let mut newest_first = state.provable.iter().chain(state.passed.iter().rev());
+        let mut newest_first = state.provable.iter().chain(state.passed.newest_first());
         newest_first.find(|provable| provable.header.height < size).cloned()
     }
 
@@ -368,16 +378,18 @@ impl Chain {
         }
         // Where this node is behind, the header that proves the block was final before. Read under the
         // lock: a block that is recorded later finds the tip that was just set.
+        let mut passed = Vec::new();
         if let Some(next) = self.store.block(header.height + 1)? {
             let (header, _) = parse_block(&next).map_err(ExecuteError::Stored)?;
             let finalization = next.finalization;
             if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
                 let (shards, changes) = (state.tip.shards.clone().into(), state.changes.clone());
-                state.prove(Provable { header, finalization, shards, changes });
+                passed = state.prove(Provable { header, finalization, shards, changes });
             }
         }
         drop(state);
         self.changed.notify_all();
+        passed.iter().for_each(|head| self.heads.keep(head));
         Ok(())
     }
 
@@ -527,13 +539,15 @@ impl Chain {
         }
         state.recent.push_back((header.digest(), body.to_vec()));
         // Else it is provable when its parent is executed.
+        let mut passed = Vec::new();
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone().into();
             let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
-            state.prove(Provable { header, finalization, shards, changes });
+            passed = state.prove(Provable { header, finalization, shards, changes });
         }
         drop(state);
         self.changed.notify_all();
+        passed.iter().for_each(|head| self.heads.keep(head));
         if let Some(finals) = lock(&self.finals).as_ref() {
             // The receiver is gone only when execution ended, and has said why.
             let _ = finals.send((header, cut));
