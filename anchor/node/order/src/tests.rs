@@ -92,9 +92,10 @@ impl Chain {
         chain
     }
 
-    /// Finals from height 1 on, once there are at least `count`.
+    /// Finals from height 1 on, once there are at least `count`: longer than that takes, however busy
+    /// the machine is, is only waited for what has failed.
     fn finals(&self, count: usize) -> Vec<FinalBlock> {
-        self.finals_within(count, Duration::from_secs(60)).unwrap_or_else(|found| {
+        self.finals_within(count, Duration::from_secs(300)).unwrap_or_else(|found| {
             panic!("{found} of {count} blocks final");
         })
     }

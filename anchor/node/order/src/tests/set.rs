@@ -119,8 +119,11 @@ impl Four {
     }
 }
 
+/// Longer than anything takes that has not failed, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 fn wait(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < until, "{what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -295,7 +298,7 @@ fn garbage(four: &Four, channel: usize, bytes: &'static [u8], enough: impl Fn() 
                 }
             });
         });
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + PATIENCE;
         while !enough() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
