@@ -1,5 +1,5 @@
-//! Heads that a node keeps: after a restart, a kill, or with damaged files it hands out the receipts
-//! that witnesses have cosigned, or fewer, and never others.
+//! Heads that a node keeps: after a restart, a kill, or with damaged files it hands out the
+//! receipts that witnesses have cosigned, or fewer, and never others.
 
 #![allow(clippy::unwrap_used, reason = "a failure ends the test")]
 

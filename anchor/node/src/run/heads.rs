@@ -1,15 +1,15 @@
 //! Keeps the heads under which receipts are cosigned (`storage/LAYOUT.md` section 14).
 //!
-//! Witnesses meet at every eighth size (`verify/FORMAT.md` section 12.1), and what they signed comes
-//! together some blocks later. A receipt that carries it is made under the last header below that
+//! Witnesses meet at every eighth size (`verify/FORMAT.md` section 12.1), and what they signed
+//! comes together some blocks later. A receipt that carries it is made under the last header below that
 //! size. Header and certificate stay in `blocks`, but the shards as of that header are nowhere once
 //! the node has gone on: so they are kept here, as the head that the node handed out then.
 //!
 //! Invariants
-//! - A head that comes from a file is, byte for byte, what the stored block and its own shards make.
+//! - A head that comes from a file is, byte for byte, what the stored block and its shards make.
 //! - A file is whole or not there, and of each size there is one: under the highest header.
-//! - No file stops a node: what is damaged or of another chain is said, deleted, and missed only until
-//!   witnesses have signed the next size.
+//! - No file stops a node: what is damaged or of another chain is said, deleted, and missed only
+//!   until witnesses have signed the next size.
 
 use super::chain::Provable;
 use super::{lock, parse_block};
