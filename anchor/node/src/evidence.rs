@@ -10,7 +10,7 @@
 //! - How much waits and how many files are written is bounded.
 
 use crate::run::metrics::Metrics;
-use crate::setup::replace;
+use crate::setup::{make_folder, replace};
 use anyhow::{Context, Result, ensure};
 use piaogen_verify::evidence::{EVIDENCE_MAX, Evidence};
 use std::io::{ErrorKind, Read};
@@ -115,13 +115,7 @@ impl Folder {
             "{} has {files} files, the most are {FILES_MAX}: move away what was handed on",
             self.0.display()
         );
-        if !self.0.exists() {
-            std::fs::create_dir_all(&self.0).with_context(|| self.0.display().to_string())?;
-            let above = self.0.parent().context("the folder lies in no other")?;
-            std::fs::File::open(above)
-                .and_then(|above| above.sync_all())
-                .with_context(|| above.display().to_string())?;
-        }
+        make_folder(&self.0)?;
         replace(&path, evidence.to_json().as_bytes())?;
         Ok(Some(path))
     }

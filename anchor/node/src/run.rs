@@ -13,6 +13,7 @@ pub mod archiver;
 pub mod chain;
 pub mod epochs;
 pub mod execute;
+pub mod heads;
 pub mod intake;
 mod keeping;
 pub mod metrics;
@@ -28,6 +29,7 @@ use alerts::again::Rows;
 use chain::{BlockPolicy, Chain, Outlets, Start};
 use epochs::{Engines, Epochs};
 use execute::{Executor, ExecutorParts};
+use heads::Heads;
 use intake::{Intake, IntakeLimits};
 use keeping::Keeper;
 use metrics::Metrics;
@@ -268,7 +270,7 @@ impl Node {
             parts.blocks,
             parts.lanes,
             opened.start,
-            Outlets { finals, evidence: evidence.clone() },
+            Outlets { finals, evidence: evidence.clone(), heads: Heads::of(&parts.dir) },
         )?);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
@@ -401,6 +403,7 @@ impl Node {
             return Err(Fatal(failure).into());
         }
         self.store.flush()?;
+        self.chain.keep_newest();
         self.archiver.seal_all()?;
         Ok(())
     }

@@ -18,7 +18,7 @@ use piaogen_verify::entry::SUBJECT_MAX;
 use piaogen_verify::follow::Link;
 use piaogen_verify::record;
 use piaogen_verify::status::Right;
-use piaogen_verify::tiles::{HEIGHT, Head, Log, Part, Tile, encode_bundle};
+use piaogen_verify::tiles::{HEIGHT, Log, Part, Tile, encode_bundle};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -273,13 +273,7 @@ impl Source for Answers {
     }
 
     fn head(&self) -> Result<Option<Vec<u8>>, Unanswered> {
-        let head = self.node.chain.provable().map(|provable| Head {
-            changes: provable.changes(),
-            header: provable.header,
-            certificate: provable.finalization,
-            shards: provable.shards.to_vec(),
-        });
-        Ok(head.map(|head| head.encode()))
+        Ok(self.node.chain.provable().map(|provable| provable.head().encode()))
     }
 
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, Unanswered> {

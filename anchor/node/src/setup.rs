@@ -67,6 +67,18 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
+/// Makes a folder where there is none, durable when this returns.
+pub fn make_folder(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).with_context(|| path.display().to_string())?;
+    let above = path.parent().context("the folder lies in no other")?;
+    std::fs::File::open(above)
+        .and_then(|above| above.sync_all())
+        .with_context(|| above.display().to_string())
+}
+
 /// A key from the system's randomness.
 pub fn random_key() -> Result<SecretKey> {
     loop {

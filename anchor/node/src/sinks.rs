@@ -241,7 +241,8 @@ pub fn cosigned_receipts(address: &str, partition: u32, count: u64) -> Result<Ve
     split(&get(address, &mut None, &path)?)
 }
 
-fn split(mut body: &[u8]) -> Result<Vec<Vec<u8>>> {
+/// The receipts of an answer, each behind its length.
+pub(crate) fn split(mut body: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut receipts = Vec::new();
     while let Some((length, rest)) = body.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;

@@ -35,7 +35,8 @@ fn known() -> BTreeSet<String> {
     metrics.lag(0, 1);
     metrics.store("log", 1);
     let key = piaogen_crypto::sm2::SecretKey::from_bytes(&[7; 32]).unwrap().public_key();
-    let seen = Peer { key, me: true, connected: true, blocked: false, votes: 1, view: 1 };
+    let (connected, blocked, limited) = (true, false, [0; 5]);
+    let seen = Peer { key, me: true, connected, blocked, votes: 1, view: 1, limited };
     metrics.peers(1, &[seen]);
     let text = metrics.text();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

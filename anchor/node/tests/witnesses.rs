@@ -174,17 +174,25 @@ fn begin(root: &Path) -> (Set, Running) {
     (set, mirror)
 }
 
+/// The receipt of the first invoice of a partition that was accepted.
+fn accepted(http: &str, partition: u32) -> Receipt {
+    let mut receipts = HttpReceipts::new(http);
+    let accepted = (0..100).find_map(|offset| {
+        let receipt = Receipt::decode(&receipts.receipt(partition, offset)?).unwrap();
+        (receipt.entry.outcome == Outcome::Accepted).then_some(receipt)
+    });
+    accepted.unwrap()
+}
+
+fn number(receipt: &Receipt) -> &str {
+    subject_parts(&receipt.entry.subject).unwrap().1
+}
+
 /// Writes the proof of a status that a node gives; its height.
 fn write_status(set: &Set, path: &str) -> u64 {
     let http = &set.members[0].http;
-    let mut receipts = HttpReceipts::new(http);
-    let number = (0..100).find_map(|offset| {
-        let entry = Receipt::decode(&receipts.receipt(0, offset)?).unwrap().entry;
-        let number = subject_parts(&entry.subject)?.1.to_string();
-        (entry.outcome == Outcome::Accepted).then_some(number)
-    });
-    let (node, number) = (format!("http://{http}"), number.unwrap());
-    run(0, &["status", "--from", &node, "--number", &number, "--out", path]);
+    let (node, receipt) = (format!("http://{http}"), accepted(http, 0));
+    run(0, &["status", "--from", &node, "--number", number(&receipt), "--out", path]);
     let status = StatusReceipt::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
     status.receipt.header.height
 }
@@ -209,6 +217,50 @@ fn check_node(desk: &Desk, http: &str, trust: &TrustRoot) {
     let url = format!("http://{http}/v1/receipts/1/0");
     let plain = ureq::get(&url).call().unwrap().body_mut().read_to_vec().unwrap();
     assert_eq!(Receipt::decode(&plain[4..]).unwrap().cosigned, None, "only where it is asked for");
+    get_from_node(desk, http);
+}
+
+/// The command gets what is cosigned unasked, and puts cosignatures into what it has: those of the
+/// node, or of a file.
+fn get_from_node(desk: &Desk, http: &str) {
+    let (node, one) = (&format!("http://{http}"), accepted(http, 1));
+    let place = format!("1:{}", one.entry.offset);
+    let read = |name: &str| {
+        Receipt::from_json(&std::fs::read_to_string(desk.text(name)).unwrap()).unwrap()
+    };
+    let get = |out: &str, which: &[&str]| {
+        let (command, out) = (["receipt", "--from", node, "--out"], desk.text(out));
+        run(0, &[&command[..], &[&out], which].concat())
+    };
+    let said = get("got.json", &["--at", &place, "--show", "all"]);
+    assert!(said.contains("3 cosignatures"), "{said}");
+    assert!(desk.verify("got.json", "3").status.success());
+    let newest = get("newest.json", &["--at", &place, "--newest"]);
+    assert!(!newest.contains("cosignatures"), "{newest}");
+    assert_eq!(desk.verify("newest.json", "1").status.code(), Some(1));
+    let (got, newest) = (read("got.json"), read("newest.json"));
+    assert_eq!((&got.entry, &newest.entry), (&one.entry, &one.entry));
+    get("number.json", &["--number", number(&one)]);
+    assert!(desk.verify("number.json", "3").status.success());
+    // It is newer than what was signed; the file may be ahead of what the node was given.
+    let path = desk.text("newest.json");
+    desk.gathered("3", "ahead", newest.header.height);
+    let ahead = desk.text("ahead");
+    get("attached.json", &["--attach", &path, "--cosigned", &ahead]);
+    assert!(desk.verify("attached.json", "3").status.success());
+    desk.gathered("3", "cosigned", newest.header.height);
+    for (plain, carries) in [("newest.json", "attached.json"), ("status.json", "known.json")] {
+        get(carries, &["--attach", &desk.text(plain)]);
+        assert!(desk.verify(carries, "3").status.success());
+    }
+    assert_eq!(Receipt { cosigned: None, ..read("attached.json") }, newest);
+    // Of another history nothing is put into it.
+    let note = std::fs::read_to_string(&ahead).unwrap();
+    let mut forged = Checkpoint::parse(&note).unwrap();
+    forged.root[0] ^= 1;
+    std::fs::write(&ahead, forged.to_note()).unwrap();
+    let attach = ["receipt", "--from", node, "--attach", &path, "--cosigned", &ahead];
+    assert!(run(2, &attach).contains("not of one history"));
 }
 
 /// A folder at rest attaches cosignatures, from one file of each witness.

@@ -2,7 +2,10 @@
 //!
 //! Faults come in episodes; then there is a quiet end, in which everything is healed and the chain
 //! has to go on. Faults that take from a validator what it had on disk, and lies, befall the same f
-//! of n validators in a run: what more than f have lost, nobody has to have.
+//! of n validators in a run: what more than f have lost, nobody has to have. Nor are more than f
+//! clocks ahead at one moment: what a quorum of such clocks makes final lies in the future of
+//! everybody else, who waits for it. A set of three or fewer has an f of 0, and clocks that keep
+//! time.
 //!
 //! Invariants
 //! - The same configuration gives the same plan.
@@ -300,6 +303,10 @@ impl Plan {
         let mut episodes: Vec<Episode> =
             (0..count).filter_map(|_| episode(config, machines, &frail, &mut dice)).collect();
         episodes.sort_by_key(|episode| episode.from_ms);
+        // Who is alone for good waits for nobody's clock.
+        if machines > 1 {
+            episodes = with_clocks(episodes, f);
+        }
         let end = episodes.iter().map(|episode| episode.to_ms).max().unwrap_or(0);
         let bad = config.faults && config.fault.is_none();
         let link = Link {
@@ -311,6 +318,23 @@ impl Plan {
     }
 }
 
+/// The same without what would have more than `f` clocks ahead at one moment.
+fn with_clocks(episodes: Vec<Episode>, f: usize) -> Vec<Episode> {
+    let mut kept: Vec<Episode> = Vec::new();
+    for episode in episodes {
+        // They come in the order in which they begin.
+        let ahead = kept
+            .iter()
+            .filter(|one| one.fault == Fault::ClockForward && one.to_ms >= episode.from_ms);
+        let mut machines: BTreeSet<usize> = ahead.map(|one| one.whom).collect();
+        machines.insert(episode.whom);
+        if episode.fault != Fault::ClockForward || machines.len() <= f {
+            kept.push(episode);
+        }
+    }
+    kept
+}
+
 fn episode(config: &Config, machines: usize, frail: &[usize], dice: &mut Dice) -> Option<Episode> {
     let fault = config.fault.unwrap_or_else(|| Fault::ALL[dice.place(Fault::ALL.len())]);
     let from_ms = dice.between(BEGIN_MS, END_MS);
@@ -320,4 +344,34 @@ fn episode(config: &Config, machines: usize, frail: &[usize], dice: &mut Dice) -
     // A set that none may fail of is harmed by nothing.
     let whom = if fault.harms() { *frail.get(dice.place(frail.len()))? } else { any };
     Some(Episode { fault, from_ms, to_ms, whom, how })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_clocks_are_ahead_at_one_moment_than_may_fail() {
+        for n in [1, 2, 3, 4, 5, 7] {
+            let mut jumps = 0;
+            for seed in 0..300 {
+                for (fault, epochs) in [(None, 0), (Some(Fault::ClockForward), 1)] {
+                    let config = Config { validators: n, fault, ..Config::new(seed) };
+                    let plan = Plan::new(&config, n + epochs);
+                    let jump = |one: &&Episode| one.fault == Fault::ClockForward;
+                    let ahead: Vec<&Episode> = plan.episodes.iter().filter(jump).collect();
+                    jumps += ahead.len();
+                    // Most are ahead at the beginning of one of them.
+                    for begins in &ahead {
+                        let at =
+                            |one: &&&Episode| (one.from_ms..=one.to_ms).contains(&begins.from_ms);
+                        let now: BTreeSet<usize> =
+                            ahead.iter().filter(at).map(|one| one.whom).collect();
+                        assert!(n + epochs == 1 || now.len() <= (n - 1) / 3, "{n}: {seed}");
+                    }
+                }
+            }
+            assert_eq!(jumps > 0, n == 1 || n > 3, "{n}: {jumps}");
+        }
+    }
 }

@@ -380,6 +380,9 @@ pub struct Peer {
     pub votes: u64,
     /// The highest view in which it voted.
     pub view: u64,
+    /// How many messages of it had to wait, because it sends more than a peer may: on each channel, in
+    /// the order of PROTOCOL section 5.2.
+    pub limited: [u64; 5],
 }
 
 /// What the network says of its peers, by key.
@@ -479,6 +482,7 @@ impl Status {
                 me: self.me.as_ref() == Some(&votes.key),
                 connected: seen.connected.contains(&name),
                 blocked: seen.blocked.contains(&name),
+                limited: seen.limited.get(&name).copied().unwrap_or_default(),
                 key: votes.key.clone(),
                 votes: votes.count,
                 view: votes.view,

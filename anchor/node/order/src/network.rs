@@ -36,7 +36,7 @@ use commonware_utils::ordered::Map;
 use commonware_utils::{Hostname, NZU32, NZUsize};
 use piaogen_crypto::sm2::{PublicKey, SecretKey};
 use rand::CryptoRng;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -319,23 +319,70 @@ impl<R: Source, B: Block> Receiver for OfSomeEpoch<R, B> {
     }
 }
 
-/// Which peers are connected, and which are not listened to; keys in hexadecimal.
+/// Which peers are connected, which are not listened to, and how many messages of them had to wait
+/// on each channel; keys in hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) connected: BTreeSet<String>,
     pub(crate) blocked: BTreeSet<String>,
+    pub(crate) limited: BTreeMap<String, [u64; 5]>,
+}
+
+/// The value of a label of a series in the text of metrics.
+fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    Some(line.split_once(&format!("{name}=\""))?.1.split_once('"')?.0)
 }
 
 /// Reads from the network's own series who is connected; it has no other answer to that.
 pub(crate) fn seen(context: &runtime::Context) -> Seen {
-    let text = context.encode();
-    let of = |series: &str| {
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let named = lines.filter(|line| {
+    seen_in(&context.encode())
+}
+
+fn seen_in(text: &str) -> Seen {
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let of = |series: &'static str| {
+        lines().filter(move |line| {
             line.split(['{', ' ']).next().is_some_and(|name| name.ends_with(series))
-        });
-        let peer = |line: &str| Some(line.split_once("peer=\"")?.1.split_once('"')?.0.to_owned());
-        named.filter_map(peer).collect()
+        })
     };
-    Seen { connected: of("_directory_connected"), blocked: of("_directory_blocked") }
+    let peers = |series| of(series).filter_map(|line| label(line, "peer").map(str::to_owned));
+    let mut limited: BTreeMap<String, [u64; 5]> = BTreeMap::new();
+    for line in of("_messages_rate_limited_total") {
+        let channel = label(line, "message").and_then(|name| name.strip_prefix("data_"));
+        let channel = channel.and_then(|channel| channel.parse::<usize>().ok());
+        let count = line.rsplit(' ').next().and_then(|count| count.parse().ok());
+        if let (Some(peer), Some(channel @ 0..5), Some(count)) =
+            (label(line, "peer"), channel, count)
+        {
+            limited.entry(peer.to_owned()).or_default()[channel] = count;
+        }
+    }
+    Seen {
+        connected: peers("_directory_connected").collect(),
+        blocked: peers("_directory_blocked").collect(),
+        limited,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_connected_blocked_and_limited_is_read_from_the_series() {
+        let text = "# HELP a_directory_connected ...\n\
+            a_directory_connected{peer=\"aa\"} 1\n\
+            a_directory_connected{peer=\"bb\"} 1\n\
+            a_directory_blocked{peer=\"cc\"} 1795000000\n\
+            a_messages_rate_limited_total{peer=\"aa\",message=\"data_3\"} 5\n\
+            a_messages_rate_limited_total{message=\"data_0\",peer=\"aa\"} 7\n\
+            a_messages_rate_limited_total{peer=\"bb\",message=\"ping\"} 9\n\
+            a_messages_rate_limited_total{peer=\"bb\",message=\"data_5\"} 9\n\
+            a_messages_received_total{peer=\"bb\",message=\"data_1\"} 9\n";
+        let seen = seen_in(text);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!((seen.connected, seen.blocked), (names(&["aa", "bb"]), names(&["cc"])));
+        assert_eq!(seen.limited, BTreeMap::from([("aa".to_owned(), [7, 0, 0, 5, 0])]));
+        assert_eq!(seen_in(""), Seen::default());
+    }
 }

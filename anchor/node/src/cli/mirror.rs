@@ -162,7 +162,8 @@ fn prove_one(arguments: &Prove, output: Output) -> Result<()> {
         return wanted.write_consistency(&prover.consistency(height)?);
     }
     if let Some(path) = &which.attach {
-        return wanted.attach(path, |receipt, note| prover.cosign(receipt, note), output);
+        let note = wanted.checkpoint()?.context("--attach wants --cosigned")?;
+        return wanted.attach(path, |receipt| prover.cosign(receipt, &note), output);
     }
     let checkpoint = wanted.checkpoint()?;
     let mut receipt = if let Some(path) = &which.renew {

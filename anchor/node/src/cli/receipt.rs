@@ -1,11 +1,13 @@
-//! `piaogen receipt`: makes receipts from a data folder, renews and converts them.
+//! `piaogen receipt`: makes receipts from a data folder, or gets them from a node; renews them, and
+//! has them carry what witnesses signed.
+
+mod node;
 
 use super::verify::{Proof, read_receipt};
 use super::{DOCUMENT_MAX, No, Origin, Output, read_text};
 use crate::config::Config;
 use crate::run::receipts::{Prover, Show, provable_at_rest};
 use crate::setup;
-use crate::site::Site;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use piaogen_anchor::registry::Registry;
 use piaogen_storage::archive::Archive;
@@ -13,14 +15,12 @@ use piaogen_storage::{Row, StoreReader};
 use piaogen_verify::checkpoint::{CHECKPOINT_MAX, Checkpoint};
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::document::Document;
-use piaogen_verify::epoch::EPOCH_PROOF_MAX;
 use piaogen_verify::fields::{DOCUMENT, Tag, by_name, tag};
 use piaogen_verify::genesis::Genesis;
 use piaogen_verify::json;
 use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record;
 use piaogen_verify::scheme::Scheme;
-use piaogen_verify::tiles::{HEAD_MAX, Head};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,10 @@ pub(super) struct Arguments {
     /// Fields to show, comma-separated; `all` shows all, nothing hides all.
     #[arg(long, value_delimiter = ',')]
     show: Vec<String>,
+    /// Under the node's newest header. Without it a node is asked for what witnesses have cosigned,
+    /// where it has that, which is some blocks older.
+    #[arg(long, requires = "from", conflicts_with = "cosigned")]
+    newest: bool,
 }
 
 /// A receipt or a consistency proof, and where it goes: of a data folder as of a mirror.
@@ -70,11 +74,11 @@ pub(super) struct Which {
     /// Lead this receipt to the newest header.
     #[arg(long, value_name = "RECEIPT")]
     pub(super) renew: Option<PathBuf>,
-    /// Leave this receipt, status proof or history as it is, but for the cosignatures of --cosigned.
-    #[arg(long, value_name = "PROOF", requires = "cosigned")]
+    /// Leave this receipt, status proof or history as it is, but for the cosignatures of --cosigned;
+    /// with `receipt --from` and without --cosigned, for those that the node has.
+    #[arg(long, value_name = "PROOF")]
     pub(super) attach: Option<PathBuf>,
-    /// Not a receipt: that the newest header extends the one of this height. Of `receipt`, the only
-    /// one that a node is asked for with --from.
+    /// Not a receipt: that the newest header extends the one of this height.
     #[arg(long, value_name = "HEIGHT")]
     pub(super) consistency: Option<u64>,
 }
@@ -104,19 +108,20 @@ impl Wanted {
         Ok(joined)
     }
 
-    /// Has the proof in a file carry the cosignatures, which `cosign` puts into the receipt in it.
+    /// Has the proof in a file carry the cosignatures that `cosign` puts into the receipt in it.
     pub(super) fn attach(
         &self,
         path: &Path,
-        cosign: impl FnOnce(&mut Receipt, &Checkpoint) -> Result<()>,
+        cosign: impl FnOnce(&mut Receipt) -> Result<()>,
         output: Output,
     ) -> Result<()> {
-        let checkpoint = self.checkpoint()?.context("--attach wants --cosigned")?;
         let mut proof = Proof::read(path)?;
-        cosign(proof.receipt_mut(), &checkpoint)?;
+        cosign(proof.receipt_mut())?;
+        let carried = proof.receipt_mut().cosigned.as_ref();
+        let carried = carried.map(|cosigned| (cosigned.size, cosigned.cosignatures.len()));
+        let (size, count) = carried.unwrap_or_default();
         put(self.out.as_deref(), proof.to_bytes(self.compact))?;
         let Some(out) = &self.out else { return Ok(()) };
-        let (size, count) = (checkpoint.size, checkpoint.cosignatures().len());
         let json = serde_json::json!({ "proof": out, "cosigned": size, "cosignatures": count });
         output.print(&json, || format!("{}: {count} cosignatures", out.display()))
     }
@@ -256,8 +261,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let wanted = &arguments.wanted;
     let which = &wanted.which;
     if let Some(node) = arguments.origin.node()? {
-        let only = "--from is for --consistency; receipts are made from --dir or --config";
-        return wanted.write_consistency(&ask(&node, which.consistency.context(only)?)?);
+        return node::run(&node, arguments, output);
     }
     let folder = Folder::open(&arguments.origin.config()?)?;
     let prover = folder.prover()?;
@@ -268,7 +272,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
         return wanted.write_consistency(&proof);
     }
     if let Some(path) = &which.attach {
-        return wanted.attach(path, |receipt, note| prover.cosign(receipt, note), output);
+        let note = wanted.checkpoint()?.context("--attach wants --cosigned")?;
+        return wanted.attach(path, |receipt| prover.cosign(receipt, &note), output);
     }
     let checkpoint = wanted.checkpoint()?;
     let mut receipt = if let Some(path) = &which.renew {
@@ -300,17 +305,6 @@ fn place(wanted: &Wanted, folder: &Folder, prover: &Prover<'_, StoreReader>) -> 
     Ok((shard, place.with_context(none)?.log_index))
 }
 
-/// The proof that a node's newest header extends that of a height.
-fn ask(node: &Site, height: u64) -> Result<Consistency> {
-    let head = Head::decode(&node.ask("head", HEAD_MAX)?);
-    let newest = head.context("the node's answer is no head")?.header.height;
-    let bytes = node.ask(&format!("consistency/{height}/{newest}"), EPOCH_PROOF_MAX as u64)?;
-    let proof = Consistency::decode(&bytes).context("the node's answer is no proof")?;
-    let own = (proof.older.height, proof.newer.height) == (height, newest);
-    ensure!(own, No("the node answered with a proof of other heights".into()));
-    Ok(proof)
-}
-
 /// Writes a receipt, and says what it is where it went to a file.
 pub(super) fn write(
     receipt: &Receipt,
@@ -325,8 +319,17 @@ pub(super) fn write(
         None => Ok(()),
         Some(path) => {
             let outcome = receipt.entry.outcome.name();
-            let json = serde_json::json!({ "receipt": path, "bytes": length, "outcome": outcome });
-            output.print(&json, || format!("{}: {length} bytes, {outcome}", path.display()))
+            let count = receipt.cosigned.as_ref().map_or(0, |cosigned| cosigned.cosignatures.len());
+            let json = serde_json::json!({
+                "receipt": path, "bytes": length, "outcome": outcome, "cosignatures": count,
+            });
+            output.print(&json, || {
+                let cosigned = match count {
+                    0 => String::new(),
+                    count => format!(", {count} cosignatures"),
+                };
+                format!("{}: {length} bytes, {outcome}{cosigned}", path.display())
+            })
         }
     }
 }

@@ -52,17 +52,28 @@ fn parts(names: &[String]) -> Result<Vec<Tag>> {
     Ok(tags)
 }
 
-/// The proof that a node gives; refused where it is of another invoice, or does not hold.
-fn ask(node: &Site, target: &Target, trust_root: Option<&Path>) -> Result<StatusReceipt> {
-    let (number, subject) = target.named()?;
-    let mut path = format!("status/{}/{}", encoded(&target.scheme), encoded(number));
-    if let Some(seller) = &target.seller {
+/// The proof that a node gives; refused where it is of another invoice.
+pub(super) fn ask(
+    node: &Site,
+    (scheme, number): (&str, &str),
+    seller: Option<&str>,
+    subject: &[u8],
+) -> Result<StatusReceipt> {
+    let mut path = format!("status/{}/{}", encoded(scheme), encoded(number));
+    if let Some(seller) = seller {
         path.push_str(&format!("?seller={}", encoded(seller)));
     }
     let bytes = node.ask(&path, STATUS_RECEIPT_MAX as u64)?;
     let proof = StatusReceipt::decode(&bytes).context("the node's answer is no status proof")?;
     let own = proof.receipt.entry.subject == subject;
     ensure!(own, No("the node answered with the proof of another invoice".into()));
+    Ok(proof)
+}
+
+/// The same, refused too where it does not hold.
+fn ask_and_check(node: &Site, target: &Target, trust_root: Option<&Path>) -> Result<StatusReceipt> {
+    let (number, subject) = target.named()?;
+    let proof = ask(node, (&target.scheme, number), target.seller.as_deref(), &subject)?;
     if let Some(path) = trust_root {
         let verified = proof.verify(&read_trust_root(path)?);
         verified.map_err(|refusal| No(format!("the node's answer proves nothing: {refusal}")))?;
@@ -88,7 +99,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     let bytes = match arguments.origin.node()? {
         None => read(arguments)?,
         Some(node) => {
-            let proof = ask(&node, &arguments.target, arguments.trust_root.as_deref())?;
+            let trust_root = arguments.trust_root.as_deref();
+            let proof = ask_and_check(&node, &arguments.target, trust_root)?;
             if arguments.compact { proof.encode() } else { proof.to_json().into() }
         }
     };

@@ -9,7 +9,7 @@
 use super::files::{Files, HEAD};
 use super::{headers, of_tiles};
 use crate::run::chain::Provable;
-use crate::run::receipts::{carry, cosignable, index_of_offset};
+use crate::run::receipts::{carry, cosignable, cosigned, index_of_offset};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::checkpoint::Checkpoint;
@@ -101,8 +101,9 @@ impl TileProver {
 
     /// Puts the cosignatures of a checkpoint into a receipt whose newest header is in its log.
     pub fn cosign(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
-        let height = cosignable(receipt, checkpoint, self.height() + 1)?;
-        carry(receipt, checkpoint, self.proof_in(Log::History, height, checkpoint.size)?)
+        let height = cosignable(receipt, checkpoint.size, self.height() + 1)?;
+        let proof = self.proof_in(Log::History, height, checkpoint.size)?;
+        carry(receipt, cosigned(checkpoint, proof))
     }
 
     /// That the head extends the block of a height.

@@ -11,6 +11,7 @@ mod execution;
 mod ordering;
 
 use super::epochs::{RECEIPT_CHANGES_MAX, Turn, links};
+use super::heads::{Heads, Known, Passed};
 use super::intake::Intake;
 use super::lock;
 use super::metrics::Metrics;
@@ -23,7 +24,6 @@ use piaogen_storage::{Store, StoreError};
 use piaogen_verify::epoch::Change;
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Cut, Header, ShardEntry, ValidatorSet, shards_root};
-use piaogen_verify::witness::SHARED_EVERY;
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
@@ -81,7 +81,7 @@ struct State {
     provable: Option<Provable>,
     /// Of those before it, the last below each size that witnesses share: theirs are the receipts
     /// that are cosigned.
-    passed: VecDeque<Provable>,
+    passed: Passed,
     /// The last final blocks, for peers that ask, and for the shards that they were proposed with.
     recent: VecDeque<(Digest, Vec<u8>)>,
     history: Log,
@@ -98,16 +98,12 @@ struct State {
 }
 
 impl State {
-    /// Takes the newest header that proves something.
-    fn prove(&mut self, newest: Provable) {
-        let turn = |provable: &Provable| provable.header.height / SHARED_EVERY;
-        if let Some(last) = self.provable.take().filter(|last| turn(last) < turn(&newest)) {
-            if self.passed.len() == PASSED {
-                self.passed.pop_front();
-            }
-            self.passed.push_back(last);
-        }
+    /// Takes the newest header that proves something; which heads are to be kept on disk.
+    #[must_use]
+    fn prove(&mut self, newest: Provable) -> Vec<Provable> {
+        let passed = self.passed.go_on(self.provable.take(), &newest);
         self.provable = Some(newest);
+        passed
     }
 }
 
@@ -118,6 +114,8 @@ pub struct Outlets {
     pub finals: Sender<(Header, Cut)>,
     /// Keeps evidence against validators.
     pub evidence: Arc<Keeper>,
+    /// Keeps the heads under which receipts are cosigned.
+    pub heads: Heads,
 }
 
 /// What is shared between ordering, execution and those who ask.
@@ -135,10 +133,8 @@ pub struct Chain {
     changed: Condvar,
     finals: Mutex<Option<Sender<(Header, Cut)>>>,
     evidence: Arc<Keeper>,
+    heads: Heads,
 }
-
-/// How many headers are remembered that may be cosigned: so long may gathering take.
-const PASSED: usize = 64;
 
 /// The header with its stored certificate, if it has one, and the shards that it speaks of.
 fn provable(
@@ -200,13 +196,19 @@ impl Chain {
             false => None,
         };
         let last = start.last;
+        let passed = outlets.heads.open(&Known {
+            chain: last.chain,
+            executed: start.tip.header.height,
+            changes: changes.clone(),
+            block: &|height| Ok(store.block(height)?),
+        });
         metrics.resumed(last.height);
         metrics.stands(start.tip.header.height, &shards_root(&start.tip.shards));
         let state = State {
             tip: start.tip,
             last,
             provable: newest,
-            passed: VecDeque::new(),
+            passed,
             recent: VecDeque::new(),
             history: start.history,
             set: start.set,
@@ -229,6 +231,7 @@ impl Chain {
             changed: Condvar::new(),
             finals: Mutex::new(Some(outlets.finals)),
             evidence: outlets.evidence,
+            heads: outlets.heads,
         })
     }
 
@@ -237,10 +240,16 @@ impl Chain {
         lock(&self.state).provable.clone()
     }
 
+    /// Keeps the newest such header on disk: nothing makes it again after a restart where later
+    /// blocks are executed.
+    pub fn keep_newest(&self) {
+        self.provable().iter().for_each(|head| self.heads.keep(head));
+    }
+
     /// The newest such header among the first `size`, as far as they are remembered.
     pub fn provable_below(&self, size: u64) -> Option<Provable> {
         let state = lock(&self.state);
-        let mut newest_first = state.provable.iter().chain(state.passed.iter().rev());
+        let mut newest_first = state.provable.iter().chain(state.passed.newest_first());
         newest_first.find(|provable| provable.header.height < size).cloned()
     }
 

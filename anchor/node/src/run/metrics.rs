@@ -68,6 +68,7 @@ struct SetSeries {
     peer_blocked: IntGaugeVec,
     peer_votes: IntCounterVec,
     peer_view: IntGaugeVec,
+    peer_limited: IntGaugeVec,
     /// Who has a series, and the votes that were counted of it in this epoch.
     counted: Mutex<BTreeMap<String, u64>>,
 }
@@ -119,6 +120,10 @@ impl SetSeries {
             )?,
             peer_votes: registered(r, IntCounterVec::new(votes, &["peer"]))?,
             peer_view: of_peer("piaogen_peer_view", "The highest view it voted in")?,
+            peer_limited: of_peer(
+                "piaogen_peer_limited",
+                "Messages of it in this epoch that had to wait: it sends more than it may",
+            )?,
             counted: Mutex::default(),
         })
     }
@@ -126,7 +131,9 @@ impl SetSeries {
     /// Ends the series of a peer.
     fn forget(&self, peer: &str) {
         // An error says that there was none.
-        for series in [&self.peer_connected, &self.peer_blocked, &self.peer_view] {
+        for series in
+            [&self.peer_connected, &self.peer_blocked, &self.peer_view, &self.peer_limited]
+        {
             let _ = series.remove_label_values(&[peer]);
         }
         let _ = self.peer_votes.remove_label_values(&[peer]);
@@ -296,6 +303,7 @@ impl Metrics {
             set(&self.set.peer_connected, u64::from(peer.connected || peer.me));
             set(&self.set.peer_blocked, u64::from(peer.blocked));
             set(&self.set.peer_view, peer.view);
+            set(&self.set.peer_limited, peer.limited.iter().sum());
             // Each epoch counts from nothing.
             let last = before.get(&name).copied().filter(|last| *last <= peer.votes);
             let votes = self.set.peer_votes.with_label_values(&[&name]);
@@ -455,12 +463,16 @@ mod tests {
             blocked: false,
             votes,
             view: votes,
+            limited: [1, 0, votes, 0, 0],
         };
         let name = |seed: u8| hex::encode(peer(seed, 0).key.to_compressed());
         let votes = |seed| metrics.set.peer_votes.with_label_values(&[&name(seed)]).get();
         metrics.peers(7, &[peer(1, 5), peer(2, 9)]);
         metrics.peers(8, &[peer(1, 6), peer(2, 9)]);
         assert_eq!((votes(1), votes(2)), (6, 9));
+        assert!(
+            metrics.text().contains(&format!("piaogen_peer_limited{{peer=\"{}\"}} 7", name(1)))
+        );
         // Another epoch: its engine begins to count, and the second is not of its set.
         metrics.peers(1, &[peer(1, 2)]);
         assert_eq!(votes(1), 8);

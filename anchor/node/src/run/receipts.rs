@@ -210,6 +210,12 @@ impl Provable {
         receipt.cosigned = None;
     }
 
+    /// The head that it is.
+    pub fn head(&self) -> Head {
+        let (header, certificate) = (self.header, self.finalization.clone());
+        Head { header, certificate, changes: self.changes(), shards: self.shards.to_vec() }
+    }
+
     /// That the header extends an older one, by the proof of that.
     pub fn consistency(&self, older: Header, proof: Vec<Digest>) -> Consistency {
         let (newer, certificate) = (self.header, self.finalization.clone());
@@ -222,10 +228,10 @@ fn newest(receipt: &Receipt) -> &Header {
     receipt.history.as_ref().map_or(&receipt.header, |(newer, _)| newer)
 }
 
-/// The height of the header of a receipt that must be in the log of a checkpoint, of whose headers
-/// so many are known here.
-pub fn cosignable(receipt: &Receipt, checkpoint: &Checkpoint, known: u64) -> Result<u64> {
-    let (height, size) = (newest(receipt).height, checkpoint.size);
+/// The height of the header of a receipt that must be in the log of the first `size` headers, which
+/// witnesses have signed, and of which so many are known here.
+pub fn cosignable(receipt: &Receipt, size: u64, known: u64) -> Result<u64> {
+    let height = newest(receipt).height;
     ensure!(
         height < size,
         "the checkpoint is over {size} headers, and the receipt ends with block {height}: let the \
@@ -235,23 +241,28 @@ pub fn cosignable(receipt: &Receipt, checkpoint: &Checkpoint, known: u64) -> Res
     Ok(height)
 }
 
-/// Has a receipt carry the cosignatures of a checkpoint, by the proof that its newest header is in
-/// the checkpoint's log.
-pub fn carry(receipt: &mut Receipt, checkpoint: &Checkpoint, proof: Vec<Digest>) -> Result<()> {
-    let (header, size, root) = (newest(receipt), checkpoint.size, checkpoint.root);
+/// Has a receipt carry cosignatures, whose proof must lead from its newest header to their root.
+pub fn carry(receipt: &mut Receipt, cosigned: Cosigned) -> Result<()> {
+    let (header, size) = (newest(receipt), cosigned.size);
     ensure!(
-        root_from_inclusion(&header.leaf(), header.height, size, &proof) == Some(root),
+        root_from_inclusion(&header.leaf(), header.height, size, &cosigned.proof)
+            == Some(cosigned.root),
         "the checkpoint, the receipt and what is kept here are not of one history: `piaogen \
          witness gather` says whether witnesses signed two"
     );
-    let cosignatures = checkpoint.cosignatures();
+    let count = cosigned.cosignatures.len();
     ensure!(
-        (1..=WITNESSES_MAX as usize).contains(&cosignatures.len()),
-        "the checkpoint has {} cosignatures, a receipt carries 1 to {WITNESSES_MAX}",
-        cosignatures.len()
+        (1..=WITNESSES_MAX as usize).contains(&count),
+        "the checkpoint has {count} cosignatures, a receipt carries 1 to {WITNESSES_MAX}"
     );
-    receipt.cosigned = Some(Cosigned { size, root, proof, cosignatures });
+    receipt.cosigned = Some(cosigned);
     Ok(())
+}
+
+/// The cosignatures of a checkpoint, with the proof that a receipt's newest header is in its log.
+pub fn cosigned(checkpoint: &Checkpoint, proof: Vec<Digest>) -> Cosigned {
+    let (size, root) = (checkpoint.size, checkpoint.root);
+    Cosigned { size, root, proof, cosignatures: checkpoint.cosignatures() }
 }
 
 impl From<Head> for Provable {
@@ -348,10 +359,10 @@ impl<R: Reads> Prover<'_, R> {
 
     /// Puts the cosignatures of a checkpoint into a receipt whose newest header is in its log.
     pub fn cosign(&self, receipt: &mut Receipt, checkpoint: &Checkpoint) -> Result<()> {
-        let height = cosignable(receipt, checkpoint, self.store.headers()?)?;
+        let height = cosignable(receipt, checkpoint.size, self.store.headers()?)?;
         let history = HistoryHashes(self.store);
         let proof = merkle::prove_inclusion(&history, height, checkpoint.size)?;
-        carry(receipt, checkpoint, proof)
+        carry(receipt, cosigned(checkpoint, proof))
     }
 
     /// The proof of the header at a height in the newest header's history.

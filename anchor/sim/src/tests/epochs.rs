@@ -44,3 +44,16 @@ fn who_votes_twice_with_a_later_key_is_named_to_who_trusts_the_genesis() {
     let sum = all_good(11..22, |seed| Config { role: equivocates, faults: false, ..epochs(seed) });
     shows(&sum, &["double votes proved", "double votes of later sets proved"]);
 }
+
+/// A lone validator hands over to two, two to three, three to four, whatever goes wrong that heals.
+#[test]
+fn sets_of_which_nobody_may_fail_hand_over_all_the_same() {
+    for validators in 1..=3 {
+        let sum = all_good(20..45, |seed| Config { validators, ..epochs(seed) });
+        shows(&sum, &["sets handed over", "fault kill", "fault clock-back", "fault halves"]);
+        // A clock that is ahead is one fault too many there.
+        assert_eq!(sum.count("fault clock-forward"), 0);
+        let clock = Some(Fault::ClockBack);
+        all_good(0..4, |seed| Config { validators, fault: clock, ..epochs(seed) });
+    }
+}

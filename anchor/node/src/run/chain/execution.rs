@@ -77,16 +77,18 @@ impl Chain {
         }
         // Where this node is behind, the header that proves the block was final before. Read under the
         // lock: a block that is recorded later finds the tip that was just set.
+        let mut passed = Vec::new();
         if let Some(next) = self.store.block(header.height + 1)? {
             let (header, _) = parse_block(&next).map_err(ExecuteError::Stored)?;
             let finalization = next.finalization;
             if !finalization.is_empty() && header.shards_root == shards_root(&state.tip.shards) {
                 let (shards, changes) = (state.tip.shards.clone().into(), state.changes.clone());
-                state.prove(Provable { header, finalization, shards, changes });
+                passed = state.prove(Provable { header, finalization, shards, changes });
             }
         }
         drop(state);
         self.changed.notify_all();
+        passed.iter().for_each(|head| self.heads.keep(head));
         Ok(())
     }
 

@@ -110,13 +110,15 @@ impl Chain {
         }
         state.recent.push_back((header.digest(), body.to_vec()));
         // Else it is provable when its parent is executed.
+        let mut passed = Vec::new();
         if !finalization.is_empty() && state.tip.header.digest() == header.parent {
             let shards = state.tip.shards.clone().into();
             let (finalization, changes) = (finalization.to_vec(), state.changes.clone());
-            state.prove(Provable { header, finalization, shards, changes });
+            passed = state.prove(Provable { header, finalization, shards, changes });
         }
         drop(state);
         self.changed.notify_all();
+        passed.iter().for_each(|head| self.heads.keep(head));
         if let Some(finals) = lock(&self.finals).as_ref() {
             // The receiver is gone only when execution ended, and has said why.
             let _ = finals.send((header, cut));
