@@ -16,6 +16,7 @@ use piaogen_node::mirror::{Mirror, Pulled, check};
 use piaogen_node::sinks::fetch;
 use piaogen_node::site::Site;
 use piaogen_verify::evidence::Evidence;
+use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record::subject_parts;
 use piaogen_verify::tiles::Head;
 use piaogen_verify::trust_root::TrustRoot;
@@ -559,6 +560,11 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let first = height(&place.path("m")).unwrap();
     let (code, text) = place.check("m");
     assert_eq!(code, Some(0), "{text}");
+    // A mirror that stays where it is, and a receipt from it.
+    good(&place.mirror(&url, "early"));
+    let (early, old) = (place.text("early"), place.text("old"));
+    let (code, text) = place.run(&["mirror", "prove", &early, "--at", "0:5", "--out", &old]);
+    assert_eq!(code, Some(0), "{text}");
     common::send_all(&chain, &common::generator(&chain, 20), 1_500);
     settled(&set);
     let newest = set.series(0, "piaogen_block_height").unwrap();
@@ -576,8 +582,13 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let at = format!("{}:{}", sent[700].partition, 5);
     let (_, number) = subject_parts(&sent[700].subject).unwrap();
     let height = first.to_string();
-    let which: [&[&str]; 4] =
-        [&["--at", &at], &["--number", number], &["--at", "2:1"], &["--consistency", &height]];
+    let which: [&[&str]; 5] = [
+        &["--at", &at],
+        &["--number", number],
+        &["--at", "2:1"],
+        &["--consistency", &height],
+        &["--renew", &old],
+    ];
     for which in which {
         for form in [&["--compact"][..], &[]] {
             let prove = [&["mirror", "prove", &dir, "--out", &out][..], which, form].concat();
@@ -587,6 +598,32 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
             assert_eq!(code, Some(0), "{which:?}: {text}");
             assert!(text.contains("VERIFIED"), "{text}");
         }
+    }
+    // The last of these was the renewed one: what it says is the same, the header is the mirror's.
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let [before, renewed] = [&old, &out].map(|path| Receipt::from_json(&read(path)).unwrap());
+    assert!(before.history.is_none());
+    let (header, _) = renewed.history.clone().unwrap();
+    assert_eq!(Some(header.height), self::height(&place.path("m2")));
+    let Receipt { history, certificate, changes, .. } = before.clone();
+    assert_eq!(Receipt { history, certificate, changes, ..renewed }, before);
+    // Neither to an earlier header, nor from a header that is not in the history.
+    let mut other = before.clone();
+    other.header.time_ms += 1;
+    std::fs::write(place.path("other"), other.to_json()).unwrap();
+    let late = place.text("late");
+    let prove = ["mirror", "prove", &dir, "--at", &at, "--out", &late];
+    assert_eq!(place.run(&prove).0, Some(0));
+    let other = place.text("other");
+    let refused = [
+        (&early, &late, "the newest header is"),
+        (&dir, &late, "the newest header is"),
+        (&dir, &other, "do not lead from"),
+        (&dir, &trust, "receipt"),
+    ];
+    for (from, receipt, why) in refused {
+        let (code, text) = place.run(&["mirror", "prove", from, "--renew", receipt]);
+        assert!(code != Some(0) && text.contains(why), "{receipt}: {text}");
     }
     for wrong in [["--at", "9:0"], ["--at", "0:99999999"], ["--number", "none"]] {
         let (code, text) = place.run(&[&["mirror", "prove", &dir][..], &wrong].concat());

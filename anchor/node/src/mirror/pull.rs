@@ -17,7 +17,6 @@ use super::files::HEAD;
 use super::grow::{Growth, NotExtended};
 use super::{Mirror, logs, parts, verify_head};
 use crate::history::{Followed, Headers, Published, Source, follow, keep_evidence};
-use crate::setup::replace;
 use crate::site::Site;
 use anyhow::{Context, Result, bail, ensure};
 use piaogen_verify::evidence::Evidence;
@@ -206,7 +205,7 @@ impl Mirror {
             }
         }
         match kept {
-            Some((_, bytes)) => replace(&self.files.dir().join(BEFORE), bytes),
+            Some((_, bytes)) => self.files.replace(BEFORE, bytes),
             None => Ok(()),
         }
     }
