@@ -347,7 +347,8 @@ impl Story {
     fn failure(&self, seeds: u64, forgets: fn(&Path) -> bool) -> (usize, Option<String>) {
         let mut seen = BTreeSet::new();
         for (done, disk) in self.disks(forgets).iter().enumerate() {
-            let mut dice: Vec<Dice> = (0..seeds).map(|seed| Dice(seed << 32 | done as u64)).collect();
+            let mut dice: Vec<Dice> =
+                (0..seeds).map(|seed| Dice(seed << 32 | done as u64)).collect();
             let fates = dice.iter_mut().map(Fate::Any).chain([Fate::Lost]);
             for there in fates.map(|fate| disk.left(fate)) {
                 let heights = self.heights(done);
