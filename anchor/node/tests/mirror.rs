@@ -425,6 +425,60 @@ fn a_head_without_changes_is_proved_by_the_headers_beside_it() {
     assert_eq!(place.proved(&place.evidence("m")[0]).kind(), "rewritten_log");
 }
 
+/// More changes of the set than evidence has room for: what is left out lies beside it.
+#[test]
+fn evidence_of_a_chain_with_many_changes_is_led_to() {
+    const SETS: u64 = 72;
+    let chain = Chain::turning(706, [1, 0, 0], SETS);
+    let place = Place::of(&chain);
+    let rewritten = |height: usize| {
+        let mut other = chain.up_to(height);
+        other.rewritten = Some(1);
+        other.grow(708, 0);
+        other
+    };
+    let fork = chain.fork(703, 706);
+    // What is kept, what comes then, the kind of evidence, where it begins, and who is named.
+    let cases = [
+        ("few since", 695, rewritten(696), "rewritten_log", 6, 3),
+        ("many since", 25, rewritten(26), "rewritten_log", 6, 0),
+        ("a fork", 706, fork, "fork", 6, 3),
+    ];
+    for (case, kept, other, kind, begins, named) in cases {
+        let (site, to) = (place.path(&format!("site of {case}")), format!("m {case}"));
+        good(&place.mirror(&chain.publish(&site, kept, NONE), &to));
+        let (code, text) = place.check(&to);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        let from =
+            other.publish(&place.path(&format!("other of {case}")), other.headers.len() - 1, NONE);
+        let output = place.mirror(&from, &to);
+        assert_eq!(output.status.code(), Some(1), "{case}: {}", said(&output));
+        let proof = place.path(&to).join(format!("epochs-{begins}.json"));
+        let proof = proof.to_str().unwrap();
+        assert!(said(&output).contains(&format!("--proof {proof}")), "{}", said(&output));
+        let file = place.evidence(&to).remove(0);
+        let (file, led) = (file.to_str().unwrap(), place.text("led.json"));
+        // The genesis does not do, and what leads on from it does.
+        let genesis = place.text("trust-root.json");
+        let verify = |trust: &str| place.run(&["evidence", "verify", file, "--trust-root", trust]);
+        let (code, text) = verify(&genesis);
+        assert_eq!(code, Some(1), "{case}: {text}");
+        assert!(text.contains(&format!("between epochs 0 and {begins}")), "{case}: {text}");
+        let advance =
+            ["trust", "advance", "--trust-root", &genesis, "--proof", proof, "--out", &led];
+        let (code, text) = place.run(&advance);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        let (code, text) = verify(&led);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        assert!(text.contains("PROVED"), "{case}: {text}");
+        let evidence = Evidence::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let trust = TrustRoot::from_json(&std::fs::read_to_string(&led).unwrap()).unwrap();
+        let verdict = evidence.verify(&trust).unwrap();
+        assert_eq!((trust.epoch, verdict.kind), (begins, kind), "{case}");
+        assert_eq!((verdict.first.len(), verdict.second.len()), (named, 3), "{case}");
+    }
+}
+
 /// A real process that is killed after so many answers, again and again.
 #[test]
 fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
