@@ -673,7 +673,7 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
         (&early, &late, "the newest header is"),
         (&dir, &late, "the newest header is"),
         (&dir, &other, "do not lead from"),
-        (&dir, &trust, "receipt"),
+        (&dir, &trust, "`decode`"),
     ];
     for (from, receipt, why) in refused {
         let (code, text) = place.run(&["mirror", "prove", from, "--renew", receipt]);
