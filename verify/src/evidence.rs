@@ -6,7 +6,8 @@
 //! needs nobody's word for it.
 //!
 //! Invariants
-//! - Both statements are checked as a receipt's header is; a refusal names the step.
+//! - Both statements are checked as a receipt's header is; a refusal names the step. Only what a later
+//!   statement binds needs no certificate of its own.
 //! - Only who signed both statements of one view, or both logs, is called a liar by name. Of two
 //!   certificates of different views over two histories it is known how many lied, not who.
 
@@ -66,12 +67,15 @@ impl Certified {
         core::iter::once(&self.header).chain(headers(&self.changes))
     }
 
-    /// Steps `epoch` to `signature`; the certificate and the set that signed it.
-    fn check(&self, trust: &TrustRoot) -> Result<(Certificate, ValidatorSet), Refusal> {
+    /// Steps `epoch` to `signature`; who signed.
+    fn check(&self, trust: &TrustRoot) -> Result<Side, Refusal> {
         let certificate = Certificate::decode(&self.certificate)?;
         let trust = trust.after(&self.changes)?;
         trust.check_final(&self.header, &certificate)?;
-        Ok((certificate, trust.validators))
+        let set = trust.validators;
+        let key = |place: &u32| set.keys().get(*place as usize).map(PublicKey::to_compressed);
+        let signers = certificate.signers.iter().filter_map(key).map(Signer::Validator).collect();
+        Ok(Side { certificate, set, signers })
     }
 }
 
@@ -298,18 +302,8 @@ struct Side {
     signers: Vec<Signer>,
 }
 
-/// Checks both certificates: steps `epoch` to `signature` of the first, then of the second.
-fn sides(first: &Certified, second: &Certified, trust: &TrustRoot) -> Result<[Side; 2], Refusal> {
-    let side = |header: &Certified| -> Result<Side, Refusal> {
-        let (certificate, set) = header.check(trust)?;
-        let key = |place: &u32| set.keys().get(*place as usize).map(PublicKey::to_compressed);
-        let signers = certificate.signers.iter().filter_map(key).map(Signer::Validator).collect();
-        Ok(Side { certificate, set, signers })
-    };
-    Ok([side(first)?, side(second)?])
-}
-
-/// Checks both certificates, and says who signed what.
+/// Checks both certificates: steps `epoch` to `signature` of the first, then of the second. Says who
+/// signed what.
 fn blame(
     kind: &'static str,
     what: String,
@@ -317,7 +311,7 @@ fn blame(
     second: &Certified,
     trust: &TrustRoot,
 ) -> Result<Verdict, Refusal> {
-    let [one, other] = sides(first, second, trust)?;
+    let (one, other) = (first.check(trust)?, second.check(trust)?);
     let mut liars = Vec::new();
     let mut liars_min = 0;
     if one.certificate.epoch == other.certificate.epoch && one.set == other.set {

@@ -150,7 +150,7 @@ impl Follower {
         let mut out = MAGIC.to_vec();
         self.before.put(&mut out);
         put_bytes(&mut out, &last.encode());
-        put_changes(&mut out, &self.changes_before(&last.header));
+        put_changes(&mut out, self.changes_before(last.header.height));
         Some(out)
     }
 
@@ -199,28 +199,39 @@ impl Follower {
         self.newest
     }
 
-    /// A link that was just taken, with what leads to the set that certified it: from
-    /// [`Follower::leads_from`] on.
+    /// A link that was taken, with what leads to the set that certified it: the last changes before
+    /// it, where they are more than a proof has.
     pub fn certified(&self, link: &Link) -> Certified {
         Certified {
             header: link.header,
             certificate: link.certificate.clone(),
-            changes: newest(&self.changes_before(&link.header)).to_vec(),
+            changes: newest(self.changes_before(link.header.height)).to_vec(),
         }
     }
 
-    /// The trust root from which the changes of the next certified header lead on: that of the genesis,
-    /// or, where there were more changes than a proof has, one that was led past the first of them.
-    pub fn leads_from(&self, genesis: &TrustRoot) -> Result<TrustRoot, Refusal> {
-        let left_out = self.changes.len() - newest(&self.changes).len();
-        genesis.after(&self.changes[..left_out])
+    /// The changes that [`Follower::certified`] has no room for at a height: they lead who trusts the
+    /// genesis to where the others begin.
+    pub fn left_out(&self, height: u64) -> &[Change] {
+        let all = self.changes_before(height);
+        &all[..all.len() - newest(all).len()]
     }
 
-    /// What leads to the set that certifies a header. The change that it is itself leads to the set
-    /// after it.
-    fn changes_before(&self, header: &Header) -> Vec<Change> {
-        let own = |change: &&Change| change.header.height < header.height;
-        self.changes.iter().filter(own).cloned().collect()
+    /// The trust root of the genesis, led to the set that certifies a header that was taken. All on the
+    /// way was checked when it was taken.
+    pub fn led_to(&self, genesis: &TrustRoot, height: u64) -> TrustRoot {
+        let mut trust = genesis.clone();
+        if let Some(last) = self.changes_before(height).last() {
+            trust.epoch = last.header.epoch.saturating_add(1);
+            trust.validators = last.next.clone();
+        }
+        trust
+    }
+
+    /// What leads to the set that certifies a header of this height. The change that it is itself
+    /// leads to the set after it.
+    fn changes_before(&self, height: u64) -> &[Change] {
+        let end = self.changes.partition_point(|change| change.header.height < height);
+        &self.changes[..end]
     }
 
     /// Takes the next header: steps `chain`, `history` (it extends the last one), then `epoch` to

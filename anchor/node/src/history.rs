@@ -8,21 +8,22 @@
 //! - What is kept only grows, and ends with a certified header.
 //! - The last header that is kept is asked for again each time: it must still be the same.
 
+mod caught;
 mod file;
 mod fork;
 mod source;
 
+pub use caught::{Caught, Kept};
 pub use file::LinkFile;
 pub use source::{Published, Source, decode as decode_links, open as open_source};
 
 use anyhow::{Context, Result};
 use piaogen_storage::Held;
-use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::tiles::WIDTH;
 use piaogen_verify::trust_root::TrustRoot;
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bundles whose headers are asked for at once.
 const BUNDLES: u64 = 2;
@@ -58,7 +59,7 @@ pub enum Followed {
     /// The source extends what is kept, by so many headers.
     Extended(u64),
     /// It shows another history, and this proves it.
-    Split(Box<Evidence>),
+    Split(Box<Caught>),
 }
 
 /// Takes what a source has beyond what is kept, or finds that it has another history.
@@ -117,15 +118,6 @@ fn take(kept: &mut impl Headers, links: &[Link]) -> Result<bool> {
     let Some((follower, count)) = certified else { return Ok(false) };
     kept.append(&links[..count], follower)?;
     Ok(true)
-}
-
-/// Keeps evidence in a folder; returns where.
-pub fn keep_evidence(dir: &Path, evidence: &Evidence) -> Result<PathBuf> {
-    let digest = piaogen_crypto::sm3::hash(&evidence.encode());
-    let name = format!("evidence-{}-{}.json", evidence.kind(), hex::encode(&digest[..4]));
-    let path = dir.join(name);
-    crate::setup::replace(&path, evidence.to_json().as_bytes())?;
-    Ok(path)
 }
 
 /// Opens a file for reading and writing, made where it is missing.

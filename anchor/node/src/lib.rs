@@ -8,6 +8,7 @@
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod evidence;
 pub mod gather;
 pub mod history;

@@ -27,6 +27,7 @@ pub use check::{Checked, check};
 pub use prove::TileProver;
 pub use pull::Pulled;
 
+use crate::disk::{Disk, Plain};
 use crate::history;
 use crate::site::read_bounded;
 use anyhow::{Context, Result, ensure};
@@ -37,6 +38,7 @@ use piaogen_verify::tiles::{Head, LEVELS, Log, Part, TileError};
 use piaogen_verify::trust_root::TrustRoot;
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The folder of a mirror, opened for writing.
 #[derive(Debug)]
@@ -71,8 +73,7 @@ fn verify_head(head: &Head, trust: &TrustRoot, follower: &Follower, link: &Link)
         head.header.height
     );
     if head.changes.is_empty() {
-        let changes = follower.certified(link).changes;
-        Head { changes, ..head.clone() }.verify(trust).context("v1/head")
+        head.verify(&follower.led_to(trust, link.header.height)).context("v1/head")
     } else {
         head.verify(trust).context("v1/head")
     }
@@ -81,8 +82,13 @@ fn verify_head(head: &Head, trust: &TrustRoot, follower: &Follower, link: &Link)
 impl Mirror {
     /// Opens or makes the folder.
     pub fn open(dir: &Path, trust: &TrustRoot) -> Result<Mirror> {
+        Mirror::open_on(Arc::new(Plain), dir, trust)
+    }
+
+    /// The same on a disk of which the folder is.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, trust: &TrustRoot) -> Result<Mirror> {
         let lock = history::lock(dir, "mirror")?;
-        let (files, trust) = (Files::new(dir), trust.clone());
+        let (files, trust) = (Files::on(disk, dir), trust.clone());
         let follower = Follower::new(&trust)?;
         let mut mirror = Mirror { files, trust, follower, _lock: lock };
         mirror.rested()?;

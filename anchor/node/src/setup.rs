@@ -4,6 +4,7 @@
 //! - Nothing that exists is overwritten.
 
 use crate::config::{Carrier, Config, Role, ms};
+use crate::disk;
 use crate::run::archiver::ArchivePolicy;
 use crate::run::chain::BlockPolicy;
 use crate::run::intake::IntakeLimits;
@@ -56,15 +57,8 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
 /// Replaces a file: whoever reads it sees the old bytes or the new ones, and the new ones are
 /// durable when this returns.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let write = || {
-        std::fs::write(&fresh, bytes)?;
-        std::fs::File::open(&fresh)?.sync_all()?;
-        std::fs::rename(&fresh, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().with_context(|| format!("writing {}", path.display()))
+    let replaced = disk::replace(&disk::Plain, path, bytes);
+    replaced.with_context(|| format!("writing {}", path.display()))
 }
 
 /// Makes a folder where there is none, durable when this returns.

@@ -15,14 +15,13 @@
 //! - What is kept only grows, and ends with a certified header; one process at a time keeps it.
 //! - A folder that lost what it signed is not used again.
 
-use crate::history::{Followed, Headers, LinkFile, Source, follow, keep_evidence};
+use crate::history::{Followed, Headers, LinkFile, Source, follow};
 use crate::run::Fatal;
 use crate::setup::replace;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_crypto::sm2::Signer;
 use piaogen_verify::checkpoint::Checkpoint;
-use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::Final;
 use piaogen_verify::header::Header;
 use piaogen_verify::trust_root::TrustRoot;
@@ -209,11 +208,6 @@ impl Witness {
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
         Ok(())
-    }
-
-    /// Keeps evidence; returns where.
-    pub fn keep(&self, evidence: &Evidence) -> Result<PathBuf> {
-        keep_evidence(&self.dir, evidence)
     }
 }
 

@@ -16,6 +16,7 @@ use piaogen_node::mirror::{Mirror, Pulled, check};
 use piaogen_node::sinks::fetch;
 use piaogen_node::site::Site;
 use piaogen_verify::evidence::Evidence;
+use piaogen_verify::receipt::Receipt;
 use piaogen_verify::record::subject_parts;
 use piaogen_verify::tiles::Head;
 use piaogen_verify::trust_root::TrustRoot;
@@ -425,6 +426,60 @@ fn a_head_without_changes_is_proved_by_the_headers_beside_it() {
     assert_eq!(place.proved(&place.evidence("m")[0]).kind(), "rewritten_log");
 }
 
+/// More changes of the set than evidence has room for: what is left out lies beside it.
+#[test]
+fn evidence_of_a_chain_with_many_changes_is_led_to() {
+    const SETS: u64 = 72;
+    let chain = Chain::turning(706, [1, 0, 0], SETS);
+    let place = Place::of(&chain);
+    let rewritten = |height: usize| {
+        let mut other = chain.up_to(height);
+        other.rewritten = Some(1);
+        other.grow(708, 0);
+        other
+    };
+    let fork = chain.fork(703, 706);
+    // What is kept, what comes then, the kind of evidence, where it begins, and who is named.
+    let cases = [
+        ("few since", 695, rewritten(696), "rewritten_log", 6, 3),
+        ("many since", 25, rewritten(26), "rewritten_log", 6, 0),
+        ("a fork", 706, fork, "fork", 6, 3),
+    ];
+    for (case, kept, other, kind, begins, named) in cases {
+        let (site, to) = (place.path(&format!("site of {case}")), format!("m {case}"));
+        good(&place.mirror(&chain.publish(&site, kept, NONE), &to));
+        let (code, text) = place.check(&to);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        let from =
+            other.publish(&place.path(&format!("other of {case}")), other.headers.len() - 1, NONE);
+        let output = place.mirror(&from, &to);
+        assert_eq!(output.status.code(), Some(1), "{case}: {}", said(&output));
+        let proof = place.path(&to).join(format!("epochs-{begins}.json"));
+        let proof = proof.to_str().unwrap();
+        assert!(said(&output).contains(&format!("--proof {proof}")), "{}", said(&output));
+        let file = place.evidence(&to).remove(0);
+        let (file, led) = (file.to_str().unwrap(), place.text("led.json"));
+        // The genesis does not do, and what leads on from it does.
+        let genesis = place.text("trust-root.json");
+        let verify = |trust: &str| place.run(&["evidence", "verify", file, "--trust-root", trust]);
+        let (code, text) = verify(&genesis);
+        assert_eq!(code, Some(1), "{case}: {text}");
+        assert!(text.contains(&format!("between epochs 0 and {begins}")), "{case}: {text}");
+        let advance =
+            ["trust", "advance", "--trust-root", &genesis, "--proof", proof, "--out", &led];
+        let (code, text) = place.run(&advance);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        let (code, text) = verify(&led);
+        assert_eq!(code, Some(0), "{case}: {text}");
+        assert!(text.contains("PROVED"), "{case}: {text}");
+        let evidence = Evidence::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let trust = TrustRoot::from_json(&std::fs::read_to_string(&led).unwrap()).unwrap();
+        let verdict = evidence.verify(&trust).unwrap();
+        assert_eq!((trust.epoch, verdict.kind), (begins, kind), "{case}");
+        assert_eq!((verdict.first.len(), verdict.second.len()), (named, 3), "{case}");
+    }
+}
+
 /// A real process that is killed after so many answers, while it waits for one more, again and again.
 #[test]
 fn killed_anywhere_it_goes_on_and_takes_nothing_twice() {
@@ -521,6 +576,55 @@ fn a_hostile_source_gets_nothing_in() {
     assert!(taken < 60, "{taken}");
 }
 
+/// Everything that is proved from a mirror verifies, in both forms; the last one is left in `proof`.
+fn proves(place: &Place, dir: &str, which: &[&[&str]]) {
+    let (out, trust) = (place.text("proof"), place.text("trust-root.json"));
+    for which in which {
+        for form in [&["--compact"][..], &[]] {
+            let prove = [&["mirror", "prove", dir, "--out", &out][..], which, form].concat();
+            let (code, text) = place.run(&prove);
+            assert_eq!(code, Some(0), "{which:?}: {text}");
+            let (code, text) = place.run(&["verify", &out, "--trust-root", &trust]);
+            assert_eq!(code, Some(0), "{which:?}: {text}");
+            assert!(text.contains("VERIFIED"), "{text}");
+        }
+    }
+}
+
+/// A receipt of an early mirror is renewed by a later one: what it says is the same, the header is
+/// the later mirror's.
+fn renews(place: &Place, early: &str, dir: &str, at: &str) {
+    let (old, trust) = (place.text("old"), place.text("trust-root.json"));
+    let (code, text) = place.run(&["mirror", "prove", early, "--at", at, "--out", &old]);
+    assert_eq!(code, Some(0), "{text}");
+    proves(place, dir, &[&["--renew", &old]]);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let [before, renewed] =
+        [old, place.text("proof")].map(|path| Receipt::from_json(&read(&path)).unwrap());
+    assert!(before.history.is_none());
+    let (header, _) = renewed.history.clone().unwrap();
+    assert_eq!(Some(header.height), height(Path::new(dir)));
+    let Receipt { history, certificate, changes, .. } = before.clone();
+    assert_eq!(Receipt { history, certificate, changes, ..renewed }, before);
+    // Neither to an earlier header, nor from a header that is not in the history.
+    let mut other = before;
+    other.header.time_ms += 1;
+    std::fs::write(place.path("other"), other.to_json()).unwrap();
+    let (late, other) = (place.text("late"), place.text("other"));
+    let prove = ["mirror", "prove", dir, "--at", at, "--out", &late];
+    assert_eq!(place.run(&prove).0, Some(0));
+    let refused = [
+        (early, &late, "the newest header is"),
+        (dir, &late, "the newest header is"),
+        (dir, &other, "do not lead from"),
+        (dir, &trust, "`decode`"),
+    ];
+    for (from, receipt, why) in refused {
+        let (code, text) = place.run(&["mirror", "prove", from, "--renew", receipt]);
+        assert!(code != Some(0) && text.contains(why), "{receipt}: {text}");
+    }
+}
+
 #[test]
 fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let root = tempfile::tempdir().unwrap();
@@ -553,6 +657,8 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let first = height(&place.path("m")).unwrap();
     let (code, text) = place.check("m");
     assert_eq!(code, Some(0), "{text}");
+    // A mirror that stays where it is.
+    good(&place.mirror(&url, "early"));
     common::send_all(&chain, &common::generator(&chain, 20), 1_500);
     settled(&set);
     let newest = set.value(0, "piaogen_block_height");
@@ -565,22 +671,13 @@ fn a_mirror_of_a_node_follows_it_and_proves_without_it() {
     let (code, text) = place.check("m2");
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("entries"), "{text}");
-    let (dir, out, trust) = (place.text("m2"), place.text("proof"), place.text("trust-root.json"));
-    let at = format!("{}:{}", sent[700].partition, 5);
+    let (dir, at) = (place.text("m2"), format!("{}:5", sent[700].partition));
     let (_, number) = subject_parts(&sent[700].subject).unwrap();
-    let height = first.to_string();
+    let first = first.to_string();
     let which: [&[&str]; 4] =
-        [&["--at", &at], &["--number", number], &["--at", "2:1"], &["--consistency", &height]];
-    for which in which {
-        for form in [&["--compact"][..], &[]] {
-            let prove = [&["mirror", "prove", &dir, "--out", &out][..], which, form].concat();
-            let (code, text) = place.run(&prove);
-            assert_eq!(code, Some(0), "{which:?}: {text}");
-            let (code, text) = place.run(&["verify", &out, "--trust-root", &trust]);
-            assert_eq!(code, Some(0), "{which:?}: {text}");
-            assert!(text.contains("VERIFIED"), "{text}");
-        }
-    }
+        [&["--at", &at], &["--number", number], &["--at", "2:1"], &["--consistency", &first]];
+    proves(&place, &dir, &which);
+    renews(&place, &place.text("early"), &dir, &at);
     for wrong in [["--at", "9:0"], ["--at", "0:99999999"], ["--number", "none"]] {
         let (code, text) = place.run(&[&["mirror", "prove", &dir][..], &wrong].concat());
         assert_eq!(code, Some(2), "{text}");

@@ -145,8 +145,8 @@ mod tests {
         }
     }
 
-    /// Who follows headers says where the changes beside one begin, so that its evidence is read by who
-    /// has come that far.
+    /// Who follows headers has the changes that evidence has no room for, which lead its reader to where
+    /// it begins.
     #[test]
     fn who_followed_more_changes_than_a_proof_has_makes_evidence_that_is_read() {
         let epochs = Epochs::new(CHANGES_MAX + 6);
@@ -158,9 +158,17 @@ mod tests {
         let mut follower = Follower::new(&epochs.trust()).unwrap();
         let first = Link { header: epochs.genesis, certificate: Vec::new(), next: None };
         follower.take(&first).unwrap();
-        assert_eq!(follower.leads_from(&epochs.trust()), Ok(epochs.trust()));
+        assert_eq!(follower.led_to(&epochs.trust(), 1), epochs.trust());
         epochs.changes.iter().for_each(|change| follower.take(&link(change.clone())).unwrap());
-        let trust = follower.leads_from(&epochs.trust()).unwrap();
+        for epoch in 0..CHANGES_MAX + 6 {
+            let height = 1 + epoch;
+            let led = follower.led_to(&epochs.trust(), height);
+            assert_eq!((led.epoch, &led.validators), (epoch, &set(epoch)));
+            let left_out = epoch.saturating_sub(CHANGES_MAX) as usize;
+            assert_eq!(follower.left_out(height), &epochs.changes[..left_out]);
+        }
+        let left_out = EpochProof { changes: follower.left_out(follower.size()).to_vec() };
+        let trust = left_out.advance(&epochs.trust()).unwrap();
         assert_eq!((trust.epoch, &trust.validators), (6, &set(6)));
         let side = |after_ms: i64| {
             let (mut follower, link) = (follower.clone(), link(epochs.next(after_ms)));

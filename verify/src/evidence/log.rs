@@ -6,12 +6,14 @@
 //! few digests show it to everybody else.
 //!
 //! *Why must the later block know the earlier one?* In two histories the same records may have other
-//! outcomes, since time and cuts differ. In one, a log only grows.
+//! outcomes, since time and cuts differ. In one, a log only grows. So the certificate of the later block
+//! alone proves that it was rewritten; that of the earlier one says who signed both, to who still trusts
+//! its set.
 //!
 //! Invariants
 //! - Only complete subtrees are compared: what is incomplete changes as a log grows.
 
-use super::{Certified, Verdict, conflict, sides};
+use super::{Certified, Verdict, conflict};
 use crate::consistency::{check_chain, check_history};
 use crate::encoding::{DecodeError, Reader, put_digests, put_vint};
 use crate::header::ShardEntry;
@@ -181,7 +183,12 @@ impl RewrittenLog {
         check_chain(trust, older.block.headers().chain(newer.block.headers()))?;
         check_history(&older.block.header, &newer.block.header, &self.history)?;
         let what = self.found()?;
-        let [first, second] = sides(&older.block, &newer.block, trust)?.map(|side| side.signers);
+        // A set that handed over before the trust root's is asked nothing any more.
+        let first = match older.block.header.epoch < trust.epoch {
+            true => Vec::new(),
+            false => older.block.check(trust)?.signers,
+        };
+        let second = newer.block.check(trust)?.signers;
         // A log that one has computed oneself only grows: who signed both let go of the first.
         let liars: Vec<_> = first.iter().filter(|one| second.contains(one)).cloned().collect();
         Ok(Verdict { kind, what, liars_min: liars.len() as u32, first, second, liars })

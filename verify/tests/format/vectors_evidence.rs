@@ -21,22 +21,29 @@ pub(super) fn evidence(chain: &Chain, epochs: &Epochs) -> Value {
     let trust = epochs.watched(&chain.trust, 0);
     let mut cases = Vec::new();
     for (name, evidence) in good(epochs) {
-        let verdict = evidence.verify(&trust).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        assert_eq!(Evidence::decode(&evidence.encode()).as_ref(), Ok(&evidence), "{name}");
-        assert_eq!(Evidence::from_json(&evidence.to_json()).as_ref(), Ok(&evidence), "{name}");
-        cases.push(json!({
-            "name": name, "evidence": hexed(evidence.encode()),
-            "json": parsed(&evidence.to_json()), "step": null, "proves": proves(&verdict),
-        }));
+        cases.push(good_case(name, &evidence, &trust));
     }
     let mut steps = Vec::new();
     for (name, step, bytes) in bad(epochs) {
-        let decoded = Evidence::decode(&bytes).map_err(Refusal::from);
-        let found = decoded.and_then(|evidence| evidence.verify(&trust));
-        let found = found.map_err(|refusal| refusal.step).map(|verdict| verdict.what);
-        assert_eq!(found, Err(step), "{name}");
         steps.push(step);
-        cases.push(json!({"name": name, "evidence": hexed(bytes), "step": step.name()}));
+        cases.push(bad_case(name, step, bytes, &trust));
+    }
+    // Who trusts a later set than that of the genesis.
+    let later = TrustRoot { epoch: 3, validators: epochs.set(3), ..trust.clone() };
+    let mut of_later = Vec::new();
+    for (name, evidence) in logs::good_to_later(epochs) {
+        of_later.push(good_case(name, &evidence, &later));
+    }
+    of_later.push({
+        let fork = fork(epochs, 7, (14, 16)).encode();
+        bad_case("fork_before_the_trust_root", Step::Epoch, fork, &later)
+    });
+    for (name, step, evidence) in logs::bad_to_later(epochs) {
+        of_later.push(bad_case(name, step, evidence.encode(), &later));
+    }
+    for mut case in of_later {
+        case["trust_root"] = parsed(&later.to_json());
+        cases.push(case);
     }
     let mut missing = vec![Step::Decode, Step::Chain, Step::History, Step::Epoch];
     missing.extend([Step::Validators, Step::Quorum, Step::Signature, Step::Witness]);
@@ -44,6 +51,24 @@ pub(super) fn evidence(chain: &Chain, epochs: &Epochs) -> Value {
     missing.retain(|step| !steps.contains(step));
     assert!(missing.is_empty(), "no bad evidence for {missing:?}");
     json!({"trust_root": parsed(&trust.to_json()), "cases": cases})
+}
+
+fn good_case(name: &str, evidence: &Evidence, trust: &TrustRoot) -> Value {
+    let verdict = evidence.verify(trust).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+    assert_eq!(Evidence::decode(&evidence.encode()).as_ref(), Ok(evidence), "{name}");
+    assert_eq!(Evidence::from_json(&evidence.to_json()).as_ref(), Ok(evidence), "{name}");
+    json!({
+        "name": name, "evidence": hexed(evidence.encode()), "json": parsed(&evidence.to_json()),
+        "step": null, "proves": proves(&verdict),
+    })
+}
+
+fn bad_case(name: &str, step: Step, bytes: Vec<u8>, trust: &TrustRoot) -> Value {
+    let decoded = Evidence::decode(&bytes).map_err(Refusal::from);
+    let found = decoded.and_then(|evidence| evidence.verify(trust));
+    let found = found.map_err(|refusal| refusal.step).map(|verdict| verdict.what);
+    assert_eq!(found, Err(step), "{name}");
+    json!({"name": name, "evidence": hexed(bytes), "step": step.name()})
 }
 
 fn proves(verdict: &Verdict) -> Value {

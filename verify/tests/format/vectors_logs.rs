@@ -28,11 +28,11 @@ fn shards(log: &[Digest]) -> Vec<ShardEntry> {
     shards
 }
 
-/// The chain of the epochs, whose shards are these from the first block on, and those from the last.
-fn chain(epochs: &Epochs, logs: [&[Digest]; 2]) -> Epochs {
+/// The chain of the epochs, whose shards are these from the first block on, and those in the last.
+fn chain(epochs: &Epochs, blocks: [usize; 2], logs: [&[Digest]; 2]) -> Epochs {
     let [first, second] = logs.map(|log| shards_root(&shards(log)));
-    epochs.changed(BLOCKS[0], |header| {
-        let last = header.height == BLOCKS[1] as u64;
+    epochs.changed(blocks[0], |header| {
+        let last = header.height == blocks[1] as u64;
         Header { shards_root: if last { second } else { first }, ..header }
     })
 }
@@ -54,12 +54,21 @@ fn subtree(log: &[Digest], level: u8, index: u64) -> Subtree {
 
 /// Evidence of two logs that differ in a subtree, or in nothing but their size or root.
 fn rewritten(epochs: &Epochs, logs: [&[Digest]; 2], at: Option<(u8, u64)>) -> RewrittenLog {
-    let chain = chain(epochs, logs);
+    rewritten_in(epochs, BLOCKS, logs, at)
+}
+
+fn rewritten_in(
+    epochs: &Epochs,
+    blocks: [usize; 2],
+    logs: [&[Digest]; 2],
+    at: Option<(u8, u64)>,
+) -> RewrittenLog {
+    let chain = chain(epochs, blocks, logs);
     let [older, newer] = logs;
     RewrittenLog {
-        older: log_at(&chain, BLOCKS[0], older, SHARD),
-        newer: log_at(&chain, BLOCKS[1], newer, SHARD),
-        history: chain.history_proof(BLOCKS[0], BLOCKS[1]),
+        older: log_at(&chain, blocks[0], older, SHARD),
+        newer: log_at(&chain, blocks[1], newer, SHARD),
+        history: chain.history_proof(blocks[0], blocks[1]),
         difference: at.map(|(level, index)| Difference {
             level,
             index,
@@ -92,6 +101,38 @@ pub(super) fn good(epochs: &Epochs) -> Vec<(&'static str, Evidence)> {
         ("the_log_is_shorter", of(1_000, 999, NEVER, None)),
         ("the_log_is_gone", of(1_000, 0, NEVER, None)),
         ("another_log_as_long", of(1_000, 1_000, 999, None)),
+        ("rewritten_between_epochs", evidence(between_epochs(epochs))),
+    ]
+}
+
+/// A log that was rewritten since an epoch before that of the later block.
+fn between_epochs(epochs: &Epochs) -> RewrittenLog {
+    let logs: [&[Digest]; 2] = [&leaves(1_000, NEVER), &leaves(1_300, 700)];
+    rewritten_in(epochs, [15, TIP], logs, Some((0, 700)))
+}
+
+/// What proves something to who trusts the set of the last epoch, and none before.
+pub(super) fn good_to_later(epochs: &Epochs) -> Vec<(&'static str, Evidence)> {
+    let mut unsigned = between_epochs(epochs);
+    *unsigned.older.block.certificate.last_mut().unwrap() ^= 1;
+    vec![
+        ("of_the_trust_roots_epoch", evidence(longer(epochs))),
+        ("older_log_of_an_earlier_epoch", evidence(between_epochs(epochs))),
+        ("older_log_of_an_earlier_epoch_needs_no_certificate", evidence(unsigned)),
+    ]
+}
+
+/// What does not.
+pub(super) fn bad_to_later(epochs: &Epochs) -> Vec<(&'static str, Step, Evidence)> {
+    let mut unsigned = between_epochs(epochs);
+    *unsigned.newer.block.certificate.last_mut().unwrap() ^= 1;
+    let mut elsewhere = between_epochs(epochs);
+    elsewhere.history[0][0] ^= 1;
+    let early = rewritten_in(epochs, [5, 15], [&leaves(2, NEVER), &leaves(1, NEVER)], None);
+    vec![
+        ("newer_log_not_certified", Step::Signature, evidence(unsigned)),
+        ("older_log_not_in_the_history", Step::History, evidence(elsewhere)),
+        ("both_logs_of_earlier_epochs", Step::Epoch, evidence(early)),
     ]
 }
 
@@ -177,7 +218,7 @@ fn spoils_of_statements() -> Vec<(&'static str, Step, Spoil)> {
         }),
         ("logs_of_two_shards", Step::Conflict, |e, l| {
             let logs: [&[Digest]; 2] = [&leaves(1_000, NEVER), &leaves(999, NEVER)];
-            let chain = chain(e, logs);
+            let chain = chain(e, BLOCKS, logs);
             let newer = log_at(&chain, BLOCKS[1], logs[1], SHARD + 1);
             put(l, RewrittenLog { newer, ..rewritten(e, logs, None) });
         }),

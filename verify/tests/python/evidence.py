@@ -106,17 +106,17 @@ def check_votes(e, trust):
     return {"kind": "double_vote", "first": who, "second": who, "liars": who, "liars_min": 1}
 
 
-def sides(one, other, trust):
-    """Of two certified headers the certificate, the keys of the set, and who signed."""
-    for side in (one, other):
-        own = after(trust, side["changes"])
-        check_final(side["header"], side["certificate"], own)
-        signers = [own["keys"][i].hex() for i in side["certificate"]["signers"]]
-        yield side["certificate"], own["keys"], signers
+def check_side(side, trust):
+    """Of a certified header the certificate, the keys of the set, and who signed."""
+    own = after(trust, side["changes"])
+    check_final(side["header"], side["certificate"], own)
+    signers = [own["keys"][i].hex() for i in side["certificate"]["signers"]]
+    return side["certificate"], own["keys"], signers
 
 
 def blame(kind, e, trust):
-    (one, keys, first), (other, other_keys, second) = sides(e["first"], e["second"], trust)
+    one, keys, first = check_side(e["first"], trust)
+    other, other_keys, second = check_side(e["second"], trust)
     liars, least = [], 0
     if one["epoch"] == other["epoch"] and keys == other_keys:
         n = len(keys)
@@ -160,7 +160,10 @@ def check_rewritten(e, trust):
         need("conflict", found[0][0] != found[1][0])
     else:
         need("conflict", new["log_size"] < old["log_size"] or new["log_root"] != old["log_root"])
-    (_, _, first), (_, _, second) = sides(e["older"]["block"], e["newer"]["block"], trust)
+    first = []
+    if low["epoch"] >= trust["epoch"]:
+        _, _, first = check_side(e["older"]["block"], trust)
+    _, _, second = check_side(e["newer"]["block"], trust)
     liars = [signer for signer in first if signer in second]
     return {"kind": "rewritten_log", "first": first, "second": second, "liars": liars,
             "liars_min": len(liars)}

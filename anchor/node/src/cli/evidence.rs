@@ -3,9 +3,11 @@
 
 use super::{No, Output, Place, in_either_form, read_file, read_trust_root};
 use crate::evidence::Folder;
+use crate::history::{Caught, Kept};
 use crate::setup;
 use anyhow::Result;
-use piaogen_verify::evidence::{EVIDENCE_MAX, Evidence, Signer, Verdict};
+use piaogen_verify::epoch::Change;
+use piaogen_verify::evidence::{Certified, EVIDENCE_MAX, Evidence, Signer, Verdict};
 use piaogen_verify::refusal::{Refusal, Step};
 use piaogen_verify::trust_root::TrustRoot;
 use serde_json::{Value, json};
@@ -53,24 +55,34 @@ impl Judged {
 
     /// What who holds this trust root does next, where another one would do.
     fn next_step(&self, trust: &TrustRoot) -> Option<String> {
-        let epoch = match self.evidence.as_ref()? {
-            Evidence::DoubleVote { epoch, .. } => *epoch,
-            Evidence::Fork { first, second } => first.header.epoch.min(second.header.epoch),
-            Evidence::Rewrite { older, .. } => older.header.epoch,
-            Evidence::RewrittenLog(rewritten) => rewritten.older.block.header.epoch,
+        let begin = |first: Option<&Change>, epoch| first.map_or(epoch, |one| one.header.epoch);
+        let begins = |block: &Certified| begin(block.changes.first(), block.header.epoch);
+        // From which epoch on it can be led, and which one is the last that it is about.
+        let (first, last) = match self.evidence.as_ref()? {
+            Evidence::DoubleVote { changes, epoch, .. } => (begin(changes.first(), *epoch), *epoch),
+            Evidence::Fork { first, second } => {
+                (begins(first).max(begins(second)), first.header.epoch.min(second.header.epoch))
+            }
+            Evidence::Rewrite { older, newer, .. } => {
+                (begins(older).max(begins(newer)), older.header.epoch)
+            }
+            Evidence::RewrittenLog(rewritten) => {
+                let newer = &rewritten.newer.block;
+                (begins(newer), newer.header.epoch)
+            }
             // Witnesses' keys do not change with epochs.
             Evidence::Cosigned { .. } => return None,
         };
         let from = trust.epoch;
         match self.verdict.as_ref().err()?.step {
-            Step::Epoch if epoch < from => Some(format!(
+            Step::Epoch if last < from => Some(format!(
                 "this trust root knows no set before epoch {from}: take that of the genesis, or one \
-                 that was advanced to epoch {epoch} at most"
+                 that was advanced to epoch {last} at most"
             )),
-            Step::Validators if from < epoch => Some(format!(
-                "if the set changed between epochs {from} and {epoch}, the file does not lead all the \
-                 way: advance the trust root first (`piaogen trust proof --to-epoch {epoch}`, \
-                 `piaogen trust advance`)"
+            Step::Validators if from < first => Some(format!(
+                "if the set changed between epochs {from} and {first}, the file does not lead all the \
+                 way: advance the trust root first (`piaogen trust advance`), by the epochs-….json beside \
+                 the file or `piaogen trust proof --to-epoch {first}`"
             )),
             _ => None,
         }
@@ -112,6 +124,13 @@ fn names(signers: &[Signer]) -> Vec<String> {
 fn proved(verdict: &Verdict, trust: &TrustRoot) -> String {
     let mut text = format!("PROVED in chain {}: {}\n", trust.chain_id, verdict.what);
     for (what, signers) in [("the one", &verdict.first), ("the other", &verdict.second)] {
+        if signers.is_empty() {
+            text.push_str(&format!(
+                "{what} is in the history of the other, and of an epoch before this trust root's: \
+                 who signed it is not said\n"
+            ));
+            continue;
+        }
         text.push_str(&format!("signed {what}:\n  {}\n", names(signers).join("\n  ")));
     }
     match (verdict.liars.is_empty(), verdict.liars_min) {
@@ -126,11 +145,40 @@ fn proved(verdict: &Verdict, trust: &TrustRoot) -> String {
     text
 }
 
-/// What evidence that was just made shows, for a person: its kind alone where this trust root has to be
-/// advanced first.
-pub(super) fn what(evidence: &Evidence, trust: &TrustRoot) -> String {
-    let verdict = evidence.verify(trust);
-    verdict.map_or_else(|_| evidence.kind().to_owned(), |verdict| verdict.what)
+/// Keeps what was caught in a folder and says what it proves: an answer of no, with what was not done.
+pub(super) fn accuse(caught: &Caught, dir: &Path, undone: &str, output: Output) -> Result<()> {
+    let kept = caught.keep(dir)?;
+    let (key, title) = match caught.evidence() {
+        Evidence::RewrittenLog(_) => ("rewritten", "REWRITTEN LOG"),
+        _ => ("split", "SPLIT VIEW"),
+    };
+    let json = json!({
+        key: true, "kind": caught.evidence().kind(), "what": caught.what(),
+        "evidence": kept.evidence, "epochs": kept.epochs,
+    });
+    output.print(&json, || format!("{title}: {}{}", caught.what(), lead(&kept)))?;
+    Err(No(format!("{undone}; the evidence is in {}", kept.evidence.display())).into())
+}
+
+/// How who trusts the genesis comes to where evidence begins that has no room for all changes.
+fn lead(kept: &Kept) -> String {
+    let mut text = String::new();
+    if !kept.epochs.is_empty() {
+        text.push_str("\nit begins after many changes of the validators; from the genesis:");
+    }
+    let mut trust = "trust-root.json";
+    for proof in &kept.epochs {
+        let proof = proof.display();
+        text.push_str(&format!(
+            "\n  piaogen trust advance --trust-root {trust} --proof {proof} --out led.json"
+        ));
+        trust = "led.json";
+    }
+    if !kept.epochs.is_empty() {
+        let evidence = kept.evidence.display();
+        text.push_str(&format!("\n  piaogen evidence verify {evidence} --trust-root {trust}"));
+    }
+    text
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<()> {

@@ -1,13 +1,12 @@
 //! `piaogen mirror`: keeps the logs of a chain as files, checks such a folder, and proves from it.
 
-use super::evidence::what;
+use super::evidence::accuse;
 use super::receipt::{Wanted, stream_place};
 use super::verify::read_receipt;
 use super::{No, Output, read_trust_root};
 use crate::mirror::{Mirror, Pulled, TileProver, check};
 use crate::site::Site;
 use anyhow::{Context, Result, bail};
-use piaogen_verify::evidence::Evidence;
 use piaogen_verify::trust_root::TrustRoot;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +88,7 @@ fn pull_all(arguments: &Pull, output: Output) -> Result<()> {
                 tracing::warn!(error = format!("{error:#}"), from = arguments.from, "nothing new");
             }
             Err(error) => return Err(error),
-            Ok(pulled) => say(&mirror, pulled, &trust, output)?,
+            Ok(pulled) => say(pulled, &arguments.to, output)?,
         }
         let Some(seconds) = arguments.every else { return Ok(()) };
         std::thread::sleep(Duration::from_secs(seconds.max(1)));
@@ -97,7 +96,7 @@ fn pull_all(arguments: &Pull, output: Output) -> Result<()> {
 }
 
 /// Says what was taken; a source that rewrote something is an answer of no.
-fn say(mirror: &Mirror, pulled: Pulled, trust: &TrustRoot, output: Output) -> Result<()> {
+fn say(pulled: Pulled, to: &Path, output: Output) -> Result<()> {
     match pulled {
         Pulled::Grown { height, headers, entries, files, bytes } => {
             let json = serde_json::json!({
@@ -108,30 +107,10 @@ fn say(mirror: &Mirror, pulled: Pulled, trust: &TrustRoot, output: Output) -> Re
                 format!("block {height}: {headers} new headers, {entries} new entries")
             })
         }
-        Pulled::Split(evidence) => accuse(mirror, "split", "SPLIT VIEW", &evidence, trust, output),
-        Pulled::Rewritten(evidence) => {
-            accuse(mirror, "rewritten", "REWRITTEN LOG", &evidence, trust, output)
+        Pulled::Split(caught) | Pulled::Rewritten(caught) => {
+            accuse(&caught, to, "nothing of it is handed out", output)
         }
     }
-}
-
-/// Keeps evidence, and says what it proves.
-fn accuse(
-    mirror: &Mirror,
-    key: &str,
-    title: &str,
-    evidence: &Evidence,
-    trust: &TrustRoot,
-    output: Output,
-) -> Result<()> {
-    let path = mirror.keep(evidence)?;
-    let what = what(evidence, trust);
-    let json = serde_json::json!({
-        key: true, "kind": evidence.kind(), "what": what, "evidence": path,
-    });
-    output.print(&json, || format!("{title}: {what}"))?;
-    let why = format!("nothing of it is handed out; the evidence is in {}", path.display());
-    Err(No(why).into())
 }
 
 fn check_all(dir: &Path, trust: &TrustRoot, output: Output) -> Result<()> {

@@ -1,10 +1,10 @@
 //! `piaogen witness`: follows the headers of a chain and signs that they are one history; gathers
 //! what several witnesses signed.
 
-use super::evidence::what;
-use super::{No, Output, read_text, read_trust_root};
+use super::evidence::accuse;
+use super::{Output, read_text, read_trust_root};
 use crate::gather::{Gathered, gather};
-use crate::history::{Followed, keep_evidence, open_source};
+use crate::history::{Caught, Followed, open_source};
 use crate::keys::KeySource;
 use crate::run::Fatal;
 use crate::run::chain::clock_ms;
@@ -117,16 +117,8 @@ fn follow(arguments: &Follow, output: Output) -> Result<()> {
                 });
                 output.print(&json, || checkpoint.to_note())?;
             }
-            Ok(Followed::Split(evidence)) => {
-                let path = witness.keep(&evidence)?;
-                let what = what(&evidence, &trust);
-                let json = serde_json::json!({
-                    "split": true, "kind": evidence.kind(), "what": what,
-                    "evidence": path, "size": witness.size(),
-                });
-                output.print(&json, || format!("SPLIT VIEW: {what}"))?;
-                let why = format!("nothing was signed; the evidence is in {}", path.display());
-                return Err(No(why).into());
+            Ok(Followed::Split(caught)) => {
+                return accuse(&caught, &arguments.dir, "nothing was signed", output);
             }
         }
         let Some(seconds) = arguments.every else { return Ok(()) };
@@ -176,15 +168,10 @@ fn gather_all(arguments: &Gather, output: Output) -> Result<()> {
             }
             Gathered::Few(why) => return Err(Busy(why).into()),
             Gathered::Split(evidence) => {
-                let verdict = evidence.verify(&trust)?;
+                let caught = Caught::new(*evidence, &[], &trust)?;
                 let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let path = keep_evidence(folder.unwrap_or(Path::new(".")), &evidence)?;
-                let json = serde_json::json!({
-                    "split": true, "kind": verdict.kind, "what": verdict.what, "evidence": path,
-                });
-                output.print(&json, || format!("SPLIT VIEW: {}", verdict.what))?;
-                let why = format!("nothing was gathered; the evidence is in {}", path.display());
-                return Err(No(why).into());
+                let folder = folder.unwrap_or(Path::new("."));
+                return accuse(&caught, folder, "nothing was gathered", output);
             }
         }
         let Some(seconds) = arguments.every else { return Ok(()) };

@@ -1,11 +1,9 @@
 //! Makes evidence of a source whose history is not the one that is kept.
 //!
 //! Invariants
-//! - What is handed out verifies under the trust root of who keeps the headers, led on where a proof
-//!   has not room for all changes since; a source whose other history nobody certified is an error, not
-//!   evidence.
+//! - A source whose other history nobody certified is an error, not evidence.
 
-use super::{BATCH, Headers, Source};
+use super::{BATCH, Caught, Headers, Source};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::evidence::{Certified, Evidence};
@@ -25,7 +23,7 @@ pub(super) fn evidence(
     kept: &impl Headers,
     height: u64,
     source: &mut dyn Source,
-) -> Result<Evidence> {
+) -> Result<Caught> {
     let fork = first_difference(kept, height, source)?;
     let mut follower = Follower::new(kept.trust())?;
     let mut common = Vec::new();
@@ -34,7 +32,7 @@ pub(super) fn evidence(
         common.push(link.header.leaf());
         follower.take_again(&link)?;
     }
-    let trust = follower.leads_from(kept.trust())?;
+    let left_out = follower.left_out(fork).to_vec();
     let theirs = side(follower.clone(), |height| Ok(source.links(height, 1)?.into_iter().next()))
         .context("the source shows another history, which nobody certified")?;
     let ours = side(follower, |height| match height < kept.size() {
@@ -42,8 +40,7 @@ pub(super) fn evidence(
         false => Ok(None),
     })?;
     let evidence = join(fork, &common, ours, theirs)?;
-    evidence.verify(&trust).context("the two histories are no evidence")?;
-    Ok(evidence)
+    Caught::new(evidence, &left_out, kept.trust()).context("the two histories are no evidence")
 }
 
 /// The lowest height at which the source has another header. Below it all are the same, and above

@@ -3,16 +3,15 @@
 //! Invariants
 //! - A file has its name when its bytes are durable; whoever reads it sees all of it or none.
 
-use crate::setup::replace;
+use crate::disk::{self, Disk, Plain};
 use crate::site::read_bounded;
 use anyhow::{Context, Result};
 use piaogen_crypto::Digest;
 use piaogen_verify::tiles::{HEAD_MAX, Head, Log, Part, Tile, Tiles, WIDTH};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The path of the head.
 pub(super) const HEAD: &str = "v1/head";
@@ -37,13 +36,18 @@ pub(super) fn bytes_max(tile: &Tile) -> u64 {
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
-    /// Folders with names that are not durable yet.
+    disk: Arc<dyn Disk>,
+    /// Folders with names that may not be durable yet.
     fresh: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
     pub(super) fn new(dir: &Path) -> Files {
-        Files { dir: dir.to_path_buf(), fresh: Mutex::default() }
+        Files::on(Arc::new(Plain), dir)
+    }
+
+    pub(super) fn on(disk: Arc<dyn Disk>, dir: &Path) -> Files {
+        Files { dir: dir.to_path_buf(), disk, fresh: Mutex::default() }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -76,16 +80,19 @@ impl Files {
     /// Writes a tile or bundle; its name is durable after [`Files::sync`].
     pub(super) fn put(&self, tile: &Tile, bytes: &[u8]) -> Result<()> {
         let path = self.path(tile);
-        let fresh = path.with_extension("new");
         let folder = path.parent().unwrap_or(&self.dir);
-        let write = || {
-            std::fs::create_dir_all(folder)?;
-            let mut file = File::create(&fresh)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &path)
-        };
-        write().with_context(|| format!("writing {}", path.display()))?;
+        let put = self.disk.create_folder(folder);
+        put.and_then(|()| disk::put(&*self.disk, &path, bytes))
+            .with_context(|| format!("writing {}", path.display()))?;
+        self.found(tile);
+        Ok(())
+    }
+
+    /// Has the name of a file that is there made durable by the next [`Files::sync`]. Whoever gave it
+    /// may have been killed before that.
+    pub(super) fn found(&self, tile: &Tile) {
+        let path = self.path(tile);
+        let folder = path.parent().unwrap_or(&self.dir);
         let mut named = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let above = folder.ancestors().take_while(|above| above.starts_with(&self.dir));
         for folder in above {
@@ -93,17 +100,23 @@ impl Files {
                 break;
             }
         }
-        Ok(())
     }
 
-    /// Makes all names durable that were given.
+    /// Makes all names durable that were given or found.
     pub(super) fn sync(&self) -> Result<()> {
         let mut named = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         for folder in std::mem::take(&mut *named) {
-            let synced = File::open(&folder).and_then(|folder| folder.sync_all());
+            let synced = self.disk.sync(&folder);
             synced.with_context(|| format!("syncing {}", folder.display()))?;
         }
         Ok(())
+    }
+
+    /// Replaces a file of the folder, durably.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.dir.join(name);
+        let replaced = disk::replace(&*self.disk, &path, bytes);
+        replaced.with_context(|| format!("writing {}", path.display()))
     }
 
     /// The head that is handed out, with its bytes.
@@ -122,10 +135,7 @@ impl Files {
     /// Hands out a head, all of which is there.
     pub(super) fn publish(&self, bytes: &[u8]) -> Result<()> {
         self.sync()?;
-        let path = self.dir.join(HEAD);
-        std::fs::create_dir_all(path.parent().unwrap_or(&self.dir))?;
-        replace(&path, bytes)?;
-        File::open(&self.dir)?.sync_all().context("syncing the mirror's folder")
+        self.replace(HEAD, bytes)
     }
 
     /// Deletes the partial files of an index but those that these sizes of the log name.
@@ -146,11 +156,12 @@ impl Files {
             let path = entry?.path();
             match named.contains(&path) {
                 true => left = true,
-                false => std::fs::remove_file(&path).with_context(|| path.display().to_string())?,
+                false => self.disk.remove(&path).with_context(|| path.display().to_string())?,
             }
         }
         if !left {
-            std::fs::remove_dir(&folder).with_context(|| folder.display().to_string())?;
+            let removed = self.disk.remove_folder(&folder);
+            removed.with_context(|| folder.display().to_string())?;
         }
         Ok(())
     }

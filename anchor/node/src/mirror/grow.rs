@@ -176,8 +176,9 @@ impl Growth<'_> {
 
     /// Writes a tile that was checked, and takes the entries of its leaves.
     fn keep(&self, tile: &Tile, hashes: &[Digest]) -> Result<()> {
-        if self.files.hashes(tile).as_deref() != Some(hashes) {
-            self.files.put(tile, &hashes.concat())?;
+        match self.files.hashes(tile).as_deref() == Some(hashes) {
+            true => self.files.found(tile),
+            false => self.files.put(tile, &hashes.concat())?,
         }
         if tile.part != Part::Hashes(0) {
             return Ok(());
@@ -186,6 +187,7 @@ impl Growth<'_> {
         if let Some(bytes) = self.files.read(&bundle).ok().flatten()
             && check_entries(&bundle, &bytes, hashes).is_ok()
         {
+            self.files.found(&bundle);
             return Ok(());
         }
         let bytes = self.fetch(&bundle)?;

@@ -7,7 +7,6 @@
 use super::Mirror;
 use super::files::Files;
 use crate::history::{FOLLOWER, Headers};
-use crate::setup::replace;
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::follow::{Follower, Link};
@@ -66,7 +65,7 @@ impl Headers for Mirror {
         }
         self.files.sync()?;
         let rest = follower.rest().context("the last header that is kept is certified")?;
-        replace(&self.files.dir().join(FOLLOWER), &rest)?;
+        self.files.replace(FOLLOWER, &rest)?;
         self.follower = follower;
         Ok(())
     }
@@ -81,7 +80,9 @@ impl Mirror {
     /// Makes what so many headers have as files and `old` of them had not.
     pub(super) fn history_tiles(&self, old: u64, size: u64) -> Result<()> {
         let last = bundle_of(size - 1, size)?;
-        if !self.files.has(&last) {
+        if self.files.has(&last) {
+            self.files.found(&last);
+        } else {
             let heights = last.first()..size;
             let items = heights.map(|height| Ok(self.link(height)?.encode()));
             put_bundle(&self.files, &last, &items.collect::<Result<Vec<_>>>()?)?;
@@ -90,8 +91,9 @@ impl Mirror {
             let from = part.count(old) / WIDTH;
             let tiles = (from..).map_while(|index| Tile::of(Log::History, part, index, size));
             for tile in tiles {
-                if !self.files.has(&tile) {
-                    self.files.put(&tile, &self.computed(&tile, size)?.concat())?;
+                match self.files.has(&tile) {
+                    true => self.files.found(&tile),
+                    false => self.files.put(&tile, &self.computed(&tile, size)?.concat())?,
                 }
             }
         }

@@ -16,16 +16,13 @@
 use super::files::HEAD;
 use super::grow::{Growth, NotExtended};
 use super::{Mirror, logs, parts, verify_head};
-use crate::history::{Followed, Headers, Published, Source, follow, keep_evidence};
-use crate::setup::replace;
+use crate::history::{Caught, Followed, Headers, Published, Source, follow};
 use crate::site::Site;
 use anyhow::{Context, Result, bail, ensure};
-use piaogen_verify::evidence::Evidence;
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::ShardEntry;
 use piaogen_verify::tiles::{HEAD_MAX, Head, Log, WIDTH};
 use rayon::prelude::*;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files that are taken side by side.
@@ -76,9 +73,9 @@ pub enum Pulled {
         bytes: u64,
     },
     /// The source shows another history, and this proves it.
-    Split(Box<Evidence>),
+    Split(Box<Caught>),
     /// A final header names a log that does not extend the one that is kept, and this proves it.
-    Rewritten(Box<Evidence>),
+    Rewritten(Box<Caught>),
 }
 
 /// The headers up to one head.
@@ -206,14 +203,9 @@ impl Mirror {
             }
         }
         match kept {
-            Some((_, bytes)) => replace(&self.files.dir().join(BEFORE), bytes),
+            Some((_, bytes)) => self.files.replace(BEFORE, bytes),
             None => Ok(()),
         }
-    }
-
-    /// Keeps evidence; returns where.
-    pub fn keep(&self, evidence: &Evidence) -> Result<PathBuf> {
-        keep_evidence(self.files.dir(), evidence)
     }
 }
 

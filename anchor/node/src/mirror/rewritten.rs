@@ -5,12 +5,11 @@
 //! far as the source gives its tiles.
 //!
 //! Invariants
-//! - What is handed out verifies under the trust root of the mirror.
 //! - No hash is compared that does not lead to the root of its log.
 
 use super::grow::{Growth, Held, Known, NotExtended};
 use super::{Mirror, of_tiles};
-use crate::history::Headers;
+use crate::history::{Caught, Headers};
 use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::evidence::{Certified, Difference, Evidence, LogAt, RewrittenLog, Subtree};
@@ -122,7 +121,7 @@ pub(super) fn difference(growth: &Growth<'_>, known: Known) -> Result<Difference
 impl Mirror {
     /// Evidence of a log that the later of two heads of one history rewrote. The tiles of the log
     /// over the headers up to it are there.
-    pub(super) fn rewritten(&self, what: NotExtended, old: &Head, new: &Head) -> Result<Evidence> {
+    pub(super) fn rewritten(&self, what: NotExtended, old: &Head, new: &Head) -> Result<Caught> {
         let (low, high) = (old.header.height, new.header.height);
         let size = high.checked_add(1).context("the head's height")?;
         let hashes = TileHashes { tiles: &self.files, log: Log::History, size };
@@ -131,8 +130,8 @@ impl Mirror {
         let difference = what.difference;
         let rewritten = RewrittenLog { older, newer, history, difference };
         let evidence = Evidence::RewrittenLog(Box::new(rewritten));
-        evidence.verify(&self.trust).context("the two logs are no evidence")?;
-        Ok(evidence)
+        let left_out = self.follower.left_out(high);
+        Caught::new(evidence, left_out, &self.trust).context("the two logs are no evidence")
     }
 
     fn log_at(&self, head: &Head, shard: u32) -> Result<LogAt> {

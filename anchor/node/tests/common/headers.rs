@@ -6,7 +6,7 @@
 use piaogen_crypto::sm2::SecretKey;
 use piaogen_loadgen::genesis::{DemoChain, demo_chain};
 use piaogen_verify::certificate::Certificate;
-use piaogen_verify::epoch::Change;
+use piaogen_verify::epoch::{CHANGES_MAX, Change};
 use piaogen_verify::follow::Link;
 use piaogen_verify::header::{Header, NO_SET, ShardEntry, ValidatorSet, shards_root};
 use piaogen_verify::merkle;
@@ -155,11 +155,12 @@ impl Chain {
         path.to_str().unwrap().into()
     }
 
-    /// The head of a height.
+    /// The head of a height; without changes of the set where they are more than a head has.
     pub fn head(&self, height: usize) -> Head {
         let (link, shards) = (self.link(height, NONE), self.shards[height].clone());
         let (header, certificate) = (link.header, link.certificate);
-        let turns = (1..self.sets.len() as u64).filter(|epoch| *epoch <= header.epoch);
+        let turns = header.epoch.min(self.sets.len() as u64 - 1);
+        let turns = (1..=turns).filter(|_| turns <= CHANGES_MAX);
         let change = |epoch| {
             let Link { header, certificate, next } = self.link(10 * epoch as usize, NONE);
             Change { header, certificate, next: next.unwrap() }
