@@ -139,8 +139,13 @@ fn rotate(set: &mut Set, rotation: &mut Rotation) {
         abreast(set);
     }
     rotation.change(set, new.clone());
-    let seen = set.chain(2).json(&["inspect", "validators"]);
-    assert_eq!((&seen["set"], seen["keys"].as_array().unwrap().len()), (&seen["planned_set"], 4));
+    let mut named: Vec<_> = new.iter().map(|key| hex::encode(key.to_compressed())).collect();
+    named.sort();
+    // It shows what is flushed.
+    set.wait("who looks at a folder sees the new set", |set| {
+        let seen = set.chain(2).json(&["inspect", "validators"]);
+        seen["keys"] == serde_json::json!(named) && seen["set"] == seen["planned_set"]
+    });
     let votes = |set: &Set| LAST.map(|node| set.series(node, "piaogen_votes"));
     set.wait("three vote, with other keys", |set| votes(set) == [0, 1, 1, 1].map(Some));
     for (node, key) in LAST.into_iter().zip(new) {
