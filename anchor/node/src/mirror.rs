@@ -36,7 +36,6 @@ use piaogen_storage::Held;
 use piaogen_verify::follow::{Follower, Link};
 use piaogen_verify::tiles::{Head, LEVELS, Log, Part, TileError};
 use piaogen_verify::trust_root::TrustRoot;
-use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,8 +59,13 @@ fn logs(shards: usize) -> impl Iterator<Item = Log> {
 }
 
 /// What was read from tiles, or why not.
-fn of_tiles<T, E: Debug>(read: Result<T, TileError<E>>) -> Result<T> {
-    read.map_err(|error| anyhow::anyhow!("{error:?}"))
+pub(crate) fn of_tiles<T, E: Into<anyhow::Error>>(read: Result<T, TileError<E>>) -> Result<T> {
+    read.map_err(|error| match error {
+        TileError::Read(error) => error.into(),
+        TileError::Absent { level, index } => anyhow::anyhow!(
+            "the tiles do not have hash {index} of level {level}: they are of a log that is shorter"
+        ),
+    })
 }
 
 /// Whether a head is final, for who followed to its header. One that carries changes must be good by

@@ -7,7 +7,7 @@ mod common;
 #[path = "common/headers.rs"]
 mod headers;
 
-use common::{Set, generator, send_all, send_registrations};
+use common::Set;
 use headers::{Chain, NONE};
 use piaogen_node::run::chain::Provable;
 use piaogen_node::run::heads::{FOLDER, HEADS_MAX, Heads, Known, Passed};
@@ -187,17 +187,7 @@ struct Desk {
 
 impl Desk {
     fn new(dir: &Path) -> Desk {
-        let mut set = Set::create(dir, 1, 2, TOML);
-        let chain = set.chain(0);
-        let source = generator(&chain, 20);
-        let registrations = source.registrations(&chain.keys.authority);
-        send_registrations(&chain, &registrations);
-        set.start(0);
-        let executed = |set: &Set| set.series(0, "piaogen_executed_records_total").unwrap_or(0);
-        let known = registrations.len() as u64;
-        set.wait("the participants are registered", |set| executed(set) >= known);
-        send_all(&chain, &source, 100);
-        set.wait("all is executed", |set| executed(set) >= known + 100);
+        let set = Set::lone(dir, 2, TOML, 100);
         let desk = Desk { set, dir: dir.into(), names: ["first.example", "second.example"] };
         for name in desk.names {
             desk.run(&["keygen", "--out", &desk.text(name), "--public", &desk.public(name)]);

@@ -294,7 +294,24 @@ impl Set {
         Set::observed(dir, validators, 0, partitions, more_toml)
     }
 
-    /// The same with observers, who stand behind the validators.
+    /// A lone validator that runs and has executed registrations and so many records.
+    pub fn lone(dir: &Path, partitions: u32, more_toml: &str, records: u64) -> Set {
+        let mut set = Set::create(dir, 1, partitions, more_toml);
+        let chain = set.chain(0);
+        let source = generator(&chain, 20);
+        // A block knows the participants of the one before it.
+        let registrations = source.registrations(&chain.keys.authority);
+        send_registrations(&chain, &registrations);
+        set.start(0);
+        let executed = |set: &Set| set.series(0, "piaogen_executed_records_total").unwrap_or(0);
+        let known = registrations.len() as u64;
+        set.wait("the participants are registered", |set| executed(set) >= known);
+        send_all(&chain, &source, records);
+        set.wait("all is executed", |set| executed(set) >= known + records);
+        set
+    }
+
+    /// A chain of validators and observers, who stand behind the validators.
     pub fn observed(
         dir: &Path,
         validators: u32,

@@ -11,17 +11,18 @@
 
 use super::{Arguments, Wanted, read_receipt, shown, stream_place};
 use crate::cli::{No, Output, status};
+use crate::mirror::of_tiles;
 use crate::run::receipts::{Show, carry, cosignable, cosigned};
 use crate::sinks::split;
 use crate::site::Site;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use piaogen_crypto::Digest;
 use piaogen_verify::consistency::Consistency;
 use piaogen_verify::epoch::EPOCH_PROOF_MAX;
 use piaogen_verify::merkle::prove_inclusion;
 use piaogen_verify::opening::OpenedField;
 use piaogen_verify::receipt::{RECEIPT_MAX, Receipt};
-use piaogen_verify::tiles::{HEAD_MAX, Head, Log, Tile, TileError, TileHashes, Tiles, WIDTH};
+use piaogen_verify::tiles::{HEAD_MAX, Head, Log, Tile, TileHashes, Tiles, WIDTH};
 use piaogen_verify::witness::Cosigned;
 
 /// The tiles that a node hands out.
@@ -140,10 +141,7 @@ fn attach(node: &Site, wanted: &Wanted, receipt: &mut Receipt) -> Result<()> {
     // What the node does not know it has no tiles of.
     let height = cosignable(receipt, size, size)?;
     let hashes = TileHashes { tiles: Asked(node), log: Log::History, size };
-    let proof = prove_inclusion(&hashes, height, size).map_err(|error| match error {
-        TileError::Read(error) => error,
-        absent => anyhow!("{absent:?}"),
-    })?;
+    let proof = of_tiles(prove_inclusion(&hashes, height, size))?;
     carry(receipt, Cosigned { proof, ..signed })
 }
 
